@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Space: groups, their bitmaps, metadata chunks, the watermark (DESIGN sections 3 and 6).
+ *
+ * Everything that can fail or wait happens in a *reservation*, before the operation joins a
+ * transaction; what is taken from a reservation inside the transaction cannot fail. Reservations
+ * live in memory only and keep the group's or chunk's lock pinned (host EX, local shared; the
+ * in-core group or chunk has a mutex of its own). Group, chunk and watermark locks are only ever
+ * tried: if one is in the way, -EAGAIN and *want is the lock to wait for with nothing else pinned
+ * (lock_pin EX, unpin at once, start over).
+ *
+ * Space freed by a transaction is not handed out again before that transaction is durable.
+ */
+#ifndef ALLOC_ALLOC_H
+#define ALLOC_ALLOC_H
+
+#include "txn/txn.h"
+
+struct alloc;
+
+int alloc_new(const struct env *env, struct host *host, struct locks *locks, struct txns *txns,
+	      struct alloc **out);
+int alloc_start(struct alloc *a); /* after the claim and txns_start() */
+void alloc_stop(struct alloc *a); /* no reservation is outstanding; forgets all hints */
+void alloc_free(struct alloc *a);
+/* lock_cb.flush(NONE) of @addr: forget what is cached in core about this group or chunk. */
+void alloc_lock_gone(struct alloc *a, uint64_t addr);
+
+/* ---- metadata cells ------------------------------------------------------------------------- */
+
+#define ALLOC_CELLS_MAX 64u
+
+struct cell {
+	uint64_t addr;
+	uint64_t version; /* the new payload must go above this; 0 for a born cell */
+	bool born;        /* this host holds the cell's own lock EX (or has just adopted it) */
+};
+
+struct cell_res {
+	unsigned n, taken;
+	struct cell cell[ALLOC_CELLS_MAX];
+	void *chunk[ALLOC_CELLS_MAX]; /* in-core chunk of each, pinned */
+	uint64_t want;                /* out, with -EAGAIN */
+};
+
+#define ALLOC_RESERVE_OK 0x1u /* may dip into the reserve kept for deleting on a full volume */
+#define ALLOC_NEED_LOCK 0x2u  /* cells for inodes: their own lock must be to be had EX by a try */
+
+/*
+ * Reserve @n cells near @goal (an address or 0). No transaction is joined. May convert a fresh
+ * chunk (its own transaction). -EAGAIN with res->want; -ENOSPC; -EIO; -EROFS.
+ */
+int cell_reserve(struct alloc *a, unsigned n, uint64_t goal, unsigned flags, struct cell_res *res);
+/* Transaction blocks that taking one cell dirties (credits for txn_begin). */
+#define CELL_TAKE_CREDITS 1u
+struct cell cell_take(struct txn_handle *h, struct alloc *a, struct cell_res *res);
+void cell_unreserve(struct alloc *a, struct cell_res *res); /* what was not taken; always call */
+
+/*
+ * Free cells: prepare tries the chunk locks (no transaction joined; -EAGAIN and *want), then
+ * cell_free inside the transaction, then end. The payload was mblk_forget()ed in the same
+ * transaction by the caller.
+ */
+struct free_res {
+	unsigned n;
+	void *obj[ALLOC_CELLS_MAX];
+	uint64_t addr[ALLOC_CELLS_MAX]; /* their locks' addresses */
+	uint64_t want;
+};
+void free_res_init(struct free_res *r);
+int cell_free_prepare(struct alloc *a, struct free_res *r, uint64_t cell);
+#define CELL_FREE_CREDITS 1u
+void cell_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_t cell);
+
+/* ---- data blocks ------------------------------------------------------------------------------ */
+
+struct blk_res {
+	uint64_t blk; /* first block */
+	uint32_t len; /* blocks, >= 1, <= what was asked */
+	void *group;
+	uint64_t want;
+};
+
+/* Reserve one contiguous run of 1..@max blocks, near @goal if possible. Errors as cell_reserve. */
+int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res);
+#define BLK_TAKE_CREDITS 3u
+/* The first @n blocks become allocated in this transaction (n <= len); the rest is let go. */
+void blk_take(struct txn_handle *h, struct alloc *a, struct blk_res *res, uint32_t n);
+void blk_unreserve(struct alloc *a, struct blk_res *res); /* if not taken */
+
+int blk_free_prepare(struct alloc *a, struct free_res *r, uint64_t blk, uint32_t len);
+#define BLK_FREE_CREDITS 3u /* an extent never crosses a group */
+void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_t blk,
+	      uint32_t len);
+void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
+
+/* ---- the whole ---------------------------------------------------------------------------------- */
+
+struct space {
+	uint64_t total_blks; /* allocatable on this volume */
+	uint64_t free_blks;  /* own groups exactly, others as last checkpointed, fresh ones whole */
+	uint64_t avail_blks; /* free less the reserve */
+	uint64_t used_cells, free_cells; /* estimate, for statfs files/ffree */
+};
+int alloc_statfs(struct alloc *a, struct space *out);
+
+/* ---- shared with mkfs and fsck: pure, no locks ---------------------------------------------------- */
+
+struct group_info {
+	uint64_t group, first_blk;
+	uint32_t nblks, free_blks, chunks;
+	uint16_t chunk[LUNFS_GROUP_WINDOWS]; /* as on disk */
+};
+struct chunk_info {
+	uint64_t group, first_blk;
+	uint32_t cells, free_cells;
+	uint8_t valid[32], used[32];
+};
+/* Check header, counts and ranges; outputs untouched on -EUCLEAN. */
+int group_decode(const struct geo *g, const void *payload, uint64_t group, struct group_info *out);
+int chunk_decode(const struct geo *g, const void *payload, uint64_t addr, struct chunk_info *out);
+/*
+ * Build all payloads of a fresh group as mkfs and the watermark's holder write them: @header, and
+ * @bitmaps (bitmap_cells payloads in a row). Sealed, version 1.
+ */
+void group_format(const struct geo *g, uint64_t group, void *header, void *bitmaps);
+
+#endif

@@ -1,0 +1,1 @@
+#include "alloc/alloc.h"

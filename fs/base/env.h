@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What every layer of a mounted volume needs: the device, the clock and the geometry. */
+#ifndef BASE_ENV_H
+#define BASE_ENV_H
+
+#include "base/geo.h"
+#include <lunfs/dev.h>
+
+struct env {
+	struct dev *dev;
+	struct clock *clk;
+	const struct geo *geo; /* changes only while the volume lock is held exclusively */
+};
+
+#endif

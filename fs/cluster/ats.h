@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ATS: one atomic test and set of a sector whose every outcome is explained (DESIGN section 4).
+ * This is the only code that calls dev_caw/dev_caw_batch. Works on any sector that begins with
+ * struct lunfs_ats_hdr: (setter_nonce, image_seq) makes each image unique, so "equals an image we
+ * tried to set" proves that our command landed.
+ */
+#ifndef CLUSTER_ATS_H
+#define CLUSTER_ATS_H
+
+#include "base/env.h"
+
+enum ats_outcome {
+	ATS_DONE,        /* the device said GOOD */
+	ATS_DONE_LATE,   /* re-read shows an unresolved set image of ours: success */
+	ATS_LOST_RACE,   /* another owner's valid record stands there; it is in found[] */
+	ATS_UNEXPLAINED, /* miscompare although the sector holds exactly test, even after retries */
+	ATS_WENT_BACK,   /* an older, resolved image of our own: the device lost or hid a write */
+	ATS_DAMAGED,     /* the record fails its checks in several reads and does not change */
+	ATS_UNKNOWN,     /* the command's fate cannot be told (yet); resolve with ats_resolve() */
+	ATS_FENCED,      /* reservation conflict */
+	ATS_ERROR,       /* the device failed or rejects the command; errno in *error */
+	ATS_OUTCOMES,
+};
+const char *ats_outcome_name(enum ats_outcome o); /* stable words: "done", "done-late", ... */
+
+static inline bool ats_ok(enum ats_outcome o)
+{
+	return o == ATS_DONE || o == ATS_DONE_LATE;
+}
+
+#define ATS_HIST_BUCKETS 24 /* bucket i: latency < 2^i microseconds; last: the rest */
+
+struct ats_stats {
+	atomic_ullong outcome[ATS_OUTCOMES];
+	atomic_ullong commands; /* COMPARE AND WRITE commands sent, retries included */
+	atomic_ullong retries;
+	atomic_ullong hist_queue[ATS_HIST_BUCKETS];
+	atomic_ullong hist_device[ATS_HIST_BUCKETS];
+	atomic_ullong max_device_us;
+};
+
+struct ats { /* one per mounted volume */
+	struct env env;
+	struct ats_stats stats;
+	uint64_t nonce;          /* of this incarnation; set by ats_set_owner() */
+	uint64_t owner;          /* owner id, 0 before the claim */
+	struct mtx mtx;
+	uint64_t unexplained_in_a_row;
+	bool unreliable;         /* ATS failed unexplained too often, or went back */
+};
+
+/*
+ * The memory of one sector: images we tried to set whose fate is unknown. Kept by whoever owns the
+ * sector (a lock, the slot) for as long as `unresolved` is not 0. Zero-initialised is valid.
+ */
+#define ATS_UNRESOLVED_MAX 4
+struct ats_sector {
+	uint64_t off_bytes;
+	const char *kind;           /* "lock", "slot", ... for messages */
+	uint64_t addr;              /* what it belongs to, for messages */
+	unsigned unresolved;        /* how many of the below */
+	uint64_t unresolved_seq[ATS_UNRESOLVED_MAX]; /* image_seq, all with our nonce */
+	uint64_t resolved_seq;      /* highest image of ours known to have landed */
+};
+
+void ats_init(struct ats *a, const struct env *env);
+void ats_destroy(struct ats *a);
+void ats_set_owner(struct ats *a, uint64_t nonce, uint64_t owner);
+
+/* Fill @hdr of a new image that follows @prev (NULL: sector never written). */
+void ats_stamp(struct ats *a, struct lunfs_ats_hdr *hdr, const struct lunfs_ats_hdr *prev,
+	       enum lunfs_ats_type type, uint64_t off_bytes);
+
+/*
+ * Check a sector read from disk: magic, type, vol_id, own offset, CRC, zero tail. 0 or -EUCLEAN.
+ */
+int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
+	      uint64_t off_bytes);
+
+/*
+ * Test and set @s. @test and @set are whole sectors (sector_bytes, 4096-aligned, first 512 bytes
+ * the record); @set's header was filled by ats_stamp() and is sealed in here. On every outcome but
+ * DONE, DONE_LATE, UNKNOWN, FENCED and ERROR, @found (a sector, may be NULL) holds what stands on
+ * disk. Logs one sentence for each outcome that is not DONE or LOST_RACE, at most every few
+ * seconds a kind. Retries BUSY, unit attention and unexplained miscompares itself, with back-off
+ * by the clock, bounded by the device deadline. Sleeps.
+ */
+enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void *set, void *found,
+		     int *error);
+
+/*
+ * Settle an UNKNOWN: read the sector and ATS from the present content to a fresh image (DESIGN 4:
+ * a read never settles). @make builds the fresh image in @set from what stands there now (it may
+ * keep everything but the header: return 0), or refuses (-errno) and the sector stays unknown.
+ * On ats_ok() @found holds the image now on disk and s->unresolved is 0.
+ */
+enum ats_outcome ats_resolve(struct ats *a, struct ats_sector *s,
+			     int (*make)(void *ctx, const void *now, void *set), void *ctx,
+			     void *found, int *error);
+
+struct ats_op { /* one element of a batch; same meanings */
+	struct ats_sector *s;
+	const void *test;
+	void *set;
+	void *found;
+	enum ats_outcome outcome;
+	int error;
+};
+void ats_batch(struct ats *a, struct ats_op *ops, size_t n);
+
+#endif

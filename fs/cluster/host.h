@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Hosts: slots, beat, lease, watching the others, fencing and the order of a recovery (DESIGN
+ * section 5). Slot transitions are all in here; the replay itself is a call-back to txn/.
+ *
+ * Threads of its own (by the clock): the beat thread (beats, and reads the host table once a beat
+ * interval) and, while there is a dead host, a recovery thread.
+ */
+#ifndef CLUSTER_HOST_H
+#define CLUSTER_HOST_H
+
+#include "cluster/ats.h"
+
+enum host_state {
+	HOST_NONE,      /* no slot */
+	HOST_ACTIVE,    /* lease valid */
+	HOST_SUSPENDED, /* lease ran out; may resume */
+	HOST_LOST,      /* the slot was taken from us, or an admin gave up: EIO for ever */
+};
+
+enum owner_state {
+	OWNER_ALIVE,      /* its slot is LIVE in that generation */
+	OWNER_RECOVERING, /* its locks still hold */
+	OWNER_OVER,       /* FREE or a later generation: its locks are stale */
+};
+
+struct host_config {
+	char name[LUNFS_HOSTNAME_BYTES]; /* "" = gethostname() */
+	uint32_t beat_ms, deadline_ms, lease_ms; /* 0 = the volume's defaults */
+	bool read_only;  /* shown in the slot */
+	bool spare;      /* claim a journal-less slot (recover, check) */
+	uint32_t claim_wait_ms; /* how long to wait for a dead host of our name / a free slot */
+};
+
+struct host_cb { /* upcalls; all run on host threads with no host lock held */
+	void *ctx;
+	/*
+	 * Replay the journal of dead @slot. @owner its owner id, @nonce its incarnation nonce.
+	 * Every block written and flushed when it returns 0. Restartable.
+	 */
+	int (*replay)(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce);
+	void (*recovered)(void *ctx, unsigned slot, uint64_t owner); /* its slot is FREE now */
+	void (*suspended)(void *ctx);
+	void (*resumed)(void *ctx);
+	void (*lost)(void *ctx, const char *why);
+	/* Progress of revoke and commit threads: false stops the beat (DESIGN 5). May be NULL. */
+	bool (*alive)(void *ctx);
+};
+
+struct host_info { /* one slot, decoded, for tools and for the others' timing */
+	unsigned slot;
+	enum lunfs_slot_state state;
+	uint64_t generation, nonce, beat_seq, recoverer, claim_time_s;
+	uint32_t beat_ms, deadline_ms, lease_ms, pid;
+	enum lunfs_fence_mode fence;
+	uint16_t flags;
+	uint64_t pid_start;
+	uint8_t machine_id[16], boot_id[16];
+	char hostname[LUNFS_HOSTNAME_BYTES + 1];
+};
+
+/* Check (ats_check included) and decode a slot sector. 0 or -EUCLEAN, output untouched. */
+int slot_decode(const struct geo *g, const void *sector, unsigned slot, struct host_info *out);
+/* The image mkfs writes: FREE, generation 0. @sector is sector_bytes. */
+void slot_format(const struct geo *g, void *sector, unsigned slot, uint64_t nonce);
+/* Same machine and boot, and the process is gone: proof of death (file backend only). */
+bool slot_owner_proven_gone(const struct host_info *hi);
+
+struct host; /* opaque */
+
+int host_new(const struct env *env, struct ats *ats, const struct host_config *cfg,
+	     const struct host_cb *cb, struct host **out);
+void host_free(struct host *h);
+
+/*
+ * Claim a slot: FREE -> LIVE by ATS with the maintenance hand-shake (claim, re-read the maintenance
+ * sector, beat once), recovering dead hosts first where that is needed (our own old slot; no free
+ * slot). Also calls ats_set_owner() and starts the threads. On failure @why holds one sentence.
+ * -EBUSY: all slots are taken by live hosts. -EEXIST: a live host has this name. -ESHUTDOWN: fsck or
+ * mkfs works on the volume. -EUCLEAN: the volume must be checked first.
+ */
+int host_claim(struct host *h, char *why, size_t why_len);
+/* LIVE -> FREE. Everything is checkpointed and drained. Stops the threads. */
+int host_release(struct host *h);
+/* Stop threads without touching the slot (crash, lost). */
+void host_abandon(struct host *h);
+
+unsigned host_slot(const struct host *h);
+uint64_t host_owner(const struct host *h); /* owner id of this incarnation */
+uint64_t host_nonce(const struct host *h);
+enum host_state host_state(struct host *h);
+enum lunfs_fence_mode host_fence(const struct host *h);
+
+/*
+ * Is the lease good at this moment? Cheap (no I/O, no sleep). To be asked before an answer that
+ * relies on a lock leaves the host, and before an fsync is acknowledged.
+ */
+bool host_lease_ok(struct host *h);
+uint64_t host_lease_left_ns(struct host *h);
+/*
+ * Before any write to the shared area other than ATS: wait while suspended, and until the write can end
+ * inside the lease (no write starts after lease - deadline). 0, or -EIO when the host is LOST.
+ */
+int host_write_gate(struct host *h);
+/* Wait until ACTIVE: 0, or -EIO when LOST. */
+int host_wait_active(struct host *h);
+
+/*
+ * State of an incarnation. Uses the cached table when that proves OVER (or, with @fresh false, when
+ * it was read less than a beat ago), else reads the slot. -EIO if it cannot be read.
+ */
+int host_owner_state(struct host *h, uint64_t owner, bool fresh, enum owner_state *out);
+/* Owner id now LIVE in @slot, 0 if none (cached table, at most one beat old). */
+uint64_t host_live_owner(struct host *h, unsigned slot);
+/*
+ * The entry of @slot in a lock record carries @tag: which owner id, if it can still be one that
+ * holds? 0: over. Reads the slot when the cached generation does not prove it.
+ */
+uint64_t host_tag_owner(struct host *h, unsigned slot, uint16_t tag);
+/* Copy of the cached table. @n = geo_all_slots. */
+void host_table(struct host *h, struct host_info *out, size_t n);
+/* Look at the table now instead of at the next beat (a lock wait suspects a death). */
+void host_kick(struct host *h);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Locks: acquire, cache, revoke, hand over (DESIGN section 6), and the request board.
+ *
+ * A lock is named by its cell's address. This host *holds* it (NONE, SH, EX; cached for as long as
+ * nobody asks) and operations *pin* it. A pin has a host mode and a local mode: host EX / local
+ * shared lets several operations of this host work under one exclusive lock side by side (parallel
+ * data writes, the allocator), local exclusive shuts out every other pin of this host.
+ *
+ * Threads of its own: the board poller (reads this host's row), a small pool of revokers.
+ */
+#ifndef CLUSTER_LOCK_H
+#define CLUSTER_LOCK_H
+
+#include "cluster/host.h"
+
+enum lock_mode { LOCK_NONE = 0, LOCK_SH = 1, LOCK_EX = 2 };
+enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1 };
+
+#define LOCK_TRY 0x1u   /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
+#define LOCK_CACHED 0x2u /* with TRY: not even I/O: only if this host holds it already */
+#define LOCK_DRAIN 0x4u /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
+
+struct locks;
+struct lock; /* in core; stays valid while pinned */
+
+struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mutex is held */
+	void *ctx;
+	/*
+	 * A cold acquire read the whole cell and its payload is current: keep it if you like. Called
+	 * with the lock pinned. @payload is LUNFS_PAYLOAD_BYTES, CRC not yet checked.
+	 */
+	void (*loaded)(void *ctx, struct lock *l, const void *payload);
+	/*
+	 * The lock will go down to @keep (NONE, or SH from EX). First call of the revoke: make the
+	 * kernel drop what it caches under it. Pins with LOCK_DRAIN are still admitted; may sleep.
+	 */
+	void (*invalidate)(void *ctx, uint64_t addr, enum lock_mode keep);
+	/*
+	 * No pin is left and none is admitted: commit what is dirty under it, write it in place,
+	 * flush; with keep NONE also drop cached blocks. 0 or -errno (then the lock is kept).
+	 */
+	int (*flush)(void *ctx, struct lock *l, enum lock_mode keep);
+	/* Payload version to record (of the cell itself, as flushed); 0 = leave what is recorded. */
+	uint64_t (*version)(void *ctx, uint64_t addr);
+	/* Does this host have the file open (record the OPEN entry)? */
+	bool (*is_open)(void *ctx, uint64_t addr);
+};
+
+struct lock_intr { /* lets a waiting acquire be interrupted (FUSE_INTERRUPT); zero-init is valid */
+	atomic_bool interrupted;
+};
+
+int locks_new(const struct env *env, struct ats *ats, struct host *host, const struct lock_cb *cb,
+	      struct locks **out);
+int locks_start(struct locks *ls); /* after host_claim(): starts the threads */
+void locks_stop(struct locks *ls); /* stops the threads; gives nothing back */
+void locks_free(struct locks *ls);
+
+/*
+ * Take the lock of cell @addr in @mode for the calling operation; pinned until lock_unpin(). The
+ * caller joins no transaction and, unless LOCK_TRY, holds only pins on lower addresses. Sleeps: a cold
+ * lock costs one read of the cell and one ATS; a lock held by a live host is asked for on its row and waited for
+ * for as long as that host lives; a dead host's is waited for until it is recovered.
+ * -EAGAIN: LOCK_TRY and not to be had at once. -EINTR: @intr (may be NULL) was interrupted.
+ * -EIO: the device failed, or this host lost its lease. -EUCLEAN: the record is damaged.
+ */
+int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_local local,
+	     unsigned flags, struct lock_intr *intr, struct lock **out);
+void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local);
+void lock_intr_fire(struct locks *ls, struct lock_intr *intr); /* wakes the waiter */
+
+/*
+ * This host wrote @n cells from @first on (stride cell_blks) with lock_born_image(): they are held
+ * EX without any I/O. Kept as a range; a struct lock is only made when one is used.
+ */
+int lock_adopt_born(struct locks *ls, uint64_t first, unsigned n);
+/* The lock sector of a born-owned cell: EX, owner = this incarnation, possession 1, version 0. */
+void lock_born_image(struct locks *ls, uint64_t addr, void *sector);
+/* The same for mkfs: a FREE record. @sector is sector_bytes. */
+void lock_format(const struct geo *g, uint64_t addr, uint64_t nonce, void *sector);
+/* Check and copy out a record. 0 or -EUCLEAN. */
+int lock_rec_decode(const struct geo *g, const void *sector, uint64_t addr,
+		    struct lunfs_lock_rec *out);
+
+uint64_t lock_addr(const struct lock *l);
+enum lock_mode lock_held(struct locks *ls, uint64_t addr); /* cached mode now; a hint */
+bool lock_is_ex(const struct lock *l);                      /* for assertions while pinned */
+uint64_t lock_possession(const struct lock *l); /* possession_seq of the EX holding, while pinned */
+uint64_t lock_recorded_version(const struct lock *l);
+/*
+ * Any other host with an OPEN entry whose generation is live or recovering? Pinned EX. Reads slots
+ * where the cached table does not prove "over".
+ */
+bool lock_open_elsewhere(struct locks *ls, struct lock *l);
+/* Per-lock word for the layer above (an in-core object); NULL at first, reset when given up. */
+void *lock_priv(struct lock *l);
+void lock_set_priv(struct lock *l, void *priv);
+
+/* Give up this cached lock if nobody pins it (freed cell); best effort, asynchronous. */
+void lock_drop(struct locks *ls, uint64_t addr);
+/* Somebody waits for it on the board: borrowed locks should be given back soon. */
+bool lock_wanted(struct locks *ls, uint64_t addr);
+/* Slot @slot became FREE: waiters look again. From host_cb.recovered. */
+void locks_owner_over(struct locks *ls, unsigned slot);
+
+struct lock_stats {
+	atomic_ullong cold, cached, asked, received, handed_over, released, upgraded, waits;
+	atomic_ullong board_reads, board_writes;
+	atomic_ullong wait_us;
+};
+const struct lock_stats *locks_stats(struct locks *ls);
+
+/*
+ * Replay's renewal of a dead host's guards (txn/replay): for each of @n cells decide by its record
+ * whether (owner, possession) still holds it exclusively, and if so set a fresh image with the same
+ * possession by ATS (one batch). live[i] = result. 0, or -errno if a fate stays unknown.
+ */
+struct guard_renew {
+	uint64_t addr;
+	uint64_t possession;
+	bool live;
+	uint64_t recorded_version; /* out */
+};
+int locks_renew_guards(struct locks *ls, uint64_t dead_owner, struct guard_renew *g, size_t n);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inodes and what hangs on them: B+trees, extents, directories, xattrs, POSIX ACLs.
+ *
+ * Nothing in here takes locks or starts transactions: the caller (vol/) has pinned the inode's
+ * lock (SH to read; EX and local exclusive to change) and, for changes, joined a transaction with
+ * enough credits and reserved cells. Functions that change return -errno only before their first
+ * change; what can fail is checked or read first.
+ */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include "alloc/alloc.h"
+#include <sys/stat.h>
+
+struct node_env {
+	const struct env *env;
+	struct txns *txns;
+	struct alloc *alloc;
+};
+
+/* ---- inode -------------------------------------------------------------------------------------- */
+
+struct inode { /* in core: decoded attributes of a referenced inode block */
+	struct mblk *m;     /* referenced; its guard is the inode's own lock */
+	uint64_t ino;       /* address of its cell */
+	uint64_t generation;
+	uint32_t mode, nlink, uid, gid;
+	uint64_t size, blks;
+	struct timespec atime, mtime, ctime, btime;
+	uint32_t rdev_major, rdev_minor;
+	uint64_t parent;
+	uint32_t flags;
+	uint16_t orphan_slot;
+	uint8_t xattr_format, data_format;
+};
+
+/* Check and decode a payload without a cache (fsck too). 0 or -EUCLEAN; out->m untouched. */
+int inode_decode(const struct geo *g, const void *payload, uint64_t ino, struct inode *out);
+/*
+ * Load the inode behind pinned @lock. -ESTALE if @generation is not 0 and differs, or the cell is
+ * no inode (freed); -EUCLEAN; -EIO. inode_put() when done.
+ */
+int inode_get(const struct node_env *ne, struct lock *lock, uint64_t generation,
+	      struct inode *out);
+void inode_put(const struct node_env *ne, struct inode *i);
+/* Write the attributes back into the block (marks it dirty). One credit. */
+void inode_update(struct txn_handle *h, struct inode *i);
+/*
+ * A new inode in @cell, whose lock @lock is pinned EX. Attributes are set by the caller in @i
+ * (generation, mode, uid, gid, times, parent ...), then written. One credit. Format EMPTY.
+ */
+void inode_create(const struct node_env *ne, struct txn_handle *h, struct lock *lock,
+		  const struct cell *cell, struct inode *i);
+
+/* What an inode_encode does, for mkfs: a sealed payload, version 1. */
+void inode_format(const struct geo *g, const struct inode *i, void *payload);
+
+/* ---- operation context ---------------------------------------------------------------------------- */
+
+/* What a changing call may draw on. */
+struct node_txn {
+	struct txn_handle *h;
+	struct cell_res *cells; /* for new tree nodes */
+	struct free_res *frees; /* prepared for what is given up */
+};
+
+/*
+ * Worst cases, to reserve before txn_begin(): new cells and dirtied blocks of one insertion into
+ * (or removal from) this fork, the inode's own block included; allocator credits not included.
+ */
+struct node_need {
+	unsigned cells, credits;
+};
+enum node_fork { FORK_DATA, FORK_XATTR };
+/* Reads the path's root; *need for @changes insertions/removals in one transaction. */
+int fork_need(const struct node_env *ne, struct inode *i, enum node_fork fork, unsigned changes,
+	      struct node_need *need);
+
+/* ---- directories ------------------------------------------------------------------------------------ */
+
+struct dir_entry {
+	uint64_t ino, generation;
+	uint8_t type; /* DT_* */
+	uint8_t name_len;
+	char name[LUNFS_NAME_MAX + 1];
+	uint64_t cookie; /* own position; the next entry to ask for is cookie + 1 */
+};
+
+/* -ENOENT; -EUCLEAN; -EIO. Name is not "." or "..". */
+int dir_lookup(const struct node_env *ne, struct inode *dir, const char *name,
+	       struct dir_entry *out);
+/* First entry with cookie >= @from (>= 128). -ENOENT at the end. */
+int dir_next(const struct node_env *ne, struct inode *dir, uint64_t from, struct dir_entry *out);
+/*
+ * Iterate many at once: fills up to @max entries from cookie @from; *n = how many (0 at the end).
+ */
+int dir_list(const struct node_env *ne, struct inode *dir, uint64_t from, struct dir_entry *out,
+	     size_t max, size_t *n);
+/* Caller checked that it does not exist. Adjusts dir->size and blks; caller updates times and inode. */
+int dir_insert(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
+	       const char *name, uint64_t ino, uint64_t generation, uint8_t type);
+/* Point an existing name at another inode (rename over). No new cells. */
+int dir_replace(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
+		const char *name, uint64_t ino, uint64_t generation, uint8_t type);
+/*
+ * Emptied tree nodes are given up: dir_remove_prepare() (before the transaction; may be skipped for
+ * a name in a leaf that keeps other entries) collects their cells in @frees by cell_free_prepare;
+ * -EAGAIN with frees->want. If it was not possible, dir_remove keeps the empty node.
+ */
+int dir_remove_prepare(const struct node_env *ne, struct inode *dir, const char *name,
+		       struct free_res *frees);
+int dir_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
+	       const char *name);
+
+/* ---- extents ---------------------------------------------------------------------------------------- */
+
+struct ext { /* in core; blk 0 = hole */
+	uint64_t lblk;  /* logical, blocks */
+	uint64_t blk;   /* address */
+	uint64_t len;   /* blocks */
+	uint32_t flags; /* LUNFS_EXT_* */
+};
+
+/*
+ * The mapping at @lblk: an extent clipped to start there, or a hole (blk 0) up to the next extent
+ * (len up to UINT64_MAX - lblk). At most *one* extent a call. Inline/empty forks: one endless hole.
+ */
+int ext_map(const struct node_env *ne, struct inode *i, uint64_t lblk, struct ext *out);
+/* Insert @e where a hole is; merges with neighbours. Uses up to need.cells. Adjusts blks. */
+int ext_insert(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+	       const struct ext *e);
+/*
+ * Change the UNWRITTEN flag of [lblk, lblk+len) where one extent covers it all; may split it in
+ * three: counts as 3 changes.
+ */
+int ext_set_written(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+		    uint64_t lblk, uint64_t len, bool written);
+/*
+ * Remove the mapping of [lblk, lblk+len), which one extent covers (clip first by ext_map); may
+ * split it: counts as 2 changes. The caller frees the blocks (blk_free) in the same transaction.
+ * Tree nodes that become empty are given up if @nt->frees holds them (ext_remove_prepare).
+ */
+int ext_remove_prepare(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
+		       struct free_res *frees);
+int ext_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+	       uint64_t lblk, uint64_t len);
+
+/* ---- inline data and symlinks ------------------------------------------------------------------------- */
+
+/* Inline bytes: file data when data_format is INLINE (bytes past size are zero). */
+const uint8_t *inline_data(const struct inode *i);
+/* Caller announced nothing: dirties the block, sets INLINE, zeroes the rest of the fork. */
+void inline_set(struct txn_handle *h, struct inode *i, const void *buf, size_t len_bytes);
+void fork_clear(struct txn_handle *h, struct inode *i); /* data fork becomes EMPTY (it was INLINE) */
+
+unsigned symlink_need_changes(size_t len_bytes); /* tree insertions; 0 if it fits in place */
+int symlink_set(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+		const char *target, size_t len_bytes);
+int symlink_get(const struct node_env *ne, struct inode *i, char *buf, size_t size);
+
+/* ---- giving a whole inode up ---------------------------------------------------------------------------- */
+
+/*
+ * Shrink by steps for the orphan worker: one step collects at most ALLOC_CELLS_MAX / 2 extents or
+ * nodes at the end of either fork. prepare fills @step and @frees (-EAGAIN with frees->want);
+ * commit applies it inside a transaction of step->credits blocks. step->done: both forks are
+ * empty; the inode's own cell can be freed.
+ */
+struct node_shrink {
+	unsigned credits;
+	bool done;
+	unsigned n_ext;
+	struct ext ext[ALLOC_CELLS_MAX];
+	unsigned n_cell;
+	uint64_t cell[ALLOC_CELLS_MAX];
+	enum node_fork fork;
+};
+int node_shrink_prepare(const struct node_env *ne, struct inode *i, struct node_shrink *step,
+			struct free_res *frees);
+int node_shrink_commit(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+		       const struct node_shrink *step);
+
+/* ---- xattrs ------------------------------------------------------------------------------------------------ */
+
+/* @name with its prefix ("user.x"). -EOPNOTSUPP: prefix unknown. */
+int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf,
+	      size_t size, size_t *len); /* size 0: only *len; -ERANGE; -ENODATA */
+int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t size, size_t *len);
+/* How many insertions and removals setting it will take (0..130); checks limits: -E2BIG, -ERANGE. */
+int xattr_set_changes(const struct node_env *ne, struct inode *i, const char *name,
+		      size_t len_bytes, unsigned *changes);
+#define XATTR_MUST_CREATE 0x1
+#define XATTR_MUST_EXIST 0x2
+/* -EEXIST, -ENODATA before any change. The xattr fork only; caller updates ctime and inode. */
+int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+	      const char *name, const void *value, size_t len_bytes, int flags);
+int xattr_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
+		 const char *name);
+
+/* ---- POSIX ACLs (in the xattr form of linux/posix_acl_xattr.h) ----------------------------------------------- */
+
+#define ACL_ACCESS_NAME "system.posix_acl_access"
+#define ACL_DEFAULT_NAME "system.posix_acl_default"
+/* Valid? -EINVAL. */
+int acl_check(const void *acl, size_t len_bytes);
+/* Setting an access ACL: *mode gets its permission bits; *minimal: it says no more than the mode. */
+int acl_to_mode(const void *acl, size_t len_bytes, uint32_t *mode, bool *minimal);
+/* chmod: the ACL in @acl follows the new mode (in place). */
+int acl_chmod(void *acl, size_t len_bytes, uint32_t mode);
+/*
+ * Create under a directory with default ACL @def: *mode (asked for, umask NOT applied) is cut down
+ * and @access (same length) filled; *minimal: no access ACL need be stored.
+ */
+int acl_inherit(const void *def, size_t len_bytes, uint32_t *mode, void *access, bool *minimal);
+
+#endif

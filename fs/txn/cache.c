@@ -1,0 +1,1 @@
+#include "txn/txn.h"

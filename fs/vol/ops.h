@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The in-process file API of a mounted volume: what the FUSE front end, the tests and the simulator call.
+ * Each operation is atomic, takes and gives back all its locks and transactions itself, may sleep,
+ * and returns 0 or a negative errno. Permission checks are the caller's (the kernel's).
+ *
+ * Inodes are named by (ino, generation); generation 0 = whatever is there. -ESTALE: gone.
+ */
+#ifndef VOL_OPS_H
+#define VOL_OPS_H
+
+#include "vol/volume.h"
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+struct op_ctx {
+	uint32_t uid, gid, umask; /* of the caller: ownership of what is created */
+	struct lock_intr *intr;   /* may be NULL */
+};
+
+struct nodeid {
+	uint64_t ino, generation;
+};
+
+struct vattr {
+	struct nodeid id;
+	struct stat st; /* st_ino, st_mode, st_nlink, st_size, st_blocks, times, ... filled */
+};
+
+int vol_root(struct volume *v, struct nodeid *out);
+int vol_lookup(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
+	       struct vattr *out); /* "." and ".." too */
+int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, struct vattr *out);
+
+#define VSET_MODE 0x01u
+#define VSET_UID 0x02u
+#define VSET_GID 0x04u
+#define VSET_SIZE 0x08u
+#define VSET_ATIME 0x10u
+#define VSET_MTIME 0x20u
+#define VSET_CTIME 0x40u
+#define VSET_ATIME_NOW 0x80u
+#define VSET_MTIME_NOW 0x100u
+#define VSET_KILL_PRIV 0x200u /* clear suid, and sgid where group-executable (size change, chown) */
+int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const struct stat *st,
+		unsigned set, struct vattr *out);
+
+/* Regular files, fifos, sockets, devices. umask and default ACLs are applied in here. */
+int vol_mknod(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
+	      mode_t mode, dev_t rdev, struct vattr *out);
+int vol_mkdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
+	      mode_t mode, struct vattr *out);
+int vol_symlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
+		const char *target, struct vattr *out);
+int vol_readlink(struct volume *v, const struct op_ctx *c, struct nodeid id, char *buf,
+		 size_t size); /* zero-terminated */
+int vol_link(struct volume *v, const struct op_ctx *c, struct nodeid id, struct nodeid dir,
+	     const char *name, struct vattr *out);
+int vol_unlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name);
+int vol_rmdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name);
+/* @flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE of <linux/fs.h>. */
+int vol_rename(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
+	       struct nodeid newdir, const char *newname, unsigned flags);
+
+struct vdirent {
+	struct dir_entry de;
+	uint64_t next;      /* cookie to go on after this entry */
+	bool has_attr;
+	struct vattr attr;  /* with has_attr */
+};
+/*
+ * Up to @max entries from @cookie (0 = start, "." and ".." included); *n = 0 at the end. With
+ * @plus attributes are filled too where they can be had.
+ */
+int vol_readdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, uint64_t cookie,
+		bool plus, struct vdirent *out, size_t max, size_t *n);
+
+/*
+ * Open counts keep an unlinked file's space until the last close on any host. Every vol_open is
+ * paired with one vol_release. vol_create = mknod of a regular file + open in one operation
+ * (-EEXIST if the name exists).
+ */
+int vol_open(struct volume *v, const struct op_ctx *c, struct nodeid id);
+int vol_create(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
+	       mode_t mode, struct vattr *out);
+void vol_release(struct volume *v, struct nodeid id);
+
+/* @buf 4096-aligned is fastest; any off/len works. *done = bytes (short only at end of file). */
+int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
+	     size_t len_bytes, void *buf, size_t *done);
+#define VWRITE_APPEND 0x1u    /* at the end of file as known under the lock, off is ignored */
+#define VWRITE_KILL_PRIV 0x2u /* clear suid/sgid */
+/* *done = bytes written (short on ENOSPC after some); *off_out (may be NULL) where. */
+int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
+	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out);
+/* @mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]. */
+int vol_fallocate(struct volume *v, const struct op_ctx *c, struct nodeid id, int mode,
+		  uint64_t off_bytes, uint64_t len_bytes);
+int vol_lseek(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
+	      int whence, uint64_t *out); /* SEEK_DATA, SEEK_HOLE */
+int vol_fsync(struct volume *v, const struct op_ctx *c, struct nodeid id, bool data_only);
+int vol_syncfs(struct volume *v);
+int vol_statfs(struct volume *v, struct statvfs *out);
+
+int vol_getxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const char *name,
+		 void *buf, size_t size, size_t *len);
+int vol_listxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, char *buf,
+		  size_t size, size_t *len);
+/* @flags: XATTR_CREATE, XATTR_REPLACE of <sys/xattr.h>. ACL names change the mode as they must. */
+int vol_setxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const char *name,
+		 const void *value, size_t len_bytes, int flags);
+int vol_removexattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const char *name);
+
+#endif

@@ -1,0 +1,1 @@
+#include "vol/ops.h"

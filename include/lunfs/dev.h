@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The two interfaces below which lunfs knows no real world: the device (all I/O) and the clock
+ * (all time, threads and waiting). A simulated pair can stand in for both, so nothing above them
+ * calls pread, pthread_*, clock_gettime or sleeps on its own.
+ */
+#ifndef LUNFS_DEV_H
+#define LUNFS_DEV_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+/* ---- clock ------------------------------------------------------------------------------------ */
+
+struct clock;
+struct task; /* a thread */
+
+/* Storage of the real clock's primitive or of the simulator's. Always use by the functions below. */
+struct mtx {
+	struct clock *clk;
+	union {
+		pthread_mutex_t pt;
+		struct {
+			void *owner;
+			void *waiters;
+		} sim;
+	};
+};
+
+struct cond {
+	struct clock *clk;
+	union {
+		pthread_cond_t pt;
+		struct {
+			void *waiters;
+		} sim;
+	};
+};
+
+#define CLOCK_FOREVER UINT64_MAX
+
+struct clock_ops {
+	uint64_t (*now_ns)(struct clock *c);                     /* CLOCK_BOOTTIME */
+	void (*realtime)(struct clock *c, struct timespec *out); /* CLOCK_REALTIME, for time stamps */
+	void (*random)(struct clock *c, void *buf, size_t len);
+	int (*task_start)(struct clock *c, const char *name, void (*fn)(void *), void *arg,
+			  struct task **out);
+	void (*task_join)(struct clock *c, struct task *t); /* waits for its end, frees it */
+	void (*mtx_init)(struct mtx *m);
+	void (*mtx_destroy)(struct mtx *m);
+	void (*mtx_lock)(struct mtx *m);
+	void (*mtx_unlock)(struct mtx *m);
+	void (*cond_init)(struct cond *cv);
+	void (*cond_destroy)(struct cond *cv);
+	/* Wait until signalled (0) or until now_ns() >= until_ns (-ETIMEDOUT); may wake spuriously. */
+	int (*cond_wait)(struct cond *cv, struct mtx *m, uint64_t until_ns);
+	void (*cond_signal)(struct cond *cv);
+	void (*cond_broadcast)(struct cond *cv);
+	void (*sleep_until)(struct clock *c, uint64_t until_ns);
+	void (*destroy)(struct clock *c);
+};
+
+struct clock {
+	const struct clock_ops *ops;
+};
+
+/* The machine's own clock and POSIX threads. One per process is enough; never fails after 0. */
+int clock_real_new(struct clock **out);
+
+static inline uint64_t clock_now_ns(struct clock *c)
+{
+	return c->ops->now_ns(c);
+}
+static inline void clock_sleep_ns(struct clock *c, uint64_t ns)
+{
+	c->ops->sleep_until(c, c->ops->now_ns(c) + ns);
+}
+static inline void mtx_init(struct mtx *m, struct clock *c)
+{
+	m->clk = c;
+	c->ops->mtx_init(m);
+}
+static inline void mtx_destroy(struct mtx *m)
+{
+	m->clk->ops->mtx_destroy(m);
+}
+static inline void mtx_lock(struct mtx *m)
+{
+	m->clk->ops->mtx_lock(m);
+}
+static inline void mtx_unlock(struct mtx *m)
+{
+	m->clk->ops->mtx_unlock(m);
+}
+static inline void cond_init(struct cond *cv, struct clock *c)
+{
+	cv->clk = c;
+	c->ops->cond_init(cv);
+}
+static inline void cond_destroy(struct cond *cv)
+{
+	cv->clk->ops->cond_destroy(cv);
+}
+static inline int cond_wait(struct cond *cv, struct mtx *m, uint64_t until_ns)
+{
+	return cv->clk->ops->cond_wait(cv, m, until_ns);
+}
+static inline void cond_signal(struct cond *cv)
+{
+	cv->clk->ops->cond_signal(cv);
+}
+static inline void cond_broadcast(struct cond *cv)
+{
+	cv->clk->ops->cond_broadcast(cv);
+}
+
+/* ---- device ----------------------------------------------------------------------------------- */
+
+/*
+ * All offsets and lengths are bytes and multiples of sector_bytes; buffers are aligned to 4096
+ * bytes (dev_buf_alloc). All calls may sleep, are thread-safe, return 0 or a negative errno, and
+ * are bounded by the deadline of dev_set_deadline().
+ *
+ * Errors common to all: -EIO the device says the medium or command failed for good; -ETIMEDOUT the
+ * command's fate is unknown: it may still land later; -EBADE reservation conflict: we are
+ * fenced; -EROFS write-protected; -ENODEV the device is gone.
+ */
+struct dev;
+
+enum dev_caw { /* what compare_and_write returns as a positive answer */
+	DEV_CAW_GOOD = 0,
+	DEV_CAW_MISCOMPARE = 1,
+};
+
+enum dev_io_op { DEV_READ, DEV_WRITE };
+
+struct dev_io { /* one element of a batch */
+	enum dev_io_op op;
+	uint64_t off_bytes;
+	size_t len_bytes;
+	void *buf;
+	int result; /* out */
+};
+
+struct dev_caw_io { /* one element of a batch of compare-and-writes */
+	uint64_t off_bytes;
+	const void *test;
+	const void *set;
+	int result; /* out: enum dev_caw or a negative errno */
+};
+
+enum dev_kind { DEV_KIND_FILE, DEV_KIND_SG, DEV_KIND_ISCSI, DEV_KIND_SIM };
+
+struct dev_identity {
+	enum dev_kind kind;
+	char name[256];        /* as given by the user */
+	char product[64];      /* "vendor product revision" or "" */
+	uint8_t dev_id[64];    /* VPD 0x83 designator of the LUN, zero padded; zero if none */
+	uint64_t size_bytes;
+	uint32_t sector_bytes; /* logical block: unit of ATS */
+	uint32_t phys_bytes;   /* physical block */
+	bool read_only;        /* write-protected, or opened so */
+	bool one_machine;      /* ATS holds between processes of this machine only (file) */
+	bool has_caw;          /* COMPARE AND WRITE was tried and did not get "unsupported" */
+	bool has_discard;
+	bool has_write_zeroes;
+};
+
+struct dev_ops {
+	int (*read)(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf);
+	int (*write)(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf);
+	int (*flush)(struct dev *d); /* SYNCHRONIZE CACHE: all completed writes are on the medium */
+	int (*discard)(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
+	int (*write_zeroes)(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
+	/*
+	 * Atomically compare one sector with test and, if equal, write set; durable when it returns
+	 * DEV_CAW_GOOD. DEV_CAW_MISCOMPARE if not equal. Never resent below this call (SBC-4 5.3).
+	 * -EOPNOTSUPP: the device rejects the command.
+	 */
+	int (*compare_and_write)(struct dev *d, uint64_t off_bytes, const void *test,
+				 const void *set);
+	/* Optional (NULL: the generic loop is used): many at once, returns when all have ended. */
+	void (*batch)(struct dev *d, struct dev_io *io, size_t n);
+	void (*caw_batch)(struct dev *d, struct dev_caw_io *io, size_t n);
+	/*
+	 * Optional. Prove that nothing submitted through this dev by this process is still on its
+	 * way (task abort, LUN reset, re-login). 0: proven. -EOPNOTSUPP: cannot be had.
+	 */
+	int (*drain)(struct dev *d);
+	/* Optional: persistent reservations come here (PROUT/PRIN); NULL: the device has none. */
+	const struct dev_pr_ops *pr;
+	void (*close)(struct dev *d);
+};
+
+struct dev_pr_ops { /* SPC-5 persistent reservations, type 7 */
+	int (*register_key)(struct dev *d, uint64_t old_key, uint64_t new_key);
+	int (*reserve)(struct dev *d, uint64_t key);
+	int (*preempt_abort)(struct dev *d, uint64_t own_key, uint64_t victim_key);
+	int (*read_keys)(struct dev *d, uint64_t *keys, size_t max, size_t *n);
+};
+
+struct dev_stats { /* since open */
+	atomic_ullong reads, writes, flushes, discards, caws, miscompares;
+	atomic_ullong read_bytes, write_bytes;
+};
+
+struct dev {
+	const struct dev_ops *ops;
+	struct dev_identity id;
+	struct dev_stats stats;
+	uint32_t deadline_ms; /* bound of one command, 0 = the backend's default */
+};
+
+/*
+ * Counting front doors; use these, not ops-> directly. (The name shows what is counted: a batch of
+ * n counts n.) dev_zero writes zeroes by whatever the device has.
+ */
+int dev_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf);
+int dev_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf);
+int dev_flush(struct dev *d);
+int dev_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
+int dev_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
+int dev_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set);
+void dev_batch(struct dev *d, struct dev_io *io, size_t n); /* results in io[].result */
+void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
+void dev_set_deadline(struct dev *d, uint32_t deadline_ms);
+void dev_close(struct dev *d);
+
+#define DEV_OPEN_RDONLY 0x1u
+#define DEV_OPEN_EXCL 0x2u   /* mkfs: O_EXCL on block devices, to notice a kernel mount */
+#define DEV_OPEN_FORCE_FILE 0x4u /* use the file backend for a device that has no ATS */
+
+/*
+ * Open @name: iscsi:// URL -> iscsi; SCSI block device, /dev/sg* or dm-multipath -> sg; anything
+ * else -> file. @sector_bytes: 0 = the device's own; else what the volume was made for (a regular
+ * file takes either; a device of another sector size gives -EMEDIUMTYPE). On failure @why (of
+ * @why_len bytes) holds one sentence for a person.
+ */
+int dev_open(const char *name, unsigned flags, uint32_t sector_bytes, struct dev **out, char *why,
+	     size_t why_len);
+
+/* Zeroed memory aligned to 4096 bytes; aborts the process when there is none. Free with free(). */
+void *dev_buf_alloc(size_t len_bytes);
+
+#endif

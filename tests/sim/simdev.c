@@ -1,0 +1,1 @@
+#include <lunfs/dev.h>
