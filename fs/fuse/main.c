@@ -1,1 +1,300 @@
-int main(void){return 0;}
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount.lunfs: mounts a volume and serves it. The parent waits for the daemon to say that the mount
+ * works and exits with mount(8)'s code; with -f there is no parent.
+ */
+#include "fuse/front.h"
+#include "fuse/options.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct daemon {
+	struct options *o;
+	int ready_fd; /* a byte is written when the mount works; -1 in the foreground */
+	struct front f;
+};
+
+static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("mount.lunfs: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+/* ---- before anything is touched --------------------------------------------------------------- */
+
+static int check_mountpoint(const char *dir)
+{
+	char parent[4096 + 4];
+	struct stat st, up;
+
+	if (stat(dir, &st) != 0) {
+		if (errno == ENOTCONN)
+			say("%s is a dead mount: its daemon is gone; 'umount -l %s' first", dir,
+			    dir);
+		else
+			say("mount point %s: %s", dir, strerror(errno));
+		return -1;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		say("mount point %s is not a directory", dir);
+		return -1;
+	}
+	snprintf(parent, sizeof(parent), "%s/..", dir);
+	if (stat(parent, &up) == 0 && (up.st_dev != st.st_dev || up.st_ino == st.st_ino)) {
+		say("%s already is a mount point; unmount what is there first, or use another "
+		    "directory",
+		    dir);
+		return -1;
+	}
+	return 0;
+}
+
+static int check_fuse(void)
+{
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		say("cannot open /dev/fuse: %s; %s", strerror(errno),
+		    errno == EACCES ? "mounting takes root" : "load the kernel module 'fuse'");
+		return -1;
+	}
+	close(fd);
+	return 0;
+}
+
+/* ---- the daemon's process ------------------------------------------------------------------------ */
+
+/* Linux 5.6: memory reclaim must not wait for writes that need this process. */
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+static void harden_process(void)
+{
+	/* Best effort: without the right to, the daemon still works, only later under pressure. */
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
+		log_debug("not-locked", "Memory is not locked: %s.", strerror(errno));
+}
+
+static void to_background(struct daemon *d)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int out = null;
+
+	if (d->o->log_file)
+		out = open(d->o->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	if (null >= 0) {
+		dup2(null, 0);
+		dup2(null, 1);
+	}
+	if (out >= 0)
+		dup2(out, 2);
+	log_open("mount.lunfs", d->o->verbose ? LOG_LVL_DEBUG : LOG_LVL_INFO, !d->o->log_file);
+}
+
+static void on_ready(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	log_info("mounted", "%s is mounted on %s as host %s.", d->o->device, d->o->mountpoint,
+		 d->o->vol.host.name);
+	if (d->ready_fd < 0)
+		return;
+	to_background(d);
+	if (write(d->ready_fd, "+", 1) != 1)
+		log_warn("parent-gone", "The process that asked for the mount is gone.");
+	close(d->ready_fd);
+	d->ready_fd = -1;
+}
+
+static void on_lost(void *ctx, const char *why)
+{
+	struct daemon *d = (struct daemon *)((char *)ctx - offsetof(struct daemon, f));
+
+	log_err("volume-lost", "%s on %s answers EIO from now on: %s; unmount it and mount it again.",
+		d->o->device, d->o->mountpoint, why);
+}
+
+static int open_volume(struct daemon *d, struct clock *clk)
+{
+	struct vol_options vo = d->o->vol;
+	unsigned flags = d->o->force_file ? DEV_OPEN_FORCE_FILE : 0;
+	char why[512] = "";
+	struct dev *dev;
+	struct geo geo;
+	int rc;
+
+	rc = dev_open(d->o->device, flags, 0, &dev, why, sizeof(why));
+	if (rc) {
+		say("%s", why);
+		return rc;
+	}
+	/* A regular file takes either sector size: the superblock says which. */
+	rc = vol_read_super(dev, &geo, NULL, why, sizeof(why));
+	if (rc == 0 && geo.sector_bytes != dev->id.sector_bytes) {
+		dev_close(dev);
+		rc = dev_open(d->o->device, flags, geo.sector_bytes, &dev, why, sizeof(why));
+		if (rc) {
+			say("%s", why);
+			return rc;
+		}
+	}
+	vo.cb = (struct vol_cb){ .ctx = &d->f, .invalidate = front_invalidate, .lost = on_lost };
+	if (rc == 0)
+		rc = vol_mount(dev, clk, &vo, &d->f.vol, why, sizeof(why));
+	if (rc) {
+		say("%s", why);
+		dev_close(dev);
+	}
+	return rc;
+}
+
+static struct fuse_session *mount_session(struct daemon *d)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *se = NULL;
+	char *opts = NULL, *q;
+
+	/* A comma in the device's name would end the fsname option. */
+	if (asprintf(&opts, "-o%s%s,fsname=%s", d->o->kernel_opts,
+		     d->f.read_only ? ",ro" : "", d->o->device) < 0)
+		return NULL;
+	for (q = strstr(opts, ",fsname=") + 8; *q; q++)
+		if (*q == ',')
+			*q = '_';
+	if (fuse_opt_add_arg(&args, "mount.lunfs") == 0 && fuse_opt_add_arg(&args, opts) == 0 &&
+	    (!d->o->debug_fuse || fuse_opt_add_arg(&args, "-d") == 0))
+		se = front_session_new(&d->f, &args);
+	if (se && fuse_session_mount(se, d->o->mountpoint) != 0) {
+		fuse_session_destroy(se);
+		se = NULL;
+	}
+	fuse_opt_free_args(&args);
+	free(opts);
+	return se;
+}
+
+static int serve(struct daemon *d, struct clock *clk)
+{
+	struct front *f = &d->f;
+	int rc, rc2;
+
+	f->clk = clk;
+	mtx_init(&f->calls_mtx, clk);
+	f->nodes = nodes_new(clk);
+	f->on_ready = on_ready;
+	f->on_ready_ctx = d;
+	f->read_only = d->o->vol.read_only || vol_read_only(f->vol);
+	rc = vol_root(f->vol, &f->root);
+	if (rc == 0) {
+		f->se = mount_session(d);
+		rc = f->se ? front_loop(f) : -EIO;
+	}
+	if (f->se)
+		fuse_session_unmount(f->se);
+	rc2 = vol_unmount(f->vol);
+	if (f->se)
+		fuse_session_destroy(f->se);
+	nodes_free(f->nodes);
+	mtx_destroy(&f->calls_mtx);
+	if (rc2 == 0)
+		log_info("unmounted", "%s is unmounted from %s.", d->o->device, d->o->mountpoint);
+	return rc ? rc : rc2;
+}
+
+static int run(struct daemon *d)
+{
+	struct clock *clk;
+
+	front_block_signals();
+	if (clock_real_new(&clk) != 0)
+		return EX_MOUNT_SYSTEM;
+	if (open_volume(d, clk) != 0)
+		return EX_MOUNT_FAIL;
+	harden_process();
+	return serve(d, clk) == 0 ? 0 : EX_MOUNT_FAIL;
+}
+
+/* ---- the parent ------------------------------------------------------------------------------------- */
+
+static int wait_for_daemon(pid_t pid, int fd)
+{
+	char c;
+	int status;
+	ssize_t n;
+
+	do
+		n = read(fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return 0;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return EX_MOUNT_SYSTEM;
+	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+		return WEXITSTATUS(status);
+	say("the daemon ended before the mount worked");
+	return EX_MOUNT_FAIL;
+}
+
+static int start_daemon(struct daemon *d)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) != 0) {
+		say("pipe: %s", strerror(errno));
+		return EX_MOUNT_SYSTEM;
+	}
+	pid = fork();
+	if (pid < 0) {
+		say("fork: %s", strerror(errno));
+		return EX_MOUNT_SYSTEM;
+	}
+	if (pid > 0) {
+		close(fds[1]);
+		return wait_for_daemon(pid, fds[0]);
+	}
+	close(fds[0]);
+	d->ready_fd = fds[1];
+	setsid();
+	if (chdir("/") != 0)
+		return EX_MOUNT_SYSTEM;
+	return run(d);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { 0 };
+	struct daemon d = { .o = &o, .ready_fd = -1 };
+	int rc = options_parse(argc, argv, &o);
+
+	if (rc > 0) {
+		options_free(&o);
+		return rc - 1;
+	}
+	if (o.vol.host.name[0] == '\0')
+		gethostname(o.vol.host.name, sizeof(o.vol.host.name) - 1);
+	log_open("mount.lunfs", o.verbose ? LOG_LVL_DEBUG : LOG_LVL_INFO, 0);
+	if (check_mountpoint(o.mountpoint) || check_fuse())
+		rc = EX_MOUNT_FAIL;
+	else
+		rc = o.foreground ? run(&d) : start_daemon(&d);
+	options_free(&o);
+	return rc;
+}

@@ -18,6 +18,9 @@ struct op_ctx {
 	struct lock_intr *intr;   /* may be NULL */
 };
 
+/* Wake the operation that waits with @intr (op_ctx.intr): it ends with -EINTR. Never sleeps. */
+void vol_interrupt(struct volume *v, struct lock_intr *intr);
+
 struct nodeid {
 	uint64_t ino, generation;
 };

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The FUSE front end: what its files share. Requests come in on worker threads (loop.c), are
+ * answered from vol/ops.h (req_*.c), and name inodes by node ids (nodes.c).
+ *
+ * Coherence: entry and attribute time-outs are 0, so every system call asks the volume; file pages
+ * in the kernel's cache are dropped before the lock that covers them is given up (front_invalidate,
+ * called on a revoker thread), and AUTO_INVAL_DATA compares mtime and size at each read besides.
+ */
+#ifndef FUSE_FRONT_H
+#define FUSE_FRONT_H
+
+#define FUSE_USE_VERSION 312
+#include "base/log.h"
+#include "vol/ops.h"
+#include <fuse_lowlevel.h>
+
+struct nodes;
+
+struct front {
+	struct fuse_session *se;
+	struct volume *vol;
+	struct clock *clk;
+	struct nodes *nodes;
+	struct nodeid root;
+	bool read_only;
+	atomic_bool initialised; /* INIT was answered */
+	struct mtx calls_mtx;
+	struct call *calls; /* requests that may wait, to be let go when the session ends */
+	void (*on_ready)(void *ctx); /* called once, at INIT */
+	void *on_ready_ctx;
+};
+
+/* ---- nodes.c: what the kernel knows ------------------------------------------------------------ */
+
+struct nodes *nodes_new(struct clock *clk);
+void nodes_free(struct nodes *n);
+/* The kernel learns of @id once more (an entry is about to be replied). */
+void nodes_remember(struct nodes *n, struct nodeid id);
+void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count);
+/* Generation under which the kernel knows @ino; 0 if it does not. */
+uint64_t nodes_generation(struct nodes *n, uint64_t ino);
+/* The kernel is about to cache pages of @ino; taken back by nodes_take_pages(). */
+void nodes_mark_pages(struct nodes *n, uint64_t ino);
+bool nodes_take_pages(struct nodes *n, uint64_t ino);
+
+/* ---- requests ------------------------------------------------------------------------------------- */
+
+struct call { /* one request that may wait: its caller and how it is interrupted */
+	struct call *prev, *next;
+	struct front *f;
+	struct op_ctx op;
+	struct lock_intr intr;
+	pid_t tid;
+};
+void call_begin(struct call *c, fuse_req_t req);
+/* Interrupts no longer reach it; to be called before the reply. */
+void call_end(struct call *c, fuse_req_t req);
+void calls_interrupt_all(struct front *f);
+
+static inline struct front *req_front(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+struct nodeid front_node(struct front *f, fuse_ino_t nodeid);
+void reply_entry(fuse_req_t req, struct front *f, const struct vattr *va);
+static inline void reply_rc(fuse_req_t req, int rc) /* 0 or -errno */
+{
+	fuse_reply_err(req, -rc);
+}
+
+/* Operations by subject. */
+void req_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void req_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
+void req_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void req_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void req_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
+		 struct fuse_file_info *fi);
+void req_readlink(fuse_req_t req, fuse_ino_t ino);
+void req_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void req_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void req_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void req_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void req_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void req_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void req_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		const char *newname, unsigned flags);
+void req_statfs(fuse_req_t req, fuse_ino_t ino);
+
+void req_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		struct fuse_file_info *fi);
+void req_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void req_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	       struct fuse_file_info *fi);
+void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void req_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		   struct fuse_file_info *fi);
+void req_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+
+void req_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void req_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		 struct fuse_file_info *fi);
+void req_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi);
+void req_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+void req_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+		  int flags);
+void req_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void req_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* Name under which the root's virtual attribute gives vol_stats_json(); never listed. */
+#define STATS_XATTR "lunfs.stats"
+
+/* ---- session.c -------------------------------------------------------------------------------------- */
+
+/* Upcall of the volume: the kernel drops its pages of @ino before this returns. */
+void front_invalidate(void *ctx, uint64_t ino);
+struct fuse_session *front_session_new(struct front *f, struct fuse_args *args);
+
+/* ---- loop.c ------------------------------------------------------------------------------------------- */
+
+/*
+ * Serve requests until the file system is unmounted or SIGTERM, SIGINT or SIGHUP comes (all of them
+ * blocked in every thread of the process by the caller before it started the first one). All requests have ended when it
+ * returns 0; -errno if the kernel's device failed.
+ */
+int front_loop(struct front *f);
+void front_block_signals(void);
+
+#endif

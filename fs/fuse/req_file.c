@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests on open files. A handle is the inode's name as it was opened, so a handle never slips
+ * over to another inode that reuses the address.
+ */
+#include "fuse/front.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+struct handle {
+	struct nodeid id;
+	bool append; /* O_APPEND when opened: the end of file is where the lock says it is */
+	bool direct; /* no pages are cached through this handle */
+};
+
+static struct handle *fi_handle(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static void handle_new(struct nodeid id, struct fuse_file_info *fi)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	lunfs_assert(h);
+	h->id = id;
+	h->append = fi->flags & O_APPEND;
+	/* The kernel would put appended bytes into pages at the offset it believes in. */
+	h->direct = h->append;
+	fi->direct_io = h->direct;
+	fi->fh = (uintptr_t)h;
+}
+
+void req_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct call c;
+	struct nodeid id;
+	int rc;
+
+	call_begin(&c, req);
+	id = front_node(c.f, ino);
+	rc = vol_open(c.f->vol, &c.op, id);
+	call_end(&c, req);
+	if (rc) {
+		reply_rc(req, rc);
+		return;
+	}
+	handle_new(id, fi);
+	if (fuse_reply_open(req, fi) != 0) {
+		vol_release(c.f->vol, id);
+		free(fi_handle(fi));
+	}
+}
+
+void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		struct fuse_file_info *fi)
+{
+	struct call c;
+	struct vattr va;
+	struct fuse_entry_param e = { 0 };
+	int rc;
+
+	call_begin(&c, req);
+	rc = vol_create(c.f->vol, &c.op, front_node(c.f, parent), name, mode, &va);
+	call_end(&c, req);
+	if (rc) {
+		reply_rc(req, rc);
+		return;
+	}
+	handle_new(va.id, fi);
+	e.ino = va.id.ino;
+	e.generation = va.id.generation;
+	e.attr = va.st;
+	nodes_remember(c.f->nodes, va.id);
+	if (fuse_reply_create(req, &e, fi) != 0) {
+		nodes_forget(c.f->nodes, va.id.ino, 1);
+		vol_release(c.f->vol, va.id);
+		free(fi_handle(fi));
+	}
+}
+
+void req_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h = fi_handle(fi);
+
+	(void)ino;
+	vol_release(req_front(req)->vol, h->id);
+	free(h);
+	reply_rc(req, 0);
+}
+
+void req_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	reply_rc(req, 0);
+}
+
+void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct handle *h = fi_handle(fi);
+	struct call c;
+	size_t done = 0;
+	void *buf = dev_buf_alloc(size ? size : 1);
+	int rc;
+
+	call_begin(&c, req);
+	if (!h->direct && !(fi->flags & O_DIRECT))
+		nodes_mark_pages(c.f->nodes, ino);
+	rc = vol_read(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, &done);
+	call_end(&c, req);
+	if (rc)
+		reply_rc(req, rc);
+	else
+		fuse_reply_buf(req, buf, done);
+	free(buf);
+}
+
+void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	       struct fuse_file_info *fi)
+{
+	struct handle *h = fi_handle(fi);
+	unsigned flags = h->append && !fi->writepage ? VWRITE_APPEND : 0;
+	struct call c;
+	size_t done = 0;
+	int rc;
+
+	call_begin(&c, req);
+	if (!h->direct && !(fi->flags & O_DIRECT))
+		nodes_mark_pages(c.f->nodes, ino);
+	rc = vol_write(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, flags, &done, NULL);
+	if (!rc && (fi->flags & O_SYNC) == O_SYNC)
+		rc = vol_fsync(c.f->vol, &c.op, h->id, false);
+	else if (!rc && (fi->flags & O_DSYNC))
+		rc = vol_fsync(c.f->vol, &c.op, h->id, true);
+	call_end(&c, req);
+	if (rc)
+		reply_rc(req, rc);
+	else
+		fuse_reply_write(req, done);
+}
+
+void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct call c;
+	int rc;
+
+	(void)fi;
+	call_begin(&c, req);
+	rc = vol_fsync(c.f->vol, &c.op, front_node(c.f, ino), datasync);
+	call_end(&c, req);
+	reply_rc(req, rc);
+}
+
+void req_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+		   struct fuse_file_info *fi)
+{
+	struct handle *h = fi_handle(fi);
+	struct call c;
+	int rc;
+
+	(void)ino;
+	call_begin(&c, req);
+	rc = vol_fallocate(c.f->vol, &c.op, h->id, mode, (uint64_t)off, (uint64_t)len);
+	call_end(&c, req);
+	reply_rc(req, rc);
+}
+
+void req_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct handle *h = fi_handle(fi);
+	struct call c;
+	uint64_t out = 0;
+	int rc;
+
+	(void)ino;
+	call_begin(&c, req);
+	rc = vol_lseek(c.f->vol, &c.op, h->id, (uint64_t)off, whence, &out);
+	call_end(&c, req);
+	if (rc)
+		reply_rc(req, rc);
+	else
+		fuse_reply_lseek(req, (off_t)out);
+}

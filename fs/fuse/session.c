@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The FUSE session: its operations, what is asked of the kernel, and invalidation. */
+#include "fuse/front.h"
+
+#define MAX_WRITE_BYTES (1u << 20)
+#define MAX_BACKGROUND 128u
+
+static void want(struct fuse_conn_info *conn, unsigned flag, bool on)
+{
+	if (on)
+		conn->want |= conn->capable & flag;
+	else
+		conn->want &= ~flag;
+}
+
+static void req_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct front *f = userdata;
+
+	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO, true);
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA, true);
+	want(conn, FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO, true);
+	want(conn, FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT, true);
+	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK, true);
+	/* Requests arrive in the worker's own, aligned buffer. */
+	want(conn, FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE, false);
+	/* Size and mtime belong to the lock's holder, not to this kernel. */
+	want(conn, FUSE_CAP_WRITEBACK_CACHE, false);
+	/* O_TRUNC comes as a setattr. */
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
+	/* The kernel strips set-id bits by setattr. */
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
+	conn->max_write = MAX_WRITE_BYTES;
+	conn->max_readahead = MAX_WRITE_BYTES;
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
+	atomic_store(&f->initialised, true);
+	if (f->on_ready)
+		f->on_ready(f->on_ready_ctx);
+}
+
+/* flock and fcntl locks have no entry: the kernel keeps them, correct within this host. */
+static const struct fuse_lowlevel_ops ops = {
+	.init = req_init,
+	.lookup = req_lookup,
+	.forget = req_forget,
+	.forget_multi = req_forget_multi,
+	.getattr = req_getattr,
+	.setattr = req_setattr,
+	.readlink = req_readlink,
+	.mknod = req_mknod,
+	.mkdir = req_mkdir,
+	.unlink = req_unlink,
+	.rmdir = req_rmdir,
+	.symlink = req_symlink,
+	.rename = req_rename,
+	.link = req_link,
+	.open = req_open,
+	.create = req_create,
+	.read = req_read,
+	.write = req_write,
+	.flush = req_flush,
+	.release = req_release,
+	.fsync = req_fsync,
+	.opendir = req_opendir,
+	.readdir = req_readdir,
+	.readdirplus = req_readdirplus,
+	.releasedir = req_releasedir,
+	.fsyncdir = req_fsync,
+	.statfs = req_statfs,
+	.setxattr = req_setxattr,
+	.getxattr = req_getxattr,
+	.listxattr = req_listxattr,
+	.removexattr = req_removexattr,
+	.fallocate = req_fallocate,
+	.lseek = req_lseek,
+};
+
+struct fuse_session *front_session_new(struct front *f, struct fuse_args *args)
+{
+	return fuse_session_new(args, &ops, sizeof(ops), f);
+}
+
+void front_invalidate(void *ctx, uint64_t ino)
+{
+	struct front *f = ctx;
+
+	/*
+	 * Requests that mark pages do so before they take the lock and with the folio locked in the
+	 * kernel, so a page that is still on its way in is waited for by the notification.
+	 */
+	if (f->se && nodes_take_pages(f->nodes, ino))
+		fuse_lowlevel_notify_inval_inode(f->se, ino, 0, 0);
+}
