@@ -48,6 +48,8 @@ struct ats { /* one per mounted volume */
 	struct mtx mtx;
 	uint64_t unexplained_in_a_row;
 	bool unreliable;         /* ATS failed unexplained too often, or went back */
+	uint64_t told_ns[ATS_OUTCOMES];    /* last sentence about such an outcome */
+	uint64_t untold[ATS_OUTCOMES];     /* outcomes since, not logged */
 };
 
 /*
@@ -63,6 +65,15 @@ struct ats_sector {
 	uint64_t unresolved_seq[ATS_UNRESOLVED_MAX]; /* image_seq, all with our nonce */
 	uint64_t resolved_seq;      /* highest image of ours known to have landed */
 };
+
+/*
+ * Without a struct ats, for mkfs and other offline code: check a sector as ats_check() does, and
+ * stamp and seal the first image (image_seq 1, owner 0) round the record that @sector holds already.
+ */
+int ats_hdr_check(const struct geo *g, const void *sector, enum lunfs_ats_type type,
+		  uint64_t off_bytes);
+void ats_hdr_format(const struct geo *g, void *sector, enum lunfs_ats_type type, uint64_t off_bytes,
+		    uint64_t nonce);
 
 void ats_init(struct ats *a, const struct env *env);
 void ats_destroy(struct ats *a);
@@ -80,9 +91,12 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
 
 /*
  * Test and set @s. @test and @set are whole sectors (sector_bytes, 4096-aligned, first 512 bytes
- * the record); @set's header was filled by ats_stamp() and is sealed in here. On every outcome but
- * DONE, DONE_LATE, UNKNOWN, FENCED and ERROR, @found (a sector, may be NULL) holds what stands on
- * disk. Logs one sentence for each outcome that is not DONE or LOST_RACE, at most every few
+ * the record); @set's header was filled by ats_stamp() and is sealed in here; its image_seq is raised
+ * above those of unresolved images, so use @set (not a copy made before) as the next @test. On DONE and
+ * DONE_LATE @set is exactly what stands on disk: where an older unresolved image of ours had
+ * landed, it was replaced by @set. Except on UNKNOWN, FENCED and ERROR, @found (a sector, may be
+ * NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED, UNEXPLAINED,
+ * and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence for each outcome that is not DONE or LOST_RACE, at most every few
  * seconds a kind. Retries BUSY, unit attention and unexplained miscompares itself, with back-off
  * by the clock, bounded by the device deadline. Sleeps.
  */
