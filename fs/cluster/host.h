@@ -54,7 +54,7 @@ struct host_info { /* one slot, decoded, for tools and for the others' timing */
 	uint32_t beat_ms, deadline_ms, lease_ms, pid;
 	enum lunfs_fence_mode fence;
 	uint16_t flags;
-	uint64_t pid_start;
+	uint64_t pid_start, pid_ns;
 	uint8_t machine_id[16], boot_id[16];
 	char hostname[LUNFS_HOSTNAME_BYTES + 1];
 };
@@ -63,7 +63,13 @@ struct host_info { /* one slot, decoded, for tools and for the others' timing */
 int slot_decode(const struct geo *g, const void *sector, unsigned slot, struct host_info *out);
 /* The image mkfs writes: FREE, generation 0. @sector is sector_bytes. */
 void slot_format(const struct geo *g, void *sector, unsigned slot, uint64_t nonce);
-/* Same machine and boot, and the process is gone: proof of death (file backend only). */
+/*
+ * The maintenance sector: who repairs the volume (owner id, 0 = nobody) and LUNFS_MAINT_* flags.
+ * maint_decode: 0 or -EUCLEAN, outputs untouched. maint_format: the image mkfs writes.
+ */
+int maint_decode(const struct geo *g, const void *sector, uint64_t *holder, uint32_t *flags);
+void maint_format(const struct geo *g, void *sector, uint64_t nonce);
+/* Same machine, boot and pid namespace, and the process is gone: proof of death (file backend only). */
 bool slot_owner_proven_gone(const struct host_info *hi);
 
 struct host; /* opaque */

@@ -210,7 +210,8 @@ struct lunfs_slot_rec {
 	uint8_t boot_id[16];      /* 0x090 /proc/sys/kernel/random/boot_id */
 	le64 pid_start;           /* 0x0a0 start time of pid in clock ticks (proc_pid_stat field 22) */
 	uint8_t hostname[LUNFS_HOSTNAME_BYTES]; /* 0x0a8 zero padded */
-	uint8_t reserved[0x118];  /* 0x0e8 */
+	le64 pid_ns;              /* 0x0e8 inode number of pid's namespace, 0 = unknown */
+	uint8_t reserved[0x110];  /* 0x0f0 */
 };
 static_assert(offsetof(struct lunfs_slot_rec, hostname) == 0xa8, "slot_rec.hostname");
 static_assert(sizeof(struct lunfs_slot_rec) == 512, "slot_rec");
