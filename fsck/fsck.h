@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fsck.lunfs: a complete check of a volume that writes nothing. It walks the disk with walkers of
+ * its own over the decoders of the layers; it shares no code with what it checks beyond them.
+ *
+ * Passes, in order: superblock, hosts, groups, cells, trees, links, space. Each adds to the maps and
+ * tables in struct fsck that the later ones compare.
+ */
+#ifndef FSCK_FSCK_H
+#define FSCK_FSCK_H
+
+#include "fsck/problem.h"
+#include "node/node.h"
+#include <stdio.h>
+
+struct fsck_group { /* one initialised group; maps have a bit a block */
+	bool ok;            /* header and bitmap could be read */
+	uint32_t nblks;
+	uint8_t *on_disk;   /* the allocation bitmap as it stands there */
+	uint8_t *referred;  /* blocks that something refers to */
+	uint8_t *cell_used; /* first blocks of cells that their chunk calls used */
+	uint8_t *cell_claimed; /* of these, the ones that something refers to */
+	uint16_t chunk[LUNFS_GROUP_WINDOWS];
+};
+
+struct fsck_inode {
+	uint64_t ino, generation, parent, size, blks;
+	uint32_t mode, nlink, flags;
+	uint16_t orphan_slot;
+	uint32_t links;   /* names found */
+	uint32_t subdirs; /* directories found in it */
+	uint32_t orphan_refs;
+	uint64_t named_in; /* directory of the (last) name found */
+	uint64_t names;    /* directories: entries found */
+	uint64_t counted;  /* blocks found */
+	uint8_t mark;      /* reachability: see pass_links.c */
+};
+
+struct fsck {
+	struct dev *dev;
+	struct geo geo;
+	struct problems problems;
+	bool verbose, progress, json;
+
+	uint64_t watermark;
+	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
+	bool slot_ok[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
+	unsigned hosts_not_free;
+
+	struct fsck_group *group; /* watermark many */
+	struct fsck_inode *inode; /* ascending by ino */
+	size_t inodes, inodes_room;
+
+	uint64_t files, dirs, others, orphans, data_blks, cells_used, cells_free, names;
+};
+
+/* Each returns 0, or -errno when the check itself cannot go on. */
+int pass_super(struct fsck *f);
+int pass_hosts(struct fsck *f);
+int pass_groups(struct fsck *f);
+int pass_cells(struct fsck *f);
+int pass_trees(struct fsck *f);
+int pass_links(struct fsck *f);
+int pass_space(struct fsck *f);
+
+/* ---- maps.c ---------------------------------------------------------------------------------------- */
+
+int maps_init(struct fsck *f); /* after the watermark is known */
+void maps_free(struct fsck *f);
+/* The group and bit of @blk, NULL if it lies in no initialised, readable group. */
+struct fsck_group *map_find(struct fsck *f, uint64_t blk, uint32_t *bit);
+/* Note a reference to [blk, blk + n) by @who (an inode's or chunk's address). */
+void map_refer(struct fsck *f, uint64_t blk, uint64_t n, uint64_t who);
+struct fsck_inode *inode_find(struct fsck *f, uint64_t ino);
+struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
+
+/* ---- read.c ------------------------------------------------------------------------------------------ */
+
+/* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. Reports read errors. */
+int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
+/* Check a lock record against the hosts, and the payload's version against it (0: do not). */
+void check_lock(struct fsck *f, uint64_t addr, const void *sector, uint64_t payload_version);
+void progress(struct fsck *f, const char *pass, uint64_t done, uint64_t total);
+
+/* ---- tree.c ------------------------------------------------------------------------------------------- */
+
+struct tree_visit {
+	struct fsck_inode *fi;
+	const char *what; /* "directory", "extent tree", "xattrs" */
+	/* One leaf item, in ascending order of keys. */
+	void (*item)(struct fsck *f, struct tree_visit *v, uint64_t key, const uint8_t *body,
+		     size_t len);
+	void *ctx;
+};
+/* Walk the tree whose root node stands in @area of @size bytes. */
+void tree_walk(struct fsck *f, struct tree_visit *v, const uint8_t *area, size_t size);
+
+/* dirents.c, extents.c, xattrs.c: what hangs on one inode. */
+void check_directory(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
+void check_extents(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
+void check_xattrs(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
+void check_symlink(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
+
+#endif
