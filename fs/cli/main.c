@@ -1,1 +1,107 @@
-int main(void){return 0;}
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* lunfs: finds the subcommand and its options. */
+#include "cli/cli.h"
+#include "base/log.h"
+#include <getopt.h>
+#include <string.h>
+#include <uuid/uuid.h>
+
+static const struct command {
+	const char *name, *argument, *help;
+	int (*run)(const struct cli *c);
+} commands[] = {
+	{ "hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts },
+	{ "info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info },
+	{ "stats", "DIRECTORY", "counters of the daemon that serves a mount point", cmd_stats },
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *to)
+{
+	fputs("Usage: lunfs COMMAND [--json] ARGUMENT\n\nCommands:\n", to);
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(to, "  %-6s %-10s %s\n", commands[i].name, commands[i].argument,
+			commands[i].help);
+	fputs("\nOptions:\n  --json         one JSON object on standard output\n"
+	      "  -V, --version  print the version\n  -h, --help     print this\n"
+	      "\nExit codes: 0 done, 1 failed, 2 usage.\n",
+	      to);
+}
+
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+int cli_open(const char *name, struct dev **dev, struct geo *geo)
+{
+	char why[512] = "";
+	int rc = dev_open(name, DEV_OPEN_RDONLY, 0, dev, why, sizeof(why));
+
+	if (rc == 0) {
+		rc = vol_read_super(*dev, geo, NULL, why, sizeof(why));
+		if (rc)
+			dev_close(*dev);
+	}
+	if (rc == 0 && geo->sector_bytes != (*dev)->id.sector_bytes) {
+		dev_close(*dev);
+		rc = dev_open(name, DEV_OPEN_RDONLY, geo->sector_bytes, dev, why, sizeof(why));
+	}
+	if (rc)
+		fprintf(stderr, "lunfs: %s\n", why);
+	return rc;
+}
+
+void cli_print_json(struct json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
+	json_object_put(o);
+}
+
+void cli_uuid_string(const uint8_t uuid[16], char out[37])
+{
+	uuid_unparse_lower(uuid, out);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = { { "json", no_argument, NULL, 'j' },
+					       { "help", no_argument, NULL, 'h' },
+					       { "version", no_argument, NULL, 'V' },
+					       { NULL, 0, NULL, 0 } };
+	const struct command *cmd;
+	struct cli c = { 0 };
+	int o;
+
+	while ((o = getopt_long(argc, argv, "hV", longs, NULL)) != -1) {
+		if (o == 'j') {
+			c.json = true;
+		} else if (o == 'V') {
+			puts("lunfs " LUNFS_VERSION);
+			return EX_CLI_OK;
+		} else {
+			usage(o == 'h' ? stdout : stderr);
+			return o == 'h' ? EX_CLI_OK : EX_CLI_USAGE;
+		}
+	}
+	if (argc - optind < 1) {
+		usage(stderr);
+		return EX_CLI_USAGE;
+	}
+	cmd = find(argv[optind]);
+	if (!cmd) {
+		fprintf(stderr, "lunfs: unknown command '%s'; 'lunfs --help' lists them\n",
+			argv[optind]);
+		return EX_CLI_USAGE;
+	}
+	if (argc - optind != 2) {
+		fprintf(stderr, "lunfs: 'lunfs %s' takes one %s\n", cmd->name, cmd->argument);
+		return EX_CLI_USAGE;
+	}
+	c.target = argv[optind + 1];
+	log_open("lunfs", LOG_LVL_WARN, 0);
+	return cmd->run(&c);
+}

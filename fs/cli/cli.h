@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* lunfs, the admin's program: one file a subcommand. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include "vol/volume.h"
+#include <json-c/json.h>
+#include <stdio.h>
+
+enum { /* exit codes of lunfs(8) */
+	EX_CLI_OK = 0,
+	EX_CLI_FAIL = 1,  /* the command could not do its work */
+	EX_CLI_USAGE = 2,
+};
+
+struct cli {
+	bool json;
+	const char *target; /* device or mount point */
+};
+
+int cmd_hosts(const struct cli *c);
+int cmd_info(const struct cli *c);
+int cmd_stats(const struct cli *c);
+
+/* Open @name read-only and read its superblock; says what is wrong on standard error. */
+int cli_open(const char *name, struct dev **dev, struct geo *geo);
+void cli_print_json(struct json_object *o); /* consumes it */
+void cli_uuid_string(const uint8_t uuid[16], char out[37]);
+
+#endif
