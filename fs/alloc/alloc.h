@@ -23,7 +23,10 @@ int alloc_new(const struct env *env, struct host *host, struct locks *locks, str
 int alloc_start(struct alloc *a); /* after the claim and txns_start() */
 void alloc_stop(struct alloc *a); /* no reservation is outstanding; forgets all hints */
 void alloc_free(struct alloc *a);
-/* lock_cb.flush(NONE) of @addr: forget what is cached in core about this group or chunk. */
+/*
+ * lock_cb.flush(NONE) of @addr, after txn_flush_guard() returned 0: forget what is cached in core
+ * about this group or chunk. Cheap for every other address.
+ */
 void alloc_lock_gone(struct alloc *a, uint64_t addr);
 
 /* ---- metadata cells ------------------------------------------------------------------------- */
@@ -71,6 +74,11 @@ void free_res_init(struct free_res *r);
 int cell_free_prepare(struct alloc *a, struct free_res *r, uint64_t cell);
 #define CELL_FREE_CREDITS 1u
 void cell_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_t cell);
+/*
+ * Optional, next to cell_free(): what mblk_forget() returned, so that the next user of the cell need
+ * not read it to learn its version.
+ */
+void cell_free_version(struct alloc *a, struct free_res *r, uint64_t cell, uint64_t version);
 
 /* ---- data blocks ------------------------------------------------------------------------------ */
 
@@ -81,7 +89,10 @@ struct blk_res {
 	uint64_t want;
 };
 
-/* Reserve one contiguous run of 1..@max blocks, near @goal if possible. Errors as cell_reserve. */
+/*
+ * Reserve one contiguous run of 1..@max blocks, near @goal if possible. Errors as cell_reserve. May
+ * wait for a commit of this host before it says -ENOSPC.
+ */
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res);
 #define BLK_TAKE_CREDITS 3u
 /* The first @n blocks become allocated in this transaction (n <= len); the rest is let go. */
@@ -89,7 +100,7 @@ void blk_take(struct txn_handle *h, struct alloc *a, struct blk_res *res, uint32
 void blk_unreserve(struct alloc *a, struct blk_res *res); /* if not taken */
 
 int blk_free_prepare(struct alloc *a, struct free_res *r, uint64_t blk, uint32_t len);
-#define BLK_FREE_CREDITS 3u /* an extent never crosses a group */
+#define BLK_FREE_CREDITS 11u /* header and bitmaps; an extent never crosses a group */
 void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_t blk,
 	      uint32_t len);
 void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
