@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""features.py A B: operations through mount A, their results through mount B (another host)."""
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import random
+import stat
+import sys
+
+A, B = sys.argv[1:3]
+libc = ctypes.CDLL(None, use_errno=True)
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+
+
+def fallocate(fd, mode, off, length):
+    if libc.fallocate(fd, mode, ctypes.c_long(off), ctypes.c_long(length)):
+        e = ctypes.get_errno()
+        raise OSError(e, os.strerror(e))
+
+
+def renameat2(old, new, flags):
+    if libc.renameat2(-100, old.encode(), -100, new.encode(), flags):
+        e = ctypes.get_errno()
+        raise OSError(e, os.strerror(e))
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def expect_errno(number, fn, *args, **kw):
+    try:
+        fn(*args, **kw)
+    except OSError as e:
+        assert e.errno == number, "%s, not %s" % (e, errno.errorcode[number])
+        return
+    raise AssertionError("%s did not fail" % fn)
+
+
+def sparse():
+    fd = os.open(A + "/s", os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, b"x" * 8192, 1 << 20)
+    os.pwrite(fd, b"y" * 100, 4 << 20)
+    assert os.lseek(fd, 0, os.SEEK_DATA) == 1 << 20
+    assert os.lseek(fd, 1 << 20, os.SEEK_HOLE) == (1 << 20) + 8192
+    assert os.lseek(fd, (1 << 20) + 8192, os.SEEK_DATA) == 4 << 20
+    assert os.lseek(fd, 4 << 20, os.SEEK_HOLE) in ((4 << 20) + 100, (4 << 20) + 4096)
+    expect_errno(errno.ENXIO, os.lseek, fd, 5 << 20, os.SEEK_DATA)
+    assert os.stat(B + "/s").st_blocks <= 32
+    fallocate(fd, PUNCH_HOLE | KEEP_SIZE, (1 << 20) + 100, 8000)
+    want = b"\0" * (1 << 20) + b"x" * 100 + b"\0" * 8000 + b"x" * 92
+    assert read(B + "/s")[: len(want)] == want
+    fallocate(fd, 0, 8 << 20, 1 << 20)
+    assert os.stat(B + "/s").st_size == 9 << 20
+    assert os.stat(B + "/s").st_blocks >= 2048
+    fallocate(fd, KEEP_SIZE, 16 << 20, 1 << 20)
+    assert os.stat(B + "/s").st_size == 9 << 20
+    fallocate(fd, ZERO_RANGE, 4 << 20, 50)
+    assert os.pread(fd, 100, 4 << 20) == b"\0" * 50 + b"y" * 50
+    os.ftruncate(fd, (4 << 20) + 60)
+    os.ftruncate(fd, (4 << 20) + 200)
+    assert read(B + "/s")[4 << 20:] == b"\0" * 50 + b"y" * 10 + b"\0" * 140
+    os.close(fd)
+
+
+def random_io():
+    """Random reads, writes, truncates, punches against a model, through both hosts by turns."""
+    rng = random.Random(7)
+    fds = [os.open(p + "/r", os.O_RDWR | os.O_CREAT) for p in (A, B)]
+    model = bytearray()
+    for step in range(1500):
+        fd = fds[rng.randrange(2)]
+        off, length = rng.randrange(300000), rng.choice((1, 100, 4096, 5000, 70000))
+        what = rng.randrange(10)
+        if what < 5:
+            data = rng.randbytes(length)
+            if off > len(model):
+                model.extend(bytes(off - len(model)))
+            model[off:off + length] = data
+            assert os.pwrite(fd, data, off) == length
+        elif what < 8:
+            assert os.pread(fd, length, off) == bytes(model[off:off + length]), "step %d" % step
+        elif what == 8:
+            os.ftruncate(fd, off)
+            del model[off:]
+            model.extend(bytes(off - len(model)))
+        else:
+            fallocate(fd, PUNCH_HOLE | KEEP_SIZE, off, length)
+            end = min(off + length, len(model))
+            if off < end:
+                model[off:end] = bytes(end - off)
+    assert read(A + "/r") == read(B + "/r") == bytes(model)
+    for fd in fds:
+        os.close(fd)
+
+
+def xattrs():
+    open(A + "/x", "w").close()
+    os.setxattr(A + "/x", "user.one", b"1")
+    os.setxattr(A + "/x", "user.big", b"v" * 30000)
+    os.setxattr(A + "/x", "trusted.t", b"")
+    assert os.getxattr(B + "/x", "user.big") == b"v" * 30000
+    assert set(os.listxattr(B + "/x")) == {"user.one", "user.big", "trusted.t"}
+    expect_errno(errno.EEXIST, os.setxattr, B + "/x", "user.one", b"2", os.XATTR_CREATE)
+    expect_errno(errno.ENODATA, os.setxattr, B + "/x", "user.two", b"2", os.XATTR_REPLACE)
+    os.removexattr(B + "/x", "user.one")
+    expect_errno(errno.ENODATA, os.getxattr, A + "/x", "user.one")
+    for i in range(100):
+        os.setxattr(A + "/x", "user.n%d" % i, b"%d" % i * 20)
+    assert len(os.listxattr(B + "/x")) == 102
+
+
+def special():
+    os.mkfifo(A + "/fifo")
+    os.mknod(A + "/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(A + "/blk", stat.S_IFBLK | 0o600, os.makedev(259, 300000))
+    assert stat.S_ISFIFO(os.stat(B + "/fifo").st_mode)
+    assert os.stat(B + "/null").st_rdev == os.makedev(1, 3)
+    assert os.stat(B + "/blk").st_rdev == os.makedev(259, 300000)
+    for n in (1, 60, 2816, 2817, 4000, 4095):
+        os.symlink("t" * n, A + "/link%d" % n)
+        assert os.readlink(B + "/link%d" % n) == "t" * n
+    os.link(A + "/x", A + "/x2")
+    assert os.stat(B + "/x").st_nlink == 2
+    os.unlink(B + "/x2")
+    assert os.stat(A + "/x").st_nlink == 1
+
+
+def renames():
+    for n in ("ra", "rb"):
+        with open(A + "/" + n, "w") as f:
+            f.write(n)
+    expect_errno(errno.EEXIST, renameat2, A + "/ra", A + "/rb", 1)
+    renameat2(A + "/ra", A + "/rb", 2)
+    assert read(B + "/ra") == b"rb" and read(B + "/rb") == b"ra"
+    renameat2(B + "/ra", B + "/rc", 1)
+    assert not os.path.exists(A + "/ra")
+    os.makedirs(A + "/d1/sub")
+    os.mkdir(A + "/d2")
+    expect_errno(errno.EINVAL, os.rename, A + "/d1", A + "/d1/sub/x")
+    renameat2(A + "/d1", A + "/d2", 2)
+    assert os.path.isdir(B + "/d2/sub")
+    os.rename(B + "/d2/sub", B + "/d1/sub")
+    assert os.stat(A + "/d1").st_nlink == 3 and os.stat(A + "/d2").st_nlink == 2
+    expect_errno(errno.ENOTEMPTY, os.rename, A + "/d2", A + "/d1")
+    os.rename(A + "/d1", A + "/d2")
+    assert os.path.isdir(B + "/d2/sub")
+    expect_errno(errno.ENOTEMPTY, os.rmdir, B + "/d2")
+
+
+def locks():
+    f, g = open(A + "/ra2", "w"), open(A + "/ra2", "r+")
+    fcntl.flock(f, fcntl.LOCK_EX)
+    expect_errno(errno.EAGAIN, fcntl.flock, g, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(f, fcntl.LOCK_UN)
+    fcntl.flock(g, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    pid = os.fork()
+    fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def mapping():
+    with open(A + "/m", "wb") as f:
+        f.write(b"a" * 10000)
+    with open(A + "/m", "r+b") as f:
+        m = mmap.mmap(f.fileno(), 10000)
+        m[5000:5003] = b"zzz"
+        m.flush()
+        m.close()
+    assert read(B + "/m") == b"a" * 5000 + b"zzz" + b"a" * 4997
+    fa, fb = open(A + "/m", "r+b"), open(B + "/m", "rb")
+    mb = mmap.mmap(fb.fileno(), 10000, prot=mmap.PROT_READ)
+    assert mb[0:1] == b"a"
+    os.pwrite(fa.fileno(), b"Q", 0)
+    assert mb[0:1] == b"Q", "a mapping on b shows old data"
+    ma = mmap.mmap(fa.fileno(), 10000)
+    ma[1:2] = b"R"
+    assert os.pread(fb.fileno(), 2, 0) == b"QR", "b does not see a store into a's mapping"
+
+
+def many_names():
+    d = A + "/many"
+    os.mkdir(d)
+    for i in range(3000):
+        os.mknod("%s/%d" % (d, i))
+    names = set()
+    with os.scandir(B + "/many") as it:
+        for k, e in enumerate(it):
+            names.add(e.name)
+            if k % 3 == 0:
+                os.unlink(e.path)
+    assert names == {str(i) for i in range(3000)}, "readdir while names go away"
+    assert len(os.listdir(d)) == 2000
+    for e in os.listdir(d):
+        os.unlink(d + "/" + e)
+    os.rmdir(B + "/many")
+    assert not os.path.exists(d)
+
+
+for part in (sparse, random_io, xattrs, special, renames, locks, mapping, many_names):
+    part()
+    print("  %s: as it should be" % part.__name__)
