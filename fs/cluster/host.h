@@ -3,8 +3,8 @@
  * Hosts: slots, beat, lease, watching the others, fencing and the order of a recovery (DESIGN
  * section 5). Slot transitions are all in here; the replay itself is a call-back to txn/.
  *
- * Threads of its own (by the clock): the beat thread (beats, and reads the host table once a beat
- * interval) and, while there is a dead host, a recovery thread.
+ * Threads of its own (by the clock): the beat; the watch, which reads the host table once a beat
+ * interval; the recovery of dead hosts; and one that makes the upcalls.
  */
 #ifndef CLUSTER_HOST_H
 #define CLUSTER_HOST_H
@@ -32,14 +32,23 @@ struct host_config {
 	uint32_t claim_wait_ms; /* how long to wait for a dead host of our name / a free slot */
 };
 
-struct host_cb { /* upcalls; all run on host threads with no host lock held */
+/*
+ * Upcalls; all run on host threads with no host lock held: replay on the recovery thread, alive on
+ * the beat thread, the others on a thread of their own, in order. None may release, abandon or free
+ * the host. Replay may be called from within host_claim() (host_owner() is then that of a spare slot).
+ */
+struct host_cb {
 	void *ctx;
 	/*
-	 * Replay the journal of dead @slot. @owner its owner id, @nonce its incarnation nonce.
+	 * Replay the journal of dead @slot; NULL: this host recovers nobody. @owner its owner id, @nonce its incarnation nonce.
 	 * Every block written and flushed when it returns 0. Restartable.
 	 */
 	int (*replay)(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce);
-	void (*recovered)(void *ctx, unsigned slot, uint64_t owner); /* its slot is FREE now */
+	/*
+	 * That incarnation is over: recovered by whatever host, or unmounted. Not called for what
+	 * host_claim() recovered on the way before the claim stood (then: right after it).
+	 */
+	void (*recovered)(void *ctx, unsigned slot, uint64_t owner);
 	void (*suspended)(void *ctx);
 	void (*resumed)(void *ctx);
 	void (*lost)(void *ctx, const char *why);
@@ -83,7 +92,8 @@ void host_free(struct host *h);
  * sector, beat once), recovering dead hosts first where that is needed (our own old slot; no free
  * slot). Also calls ats_set_owner() and starts the threads. On failure @why holds one sentence.
  * -EBUSY: all slots are taken by live hosts. -EEXIST: a live host has this name. -ESHUTDOWN: fsck or
- * mkfs works on the volume. -EUCLEAN: the volume must be checked first.
+ * mkfs works on the volume. -EUCLEAN: the volume must be checked first. -EROFS: the device is read-only.
+ * What was read from the volume before this call must be read again (the superblock too).
  */
 int host_claim(struct host *h, char *why, size_t why_len);
 /* LIVE -> FREE. Everything is checkpointed and drained. Stops the threads. */

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The thread that makes the upcalls of a host (suspended, resumed, lost, recovered), so that none
+ * of them can hold up the beat. It also notices the end of the lease on time while all other
+ * threads may be waiting for the device.
+ */
+#include "cluster/host_impl.h"
+
+static bool tell_state(struct host *h, bool *told_suspended)
+{
+	enum host_state st = atomic_load(&h->state);
+
+	if (h->suspensions_told != h->suspensions && !*told_suspended) {
+		h->suspensions_told = h->suspensions;
+		*told_suspended = true;
+		mtx_unlock(&h->mtx);
+		if (h->cb.suspended)
+			h->cb.suspended(h->cb.ctx);
+	} else if (*told_suspended && st == HOST_ACTIVE) {
+		*told_suspended = false;
+		mtx_unlock(&h->mtx);
+		if (h->cb.resumed)
+			h->cb.resumed(h->cb.ctx);
+	} else if (st == HOST_LOST && !h->lost_told) {
+		h->lost_told = true;
+		mtx_unlock(&h->mtx);
+		if (h->cb.lost)
+			h->cb.lost(h->cb.ctx, h->lost_why);
+	} else {
+		return false;
+	}
+	mtx_lock(&h->mtx);
+	return true;
+}
+
+static bool tell_over(struct host *h)
+{
+	for (unsigned i = 0; i < h->n; i++) {
+		uint64_t owner = h->seen[i].over;
+
+		if (!owner)
+			continue;
+		h->seen[i].over = 0;
+		mtx_unlock(&h->mtx);
+		if (h->cb.recovered)
+			h->cb.recovered(h->cb.ctx, i, owner);
+		mtx_lock(&h->mtx);
+		return true;
+	}
+	return false;
+}
+
+void notify_main(void *arg)
+{
+	struct host *h = arg;
+	bool told_suspended = false;
+
+	mtx_lock(&h->mtx);
+	for (;;) {
+		bool active = host_check_lease(h);
+
+		if (!h->temporary && tell_state(h, &told_suspended))
+			continue;
+		if (h->stop)
+			break;
+		if (!h->temporary && tell_over(h))
+			continue;
+		cond_wait(&h->note_wake, &h->mtx,
+			  active ? atomic_load(&h->lease_end_ns) : CLOCK_FOREVER);
+	}
+	mtx_unlock(&h->mtx);
+}

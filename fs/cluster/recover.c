@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Recovery of dead hosts, one step after the other: RECOVERING by ATS -> fence -> replay -> flush ->
+ * FREE by ATS. The first ATS decides which host does it; losing that race is normal. Every step can
+ * be repeated, by this host or by one that takes over from it. Until FREE stands on disk all locks of
+ * the dead generation hold.
+ */
+#include "cluster/host_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TELL_FAILURES 8u /* a sentence at the first failure and at every so many */
+
+enum step { STEP_ON, STEP_RETRY, STEP_DROP };
+
+void recover_begin(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	uint64_t owner = LUNFS_OWNER(h->seen[slot].hi.generation, slot);
+
+	if (j->stage != JOB_NONE || !h->cb.replay)
+		return;
+	if (LUNFS_OWNER(j->dead.generation, slot) != owner)
+		j->fence_too = 0;
+	j->dead = h->seen[slot].hi;
+	j->sec = (struct ats_sector){
+		.off_bytes = geo_slot_off(slot), .kind = "slot", .addr = slot
+	};
+	j->failures = 0;
+	j->next_ns = 0;
+	j->stage = JOB_TAKE;
+	cond_signal(&h->rec_wake);
+}
+
+bool recover_busy(struct host *h, unsigned slot)
+{
+	bool busy;
+
+	mtx_lock(&h->mtx);
+	busy = h->jobs[slot].stage != JOB_NONE && !h->jobs[slot].failures;
+	mtx_unlock(&h->mtx);
+	return busy;
+}
+
+/* A RECOVERING image that names this host, or the FREE one, after @prev. */
+static void build(struct host *h, struct job *j, const void *prev, enum lunfs_slot_state state,
+		  uint8_t *set)
+{
+	struct lunfs_slot_rec *rec = (void *)set;
+
+	if (set != prev)
+		memcpy(set, prev, h->env.geo->sector_bytes);
+	rec->state = le16_make((uint16_t)state);
+	rec->recoverer = le64_make(state == LUNFS_SLOT_RECOVERING ? host_owner(h) : 0);
+	ats_stamp(h->ats, &rec->hdr, &rec_of(prev)->hdr, LUNFS_ATS_SLOT, j->sec.off_bytes);
+}
+
+static void note_now(struct host *h, unsigned slot, const void *sector)
+{
+	uint64_t now = host_now(h);
+
+	watch_note(h, slot, sector, now, now);
+}
+
+/* ---- RECOVERING ----------------------------------------------------------------------------- */
+
+static void tell_taken(struct host *h, const struct slot_seen *s, uint64_t now_ns)
+{
+	char name[HOST_LABEL_BYTES], by[HOST_LABEL_BYTES];
+	struct slot_seen r;
+
+	if (s->hi.state == LUNFS_SLOT_RECOVERING) {
+		watch_get(h, LUNFS_OWNER_SLOT(s->hi.recoverer), &r);
+		log_warn("host-taken-over",
+			 "The recovery of %s is taken over by this host (%s, slot %u): %s, which had "
+			 "begun it, is gone.",
+			 host_label(&s->hi, name), h->cfg.name, h->slot, host_label(&r.hi, by));
+	} else if (now_ns < s->since_ns + watch_allowance_ns(&s->hi)) {
+		log_warn("host-dead",
+			 "%s is dead: its process %u on this machine is gone; this host (%s, slot "
+			 "%u) recovers it.",
+			 host_label(&s->hi, name), s->hi.pid, h->cfg.name, h->slot);
+	} else {
+		log_warn("host-dead",
+			 "%s stopped beating %llu ms ago, its lease of %u ms is over; this host (%s, "
+			 "slot %u) recovers it.",
+			 host_label(&s->hi, name),
+			 (unsigned long long)((now_ns - s->since_ns) / MS_NS), s->hi.lease_ms,
+			 h->cfg.name, h->slot);
+	}
+}
+
+static enum step taken(struct host *h, unsigned slot, const struct slot_seen *s, const void *set)
+{
+	struct job *j = &h->jobs[slot];
+	bool again = s->hi.state == LUNFS_SLOT_RECOVERING && s->hi.recoverer == host_owner(h);
+
+	if (s->hi.state == LUNFS_SLOT_RECOVERING && !again)
+		j->fence_too = s->hi.recoverer;
+	if (!again)
+		tell_taken(h, s, host_now(h));
+	mtx_lock(&h->rec_mtx);
+	memcpy(j->cur, set, h->env.geo->sector_bytes);
+	mtx_unlock(&h->rec_mtx);
+	note_now(h, slot, set);
+	return STEP_ON;
+}
+
+static enum step take(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	size_t len = h->env.geo->sector_bytes;
+	struct slot_seen s;
+	uint8_t *test, *set, *found;
+	enum step step = STEP_RETRY;
+	char name[HOST_LABEL_BYTES];
+	enum ats_outcome o;
+
+	watch_get(h, slot, &s);
+	if (!watch_dead(h, &s))
+		return STEP_DROP;
+	test = dev_buf_alloc(len);
+	set = dev_buf_alloc(len);
+	found = dev_buf_alloc(len);
+	memcpy(test, &s.rec, sizeof(s.rec));
+	build(h, j, test, LUNFS_SLOT_RECOVERING, set);
+	o = ats(h->ats, &j->sec, test, set, found, NULL);
+	if (ats_ok(o)) {
+		step = taken(h, slot, &s, set);
+	} else if (o == ATS_LOST_RACE) {
+		note_now(h, slot, found);
+		log_info("host-take-over-lost",
+			 "%s was about to be recovered here, but its slot has changed: it beats "
+			 "again, or another host was faster.",
+			 host_label(&s.hi, name));
+		step = STEP_DROP;
+	} else if (o == ATS_DAMAGED || o == ATS_WENT_BACK) {
+		step = STEP_DROP;
+	}
+	free(test);
+	free(set);
+	free(found);
+	return step;
+}
+
+/* ---- fence, replay -------------------------------------------------------------------------- */
+
+static enum step fence(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	struct slot_seen r;
+
+	if (fence_host(h, &j->dead))
+		return STEP_RETRY;
+	if (!j->fence_too)
+		return STEP_ON;
+	watch_get(h, LUNFS_OWNER_SLOT(j->fence_too), &r);
+	if (r.hi.generation == LUNFS_OWNER_GEN(j->fence_too) &&
+	    r.hi.state == LUNFS_SLOT_RECOVERING && fence_host(h, &r.hi))
+		return STEP_RETRY; /* in any other state it was fenced before it came there */
+	return STEP_ON;
+}
+
+static enum step replay(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	uint64_t owner = LUNFS_OWNER(j->dead.generation, slot);
+	char name[HOST_LABEL_BYTES];
+	int r = host_wait_active(h);
+
+	if (!r && slot_has_journal(h, slot))
+		r = h->cb.replay(h->cb.ctx, slot, owner, j->dead.nonce);
+	if (!r)
+		r = dev_flush(h->env.dev);
+	if (!r)
+		return STEP_ON;
+	if (j->failures % TELL_FAILURES == 0)
+		log_err("host-replay-failed",
+			"The journal of %s could not be replayed (error %d); it is tried again, and "
+			"what that host had locked stays locked until then.",
+			host_label(&j->dead, name), r);
+	return STEP_RETRY;
+}
+
+/* ---- FREE ----------------------------------------------------------------------------------- */
+
+static enum step set_free(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	size_t len = h->env.geo->sector_bytes;
+	uint8_t *set = dev_buf_alloc(len), *found = dev_buf_alloc(len);
+	enum step step = STEP_RETRY;
+	char name[HOST_LABEL_BYTES];
+	enum ats_outcome o;
+
+	mtx_lock(&h->rec_mtx);
+	build(h, j, j->cur, LUNFS_SLOT_FREE, set);
+	o = ats(h->ats, &j->sec, j->cur, set, found, NULL);
+	mtx_unlock(&h->rec_mtx);
+	if (ats_ok(o)) {
+		note_now(h, slot, set);
+		step = STEP_ON;
+	} else if (o == ATS_LOST_RACE) {
+		note_now(h, slot, found);
+		log_info("host-recovery-moved",
+			 "The slot of %s changed during its recovery by this host: another one has "
+			 "ended it.",
+			 host_label(&j->dead, name));
+		step = STEP_DROP;
+	} else if (o == ATS_DAMAGED || o == ATS_WENT_BACK) {
+		step = STEP_DROP;
+	}
+	free(set);
+	free(found);
+	return step;
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+static enum step do_step(struct host *h, unsigned slot, enum job_stage stage)
+{
+	switch (stage) {
+	case JOB_TAKE:
+		return take(h, slot);
+	case JOB_FENCE:
+		return fence(h, slot);
+	case JOB_REPLAY:
+		return replay(h, slot);
+	default:
+		return set_free(h, slot);
+	}
+}
+
+/* mtx held. */
+static void after_step(struct host *h, struct job *j, enum step step)
+{
+	uint64_t wait = h->cfg.beat_ms * MS_NS / 4;
+
+	if (step == STEP_ON) {
+		j->stage = j->stage == JOB_FREE ? JOB_NONE : j->stage + 1;
+		j->failures = 0;
+	} else if (step == STEP_DROP) {
+		j->stage = JOB_NONE;
+	} else {
+		j->next_ns = host_now(h) + (wait << (j->failures < 4 ? j->failures : 4));
+		j->failures++;
+	}
+	cond_broadcast(&h->changed);
+}
+
+/* The job whose turn it is, or h->n and when to look again. mtx held. */
+static unsigned pick(struct host *h, uint64_t *wake)
+{
+	uint64_t now = host_now(h);
+
+	*wake = CLOCK_FOREVER;
+	for (unsigned i = 0; i < h->n; i++) {
+		if (h->jobs[i].stage == JOB_NONE)
+			continue;
+		if (h->jobs[i].next_ns <= now)
+			return i;
+		if (h->jobs[i].next_ns < *wake)
+			*wake = h->jobs[i].next_ns;
+	}
+	return h->n;
+}
+
+void recover_main(void *arg)
+{
+	struct host *h = arg;
+
+	mtx_lock(&h->mtx);
+	while (!h->stop_recovery) {
+		uint64_t wake = CLOCK_FOREVER;
+		unsigned slot = host_check_lease(h) ? pick(h, &wake) : h->n;
+		enum job_stage stage;
+		enum step step;
+
+		if (slot == h->n) {
+			cond_wait(&h->rec_wake, &h->mtx, wake);
+			continue;
+		}
+		stage = h->jobs[slot].stage;
+		mtx_unlock(&h->mtx);
+		step = do_step(h, slot, stage);
+		mtx_lock(&h->mtx);
+		after_step(h, &h->jobs[slot], step);
+	}
+	for (unsigned i = 0; i < h->n; i++)
+		h->jobs[i].stage = JOB_NONE;
+	mtx_unlock(&h->mtx);
+}
+
+/* ---- after a suspension --------------------------------------------------------------------- */
+
+static int renew_one(struct host *h, unsigned slot, uint8_t *set, uint8_t *found)
+{
+	struct job *j = &h->jobs[slot];
+	char name[HOST_LABEL_BYTES];
+	enum ats_outcome o;
+
+	build(h, j, j->cur, LUNFS_SLOT_RECOVERING, set);
+	o = ats(h->ats, &j->sec, j->cur, set, found, NULL);
+	if (ats_ok(o)) {
+		memcpy(j->cur, set, h->env.geo->sector_bytes);
+		return 0;
+	}
+	if (o != ATS_LOST_RACE)
+		return -EAGAIN;
+	host_set_lost(h, "the recovery of %s was taken from it during a suspension",
+		      host_label(&j->dead, name));
+	return -EIO;
+}
+
+int recover_renew(struct host *h)
+{
+	size_t len = h->env.geo->sector_bytes;
+	uint8_t *set = dev_buf_alloc(len), *found = dev_buf_alloc(len);
+	int r = 0;
+
+	mtx_lock(&h->rec_mtx);
+	for (unsigned i = 0; i < h->n && !r; i++) {
+		enum job_stage stage;
+
+		mtx_lock(&h->mtx);
+		stage = h->jobs[i].stage;
+		mtx_unlock(&h->mtx);
+		if (stage == JOB_FENCE || stage == JOB_REPLAY) /* FREE writes nothing but its ATS */
+			r = renew_one(h, i, set, found);
+	}
+	mtx_unlock(&h->rec_mtx);
+	free(set);
+	free(found);
+	return r;
+}

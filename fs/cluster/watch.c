@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Watching the others: the host table is read once a beat, and each record is kept with the local
+ * time at the end of the read that first showed it. A host is dead when its record did not change
+ * for the lease it advertises itself, plus an allowance for drift; the take-over's test image is
+ * that exact record, so it is itself the second look. A failed read proves nothing. No clock of
+ * another host is ever consulted.
+ */
+#include "cluster/host_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t watch_allowance_ns(const struct host_info *hi)
+{
+	uint64_t lease = hi->lease_ms * MS_NS;
+
+	return lease + (lease >> HOST_DRIFT_SHIFT) + HOST_DRIFT_NS;
+}
+
+void watch_get(struct host *h, unsigned slot, struct slot_seen *out)
+{
+	lunfs_assert(slot < h->n);
+	mtx_lock(&h->mtx);
+	*out = h->seen[slot];
+	mtx_unlock(&h->mtx);
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+/* An incarnation that was there is no more: to be told. mtx held. */
+static void note_over(struct host *h, struct slot_seen *s, const struct host_info *now)
+{
+	const struct host_info *was = &s->hi;
+	char name[HOST_LABEL_BYTES];
+
+	if (was->state == LUNFS_SLOT_FREE ||
+	    (now->state != LUNFS_SLOT_FREE && now->generation == was->generation))
+		return;
+	s->over = LUNFS_OWNER(was->generation, was->slot);
+	cond_signal(&h->note_wake);
+	log_info(was->state == LUNFS_SLOT_LIVE ? "host-left" : "host-recovered",
+		 was->state == LUNFS_SLOT_LIVE ? "%s has left." : "%s has been recovered.",
+		 host_label(was, name));
+}
+
+static void note_change(struct host *h, struct slot_seen *s, const struct host_info *now)
+{
+	char name[HOST_LABEL_BYTES], by[HOST_LABEL_BYTES];
+
+	if (now->slot == h->slot)
+		return;
+	if (s->valid)
+		note_over(h, s, now);
+	if (now->state == LUNFS_SLOT_LIVE && s->valid && now->generation == s->hi.generation)
+		s->moved = true;
+	else if (now->state == LUNFS_SLOT_LIVE && s->valid)
+		log_info("host-joined", "%s has mounted the volume.", host_label(now, name));
+	else if (now->state == LUNFS_SLOT_RECOVERING &&
+		 LUNFS_OWNER_SLOT(now->recoverer) != h->slot &&
+		 (!s->valid || s->hi.recoverer != now->recoverer))
+		log_info("host-recovering", "%s is dead and being recovered by %s.",
+			 host_label(now, name),
+			 host_label(&h->seen[LUNFS_OWNER_SLOT(now->recoverer)].hi, by));
+}
+
+static void note_damaged(struct host *h, unsigned slot)
+{
+	bool first;
+
+	mtx_lock(&h->mtx);
+	first = !h->seen[slot].damaged;
+	h->seen[slot].damaged = true;
+	mtx_unlock(&h->mtx);
+	if (first)
+		log_err("slot-damaged",
+			"Slot %u of the host table on %s fails its checks and is left alone; run "
+			"fsck.lunfs when all hosts have unmounted.",
+			slot, h->env.dev->id.name);
+}
+
+int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start_ns,
+	       uint64_t end_ns)
+{
+	struct slot_seen *s = &h->seen[slot];
+	const struct lunfs_slot_rec *rec = rec_of(sector);
+	struct host_info hi;
+
+	if (slot_decode(h->env.geo, sector, slot, &hi)) {
+		note_damaged(h, slot);
+		return -EUCLEAN;
+	}
+	mtx_lock(&h->mtx);
+	s->damaged = false;
+	if (s->valid && !memcmp(&s->rec, rec, sizeof(*rec))) {
+		if (s->read_ns < end_ns)
+			s->read_ns = end_ns;
+	} else if (!s->valid || start_ns >= s->read_ns ||
+		   le64_get(rec->hdr.image_seq) > le64_get(s->rec.hdr.image_seq)) {
+		note_change(h, s, &hi);
+		s->hi = hi;
+		s->rec = *rec;
+		s->since_ns = s->read_ns = end_ns;
+		s->valid = true;
+		cond_broadcast(&h->changed);
+	} /* else: a read that was overtaken by a later one */
+	if (slot == h->slot && (hi.state != LUNFS_SLOT_LIVE || hi.generation != h->generation)) {
+		h->beat_now = true; /* its ATS tells whether the slot was taken from us */
+		cond_signal(&h->beat_wake);
+	}
+	mtx_unlock(&h->mtx);
+	return 0;
+}
+
+int watch_read_table(struct host *h)
+{
+	uint64_t start = host_now(h), end;
+	int r = dev_read(h->env.dev, LUNFS_HOST_TABLE_OFF, h->n * LUNFS_SLOT_STRIDE, h->table_buf);
+
+	if (r)
+		return r;
+	end = host_now(h);
+	for (unsigned i = 0; i < h->n; i++)
+		watch_note(h, i, h->table_buf + i * LUNFS_SLOT_STRIDE, start, end);
+	return 0;
+}
+
+int watch_read_slot(struct host *h, unsigned slot, struct slot_seen *out)
+{
+	uint8_t *buf = dev_buf_alloc(h->env.geo->sector_bytes);
+	uint64_t start = host_now(h);
+	int r = dev_read(h->env.dev, geo_slot_off(slot), h->env.geo->sector_bytes, buf);
+
+	if (!r)
+		r = watch_note(h, slot, buf, start, host_now(h));
+	free(buf);
+	if (!r)
+		watch_get(h, slot, out);
+	return r;
+}
+
+/* ---- deaths --------------------------------------------------------------------------------- */
+
+/* Has the recovering host's incarnation left its live generation? */
+static bool recoverer_over(struct host *h, uint64_t recoverer)
+{
+	struct slot_seen r;
+
+	watch_get(h, LUNFS_OWNER_SLOT(recoverer), &r);
+	if (!r.valid || r.hi.generation < LUNFS_OWNER_GEN(recoverer))
+		return false;
+	return r.hi.generation > LUNFS_OWNER_GEN(recoverer) || r.hi.state != LUNFS_SLOT_LIVE;
+}
+
+bool watch_dead(struct host *h, const struct slot_seen *s)
+{
+	if (!s->valid || s->hi.slot == h->slot)
+		return false;
+	switch (s->hi.state) {
+	case LUNFS_SLOT_LIVE:
+		return host_now(h) >= s->since_ns + watch_allowance_ns(&s->hi) ||
+		       (h->env.dev->id.one_machine && slot_owner_proven_gone(&s->hi));
+	case LUNFS_SLOT_RECOVERING:
+		return s->hi.recoverer == host_owner(h) || recoverer_over(h, s->hi.recoverer);
+	default:
+		return false;
+	}
+}
+
+/* Hand the dead to the recovery thread; returns when the next one may die. */
+static uint64_t find_dead(struct host *h)
+{
+	uint64_t next = CLOCK_FOREVER;
+
+	for (unsigned i = 0; i < h->n; i++) {
+		struct slot_seen s;
+
+		watch_get(h, i, &s);
+		if (!s.valid || i == h->slot || s.hi.state == LUNFS_SLOT_FREE)
+			continue;
+		if (watch_dead(h, &s)) {
+			mtx_lock(&h->mtx);
+			recover_begin(h, i);
+			mtx_unlock(&h->mtx);
+		} else if (s.hi.state == LUNFS_SLOT_LIVE &&
+			   s.since_ns + watch_allowance_ns(&s.hi) < next) {
+			next = s.since_ns + watch_allowance_ns(&s.hi);
+		}
+	}
+	return next;
+}
+
+void watch_main(void *arg)
+{
+	struct host *h = arg;
+	uint64_t beat = h->cfg.beat_ms * MS_NS, next_read = 0;
+	bool stop = false;
+
+	while (!stop) {
+		uint64_t start = host_now(h), wake, death = CLOCK_FOREVER;
+
+		if (start >= next_read) {
+			watch_read_table(h);
+			next_read = start + beat;
+		}
+		if (h->cb.replay && host_lease_ok(h))
+			death = find_dead(h);
+		wake = death < next_read ? death : next_read;
+		mtx_lock(&h->mtx);
+		if (!h->stop && !h->look_now && host_now(h) < wake)
+			cond_wait(&h->watch_wake, &h->mtx, wake);
+		if (h->look_now && next_read > start + beat / 8)
+			next_read = start + beat / 8;
+		h->look_now = false;
+		stop = h->stop;
+		mtx_unlock(&h->mtx);
+	}
+}
+
+void host_kick(struct host *h)
+{
+	mtx_lock(&h->mtx);
+	h->look_now = true;
+	cond_signal(&h->watch_wake);
+	mtx_unlock(&h->mtx);
+}
+
+void host_table(struct host *h, struct host_info *out, size_t n)
+{
+	lunfs_assert(n <= h->n);
+	mtx_lock(&h->mtx);
+	for (size_t i = 0; i < n; i++) {
+		out[i] = h->seen[i].hi;
+		out[i].slot = (unsigned)i;
+	}
+	mtx_unlock(&h->mtx);
+}
