@@ -104,6 +104,9 @@ bool lock_wanted(struct locks *ls, uint64_t addr);
 /* Slot @slot became FREE: waiters look again. From host_cb.recovered. */
 void locks_owner_over(struct locks *ls, unsigned slot);
 
+/* Do the threads get on (for the beat, host_cb.alive)? */
+bool locks_alive(struct locks *ls);
+
 struct lock_stats {
 	atomic_ullong cold, cached, asked, received, handed_over, released, upgraded, waits;
 	atomic_ullong board_reads, board_writes;

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From "not held" to "held", by the thread of the pin that is first in the lock's queue.
+ *
+ * The record is judged, and the judgement acted upon, until this host holds the lock:
+ *   take   nobody who may still hold it is in the way: one ATS
+ *   ask    somebody alive is: a wish on the board, then read the lock sector until it changes. The owner
+ *          hands over in one ATS of its own; seeing the lock in our name is enough
+ *   pend   shared by others and wanted exclusively: one ATS keeps newcomers out, then ask
+ *   wait   its holder is dead and being recovered
+ * A record that did not change for a beat is judged again with the hosts' slots read afresh.
+ */
+#include "cluster/lock_impl.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define RECOVERY_NAP_NS 50000000ull
+#define LEASE_NAP_NS 20000000ull
+#define SETTLE_NAP_MIN_NS 5000000ull
+#define SETTLE_NAP_MAX_NS 500000000ull
+
+enum verdict_act { V_TAKE_EX, V_JOIN_SH, V_ASK, V_PEND, V_WAIT, V_BAD };
+
+struct verdict {
+	enum verdict_act act;
+	bool died;          /* an exclusive holder is over: the payload may be newer than recorded */
+	bool yield;         /* blocked by an EX-pending host that waits for our own share, too */
+	unsigned n;         /* whom to ask */
+	uint64_t who[BOARD_COLS];
+};
+
+struct acq {
+	struct locks *ls;
+	struct lock *l;
+	struct waiter *w;
+	struct wish wish;
+	bool asked;      /* the wish is on the board */
+	bool cell_valid; /* w->cell was read with the record that l->known is */
+	bool cold;
+	bool fresh;      /* judge by slots read now */
+};
+
+/* ---- judging a record --------------------------------------------------------------------------- */
+
+uint64_t lock_sharer(struct locks *ls, const struct lunfs_lock_rec *r, unsigned slot)
+{
+	uint16_t ent = le16_get(r->entry[slot]);
+
+	if (slot == ls->slot || !(ent & LUNFS_ENT_SHARED))
+		return 0;
+	return host_tag_owner(ls->host, slot, ent & LUNFS_ENT_TAG_MASK);
+}
+
+static enum owner_state state_of(const struct acq *a, uint64_t owner)
+{
+	enum owner_state st;
+
+	if (LUNFS_OWNER_SLOT(owner) == a->ls->slot && owner < a->ls->owner)
+		return OWNER_OVER; /* an earlier incarnation of ours */
+	if (host_owner_state(a->ls->host, owner, a->fresh, &st))
+		return OWNER_RECOVERING; /* not known now: wait and look again */
+	return st;
+}
+
+static void judge_excl(const struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
+{
+	uint64_t owner = le64_get(r->owner);
+	enum owner_state st;
+
+	if (owner == a->ls->owner) { /* ours, and nobody here knew */
+		v->act = V_TAKE_EX;
+		return;
+	}
+	st = state_of(a, owner);
+	v->died = true;
+	if (st == OWNER_OVER)
+		v->act = a->w->mode == LOCK_EX ? V_TAKE_EX : V_JOIN_SH;
+	else if (st == OWNER_RECOVERING)
+		v->act = V_WAIT;
+	else
+		v->act = V_ASK;
+	v->who[v->n++] = owner;
+}
+
+/* A live host, not we, that keeps newcomers out. */
+static uint64_t pending_other(const struct acq *a, const struct lunfs_lock_rec *r)
+{
+	uint64_t p = le64_get(r->ex_pending);
+
+	if (!p || p == a->ls->owner || state_of(a, p) != OWNER_ALIVE)
+		return 0;
+	return p;
+}
+
+static void judge_shared(const struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
+{
+	uint64_t pending = pending_other(a, r);
+	unsigned slots = geo_all_slots(a->ls->env.geo);
+
+	if (pending) {
+		v->act = V_ASK;
+		v->yield = true;
+		v->who[v->n++] = pending;
+		return;
+	}
+	if (a->w->mode == LOCK_SH) {
+		v->act = V_JOIN_SH;
+		return;
+	}
+	for (unsigned i = 0; i < slots && i < LUNFS_MAX_SLOTS; i++) {
+		uint64_t o = lock_sharer(a->ls, r, i);
+
+		if (o)
+			v->who[v->n++] = o;
+	}
+	if (!v->n)
+		v->act = V_TAKE_EX;
+	else if (le64_get(r->ex_pending) != a->ls->owner)
+		v->act = V_PEND;
+	else
+		v->act = V_ASK;
+}
+
+static void judge(const struct acq *a, struct verdict *v)
+{
+	const struct lunfs_lock_rec *r = &a->l->known;
+
+	v->act = V_BAD;
+	v->died = v->yield = false;
+	v->n = 0;
+	switch (le16_get(r->mode)) {
+	case LUNFS_LOCK_FREE:
+		v->act = a->w->mode == LOCK_EX ? V_TAKE_EX : V_JOIN_SH;
+		break;
+	case LUNFS_LOCK_EXCL:
+		judge_excl(a, r, v);
+		break;
+	case LUNFS_LOCK_SHARED:
+		judge_shared(a, r, v);
+		break;
+	default: /* multi-writer: no code of this version holds it */
+		break;
+	}
+}
+
+/* ---- waiting -------------------------------------------------------------------------------------- */
+
+static void nap(struct acq *a, uint64_t ns)
+{
+	struct stripe *s = table_stripe(a->ls, a->l->addr);
+
+	mtx_lock(&s->mtx);
+	if (!waiter_ended(a->ls, a->w))
+		cond_wait(&a->l->cond, &s->mtx, lock_now(a->ls) + ns);
+	mtx_unlock(&s->mtx);
+}
+
+/* The payload that was read together with the record is what the record says is there. */
+static bool payload_current(const struct acq *a)
+{
+	const struct lunfs_blk_hdr *h =
+		(const void *)(a->w->cell + a->ls->env.geo->payload_off);
+
+	return a->cell_valid && le32_get(h->magic) == LUNFS_BLK_MAGIC &&
+	       le64_get(h->addr) == a->l->addr &&
+	       le64_get(h->version) == le64_get(a->l->known.payload_version);
+}
+
+static int read_record(struct acq *a)
+{
+	int rc = lock_read(a->ls, a->l, a->w->cell);
+
+	a->cell_valid = !rc;
+	return rc;
+}
+
+/* While a wish of ours stands, seeing the lock in our name is the hand-over. */
+static void notice_grant(struct acq *a)
+{
+	struct lock *l = a->l;
+	struct stripe *s = table_stripe(a->ls, l->addr);
+	enum lock_mode says = rec_holds(&l->known, a->ls->owner);
+	bool waiters = false;
+
+	if (!a->asked || says <= l->held)
+		return;
+	for (unsigned i = 0; i < sizeof(l->known.waiters); i++)
+		waiters |= l->known.waiters[i] != 0;
+	mtx_lock(&s->mtx);
+	lock_set_held(l, says);
+	l->received_ns = lock_now(a->ls);
+	l->served = false;
+	mtx_unlock(&s->mtx);
+	LOCK_COUNT(a->ls, received);
+	a->w->current = payload_current(a);
+	if (waiters)
+		board_heat(a->ls);
+}
+
+/* Read the lock sector until it changes, for a beat at most. */
+static int watch(struct acq *a)
+{
+	uint64_t until = lock_now(a->ls) + a->ls->beat_ns, step = LOCK_POLL_MIN_NS;
+	struct lunfs_lock_rec before = a->l->known;
+	unsigned over = atomic_load(&a->ls->owners_over);
+	int rc;
+
+	while (lock_now(a->ls) < until && over == atomic_load(&a->ls->owners_over)) {
+		nap(a, step);
+		rc = waiter_ended(a->ls, a->w);
+		if (rc)
+			return rc;
+		rc = read_record(a);
+		if (rc)
+			return rc;
+		if (memcmp(&before, &a->l->known, sizeof(before))) {
+			notice_grant(a);
+			return 0;
+		}
+		step = step + step / 4 < LOCK_POLL_MAX_NS ? step + step / 4 : LOCK_POLL_MAX_NS;
+	}
+	a->fresh = true;
+	host_kick(a->ls->host);
+	return 0;
+}
+
+static int wait_recovered(struct acq *a)
+{
+	if (a->w->flags & LOCK_TRY)
+		return -EAGAIN;
+	host_kick(a->ls->host);
+	nap(a, RECOVERY_NAP_NS);
+	a->fresh = true;
+	return read_record(a);
+}
+
+static int settle(struct acq *a)
+{
+	uint64_t step = SETTLE_NAP_MIN_NS;
+	int rc;
+
+	while ((rc = lock_settle(a->ls, a->l)) == -EINPROGRESS) {
+		if (a->w->flags & LOCK_TRY)
+			return -EAGAIN;
+		nap(a, step);
+		rc = waiter_ended(a->ls, a->w);
+		if (rc)
+			return rc;
+		step = 2 * step < SETTLE_NAP_MAX_NS ? 2 * step : SETTLE_NAP_MAX_NS;
+	}
+	a->cell_valid = false;
+	return rc;
+}
+
+/* ---- acting ----------------------------------------------------------------------------------------- */
+
+static int after_ats(struct acq *a, int rc)
+{
+	if (rc == -EAGAIN) {
+		a->cell_valid = false;
+		return a->w->flags & LOCK_TRY ? -EAGAIN : 0;
+	}
+	return rc == -EINPROGRESS ? settle(a) : rc;
+}
+
+static int take(struct acq *a, const struct verdict *v)
+{
+	struct lunfs_lock_rec next = a->l->known;
+	struct rec_me me = lock_me(a->ls, a->l->addr, false);
+	bool current = !v->died && payload_current(a), upgrade = a->l->held == LOCK_SH;
+	int rc;
+
+	if (v->act == V_TAKE_EX)
+		rec_take_ex(&next, &me);
+	else
+		rec_join_sh(&next, &me);
+	rc = lock_ats(a->ls, a->l, &next);
+	if (rc)
+		return after_ats(a, rc);
+	a->w->current = current;
+	if (upgrade)
+		LOCK_COUNT(a->ls, upgraded);
+	else if (a->cold)
+		LOCK_COUNT(a->ls, cold);
+	return 0;
+}
+
+static int pend(struct acq *a)
+{
+	struct lunfs_lock_rec next = a->l->known;
+
+	if (a->w->flags & LOCK_TRY)
+		return -EAGAIN;
+	next.ex_pending = le64_make(a->ls->owner);
+	return after_ats(a, lock_ats(a->ls, a->l, &next));
+}
+
+/* Our own share stands in the way of a host that was first to want it exclusively. */
+static int yield(struct acq *a)
+{
+	int rc = lock_retire(a->ls, a->l, LOCK_NONE, a->w);
+
+	if (!rc)
+		rc = lock_leave_shared(a->ls, a->l);
+	return after_ats(a, rc);
+}
+
+static int ask(struct acq *a, const struct verdict *v)
+{
+	if (a->w->flags & LOCK_TRY)
+		return -EAGAIN;
+	if (v->yield && a->l->held == LOCK_SH)
+		return yield(a);
+	if (!a->asked)
+		LOCK_COUNT(a->ls, asked);
+	a->asked = true;
+	a->cold = false;
+	wish_ask(a->ls, &a->wish, v->who, v->n);
+	a->fresh = false;
+	return watch(a);
+}
+
+static int step(struct acq *a)
+{
+	struct verdict v;
+	int rc = waiter_ended(a->ls, a->w);
+
+	if (rc)
+		return rc;
+	if (!host_lease_ok(a->ls->host)) {
+		if (a->w->flags & LOCK_TRY)
+			return -EAGAIN;
+		nap(a, LEASE_NAP_NS);
+		return 0;
+	}
+	judge(a, &v);
+	switch (v.act) {
+	case V_TAKE_EX:
+	case V_JOIN_SH:
+		return take(a, &v);
+	case V_ASK:
+		return ask(a, &v);
+	case V_PEND:
+		return pend(a);
+	case V_WAIT:
+		return wait_recovered(a);
+	default:
+		return -EUCLEAN;
+	}
+}
+
+int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
+{
+	struct acq a = { .ls = ls, .l = l, .w = w };
+	int rc = 0;
+
+	a.wish.addr = l->addr;
+	a.wish.mode = w->mode;
+	w->current = false;
+	if (l->unsettled)
+		rc = settle(&a);
+	if (!rc && !l->known_valid) {
+		a.cold = true;
+		rc = read_record(&a);
+	}
+	while (!rc && (l->held < w->mode || l->unsettled))
+		rc = l->unsettled ? settle(&a) : step(&a);
+	wish_cancel(ls, &a.wish);
+	if (rc && l->known_valid && !l->unsettled)
+		lock_clear_pending(ls, l);
+	return rc;
+}

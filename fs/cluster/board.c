@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What others ask of this host: its row of the request board, read by the poller, which sends the
+ * revokers. The row is data that somebody else wrote: a sector that fails a check holds no wishes,
+ * a wish whose asker does not live is ignored, and what it asks for is judged by what this host
+ * holds, not by what the wish says.
+ */
+#include "cluster/lock_impl.h"
+
+#include "base/crc.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one sector ---------------------------------------------------------------------------------- */
+
+static bool wish_ok(const struct geo *g, const struct lunfs_wish *w)
+{
+	unsigned mode = le16_get(w->mode);
+
+	return (mode == LUNFS_LOCK_SHARED || mode == LUNFS_LOCK_EXCL) && !le16_get(w->flags) &&
+	       le32_get(w->cells) >= 1 && cell_addr_ok(g, le64_get(w->addr));
+}
+
+int board_decode(const struct geo *g, const void *sector, unsigned row, unsigned column,
+		 struct lunfs_board_sec *out)
+{
+	const struct lunfs_board_sec *b = sector;
+	unsigned n = le16_get(b->wishes);
+
+	if (le32_get(b->magic) != LUNFS_BOARD_MAGIC ||
+	    !crc_ok(sector, REC_BYTES, offsetof(struct lunfs_board_sec, crc)) ||
+	    memcmp(b->vol_id, g->vol_id, sizeof(b->vol_id)))
+		return -EUCLEAN;
+	if (le16_get(b->row) != row || le16_get(b->column) != column || n > LUNFS_WISHES ||
+	    LUNFS_OWNER_SLOT(le64_get(b->asker)) != column ||
+	    LUNFS_OWNER_SLOT(le64_get(b->asked)) != row || le16_get(b->reserved0) ||
+	    !mem_is_zero(b->reserved1, sizeof(b->reserved1)))
+		return -EUCLEAN;
+	for (unsigned i = 0; i < n; i++) {
+		if (!wish_ok(g, &b->wish[i]))
+			return -EUCLEAN;
+	}
+	*out = *b;
+	return 0;
+}
+
+void board_encode(const struct geo *g, struct lunfs_board_sec *b, void *sector)
+{
+	b->magic = le32_make(LUNFS_BOARD_MAGIC);
+	memcpy(b->vol_id, g->vol_id, sizeof(b->vol_id));
+	memset(sector, 0, g->sector_bytes);
+	memcpy(sector, b, sizeof(*b));
+	crc_seal(sector, REC_BYTES, offsetof(struct lunfs_board_sec, crc));
+}
+
+/* ---- the row in core -------------------------------------------------------------------------------- */
+
+void board_init(struct locks *ls)
+{
+	mtx_init(&ls->board.mtx, ls->env.clk);
+	cond_init(&ls->board.cond, ls->env.clk);
+}
+
+void board_destroy(struct locks *ls)
+{
+	free(ls->board.row_buf);
+	cond_destroy(&ls->board.cond);
+	mtx_destroy(&ls->board.mtx);
+}
+
+void board_reset(struct locks *ls)
+{
+	struct board *b = &ls->board;
+
+	mtx_lock(&b->mtx);
+	memset(b->col, 0, sizeof(b->col));
+	b->wishes = 0;
+	b->hot_until_ns = b->full_ns = 0;
+	b->idle_ns = BOARD_FAST_NS;
+	if (!b->row_buf)
+		b->row_buf = dev_buf_alloc(ls->env.geo->board_row_bytes);
+	mtx_unlock(&b->mtx);
+}
+
+void board_heat(struct locks *ls)
+{
+	struct board *b = &ls->board;
+
+	mtx_lock(&b->mtx);
+	if (b->hot_until_ns < lock_now(ls))
+		cond_broadcast(&b->cond);
+	b->hot_until_ns = lock_now(ls) + BOARD_HOT_NS;
+	mtx_unlock(&b->mtx);
+}
+
+/* Is the asker of this sector a host that lives? Dead ones are remembered for a beat. */
+static bool asker_lives(struct locks *ls, unsigned column, uint64_t asker)
+{
+	struct in_col *c = &ls->board.col[column];
+	enum owner_state st;
+	uint64_t now = lock_now(ls);
+
+	if (host_live_owner(ls->host, column) == asker)
+		return true;
+	if (c->refused == asker && now < c->refused_ns + ls->beat_ns)
+		return false;
+	if (!host_owner_state(ls->host, asker, true, &st) && st == OWNER_ALIVE)
+		return true;
+	c->refused = asker;
+	c->refused_ns = now;
+	return false;
+}
+
+static void take_column(struct locks *ls, unsigned column, const struct lunfs_board_sec *b,
+			uint64_t read_ns)
+{
+	struct in_col *c = &ls->board.col[column], was = *c;
+	uint64_t now = lock_now(ls);
+
+	c->read_ns = read_ns;
+	c->asker = b ? le64_get(b->asker) : 0;
+	c->n = b ? le16_get(b->wishes) : 0;
+	for (unsigned i = 0; i < c->n; i++) {
+		struct in_wish *w = &c->wish[i];
+
+		*w = (struct in_wish){
+			.addr = le64_get(b->wish[i].addr),
+			.seq = le64_get(b->wish[i].seq),
+			.mode = le16_get(b->wish[i].mode) == LUNFS_LOCK_EXCL ? LOCK_EX : LOCK_SH,
+			.first_ns = now,
+		};
+		for (unsigned k = 0; was.asker == c->asker && k < was.n; k++) {
+			if (was.wish[k].addr == w->addr && was.wish[k].seq == w->seq &&
+			    was.wish[k].mode == w->mode)
+				*w = was.wish[k];
+		}
+	}
+	ls->board.wishes += c->n - was.n;
+}
+
+static void read_column(struct locks *ls, unsigned column, const uint8_t *sector,
+			uint64_t read_ns)
+{
+	struct lunfs_board_sec b;
+	bool ok = !board_decode(ls->env.geo, sector, ls->slot, column, &b) &&
+		  le64_get(b.asked) == ls->owner && le16_get(b.wishes) &&
+		  asker_lives(ls, column, le64_get(b.asker));
+
+	if (!ok && !ls->board.col[column].n)
+		return;
+	mtx_lock(&ls->board.mtx);
+	take_column(ls, column, ok ? &b : NULL, read_ns);
+	mtx_unlock(&ls->board.mtx);
+}
+
+/* The columns to read: of hosts that live or have wishes here; now and then all of them. */
+static bool live_columns(struct locks *ls, unsigned *from, unsigned *to)
+{
+	struct board *b = &ls->board;
+	unsigned all = geo_all_slots(ls->env.geo);
+	uint64_t now = lock_now(ls);
+
+	*from = all;
+	*to = 0;
+	if (now >= b->full_ns + ls->beat_ns / 2) {
+		b->full_ns = now;
+		*from = 0;
+		*to = all;
+		return true;
+	}
+	for (unsigned i = 0; i < all; i++) {
+		if (i == ls->slot || (!host_live_owner(ls->host, i) && !b->col[i].n))
+			continue;
+		if (i < *from)
+			*from = i;
+		*to = i + 1;
+	}
+	return *from < *to;
+}
+
+static void read_row(struct locks *ls)
+{
+	const struct geo *g = ls->env.geo;
+	uint64_t read_ns = lock_now(ls);
+	unsigned from, to;
+	int rc;
+
+	if (!live_columns(ls, &from, &to))
+		return;
+	rc = dev_read(ls->env.dev, geo_board_off(g, ls->slot, from),
+		      (size_t)(to - from) * g->sector_bytes, ls->board.row_buf);
+	LOCK_COUNT(ls, board_reads);
+	if (rc)
+		return; /* it proves nothing; what was read before stands */
+	for (unsigned i = from; i < to; i++) {
+		if (i != ls->slot)
+			read_column(ls, i, ls->board.row_buf + (size_t)(i - from) * g->sector_bytes,
+				    read_ns);
+	}
+}
+
+/* ---- wishes for one lock ------------------------------------------------------------------------------ */
+
+static bool before(const struct cand *a, const struct cand *b)
+{
+	if (a->waiter != b->waiter)
+		return a->waiter;
+	if (a->first_ns != b->first_ns)
+		return a->first_ns < b->first_ns;
+	return a->rank < b->rank;
+}
+
+static void insert_cand(struct cand *out, unsigned n, const struct cand *c)
+{
+	while (n && before(c, &out[n - 1])) {
+		out[n] = out[n - 1];
+		n--;
+	}
+	out[n] = *c;
+}
+
+static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l,
+			   struct cand out[BOARD_COLS])
+{
+	struct board *b = &ls->board;
+	unsigned all = geo_all_slots(ls->env.geo), n = 0;
+
+	mtx_lock(&b->mtx);
+	for (unsigned i = 0; i < all && b->wishes; i++) {
+		const struct in_col *c = &b->col[i];
+
+		for (unsigned k = 0; k < c->n; k++) {
+			const struct in_wish *w = &c->wish[k];
+			struct cand cand = {
+				.asker = c->asker,
+				.first_ns = w->first_ns,
+				.slot = i,
+				.rank = (i + all - ls->slot) % all,
+				.mode = w->mode,
+				.waiter = l && rec_waits(&l->known, i),
+			};
+
+			if (w->addr != addr || w->served || (l && c->read_ns < l->since_ns))
+				continue;
+			insert_cand(out, n++, &cand);
+			break;
+		}
+	}
+	mtx_unlock(&b->mtx);
+	return n;
+}
+
+unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand out[BOARD_COLS])
+{
+	return wishes_for(ls, l->addr, l, out);
+}
+
+void board_served(struct locks *ls, uint64_t addr, uint64_t asker)
+{
+	struct in_col *c = &ls->board.col[LUNFS_OWNER_SLOT(asker)];
+
+	mtx_lock(&ls->board.mtx);
+	for (unsigned k = 0; c->asker == asker && k < c->n; k++) {
+		if (c->wish[k].addr == addr)
+			c->wish[k].served = true;
+	}
+	mtx_unlock(&ls->board.mtx);
+}
+
+bool lock_wanted(struct locks *ls, uint64_t addr)
+{
+	struct cand cand[BOARD_COLS];
+
+	return wishes_for(ls, addr, NULL, cand) != 0;
+}
+
+/* ---- from a wish to a revoker ---------------------------------------------------------------------------- */
+
+/* A received lock serves this host first: until its first unpin, or for a few ms if others wait. */
+static bool promised(struct locks *ls, const struct lock *l)
+{
+	if (!l->received_ns || lock_now(ls) >= l->received_ns + LOCK_SERVE_NS)
+		return false;
+	return !l->served || l->nwaiters;
+}
+
+static bool due(struct locks *ls, uint64_t *checked_ns)
+{
+	uint64_t now = lock_now(ls);
+
+	if (*checked_ns && now < *checked_ns + ls->beat_ns)
+		return false;
+	*checked_ns = now;
+	return true;
+}
+
+/* What this wish means for us; true: it keeps us busy, poll fast. */
+static bool heed(struct locks *ls, struct in_wish *w, uint64_t read_ns)
+{
+	struct stripe *s = table_stripe(ls, w->addr);
+	bool hot = true;
+	struct lock *l;
+
+	mtx_lock(&s->mtx);
+	l = table_find_born(ls, s, w->addr);
+	if (l && (l->state != LST_IDLE || l->unsettled || l->queued || read_ns < l->since_ns)) {
+		/* it will be looked at again when that has ended */
+	} else if (l && (l->held == LOCK_EX || (l->held == LOCK_SH && w->mode == LOCK_EX))) {
+		if (!promised(ls, l) && lock_now(ls) >= l->retry_ns)
+			work_queue(ls, l, WORK_REVOKE);
+	} else {
+		hot = due(ls, &w->checked_ns);
+		if (hot) {
+			l = table_get(ls, s, w->addr);
+			work_queue(ls, l, WORK_PROBE);
+			table_put(s, l);
+		}
+	}
+	mtx_unlock(&s->mtx);
+	return hot;
+}
+
+static void heed_column(struct locks *ls, unsigned column)
+{
+	struct in_col *c = &ls->board.col[column], copy;
+	bool hot = false;
+
+	mtx_lock(&ls->board.mtx);
+	copy = *c;
+	mtx_unlock(&ls->board.mtx);
+	for (unsigned i = 0; i < copy.n; i++) {
+		if (!copy.wish[i].served)
+			hot |= heed(ls, &copy.wish[i], copy.read_ns);
+	}
+	mtx_lock(&ls->board.mtx);
+	for (unsigned i = 0; i < copy.n && c->asker == copy.asker; i++)
+		c->wish[i].checked_ns = copy.wish[i].checked_ns;
+	mtx_unlock(&ls->board.mtx);
+	if (hot)
+		board_heat(ls);
+}
+
+/* ---- the poller ------------------------------------------------------------------------------------------ */
+
+static uint64_t next_ns(struct locks *ls)
+{
+	struct board *b = &ls->board;
+	uint64_t now = lock_now(ls);
+	unsigned long long pins = atomic_load_explicit(&ls->pins, memory_order_relaxed);
+	uint64_t limit = BOARD_IDLE_NS < ls->beat_ns ? BOARD_IDLE_NS : ls->beat_ns;
+
+	if (pins != b->pins_seen && limit > BOARD_BUSY_NS)
+		limit = BOARD_BUSY_NS;
+	b->pins_seen = pins;
+	b->idle_ns = now < b->hot_until_ns ? BOARD_FAST_NS : 2 * b->idle_ns;
+	if (b->idle_ns > limit)
+		b->idle_ns = limit;
+	return now + b->idle_ns;
+}
+
+void board_poller(void *arg)
+{
+	struct locks *ls = arg;
+	struct board *b = &ls->board;
+
+	while (!atomic_load(&ls->stopping)) {
+		uint64_t until;
+
+		atomic_store(&ls->poller_ns, lock_now(ls));
+		if (host_lease_ok(ls->host)) {
+			read_row(ls);
+			for (unsigned i = 0; i < geo_all_slots(ls->env.geo); i++) {
+				if (b->col[i].n)
+					heed_column(ls, i);
+			}
+		}
+		mtx_lock(&b->mtx);
+		until = next_ns(ls);
+		if (!atomic_load(&ls->stopping))
+			cond_wait(&b->cond, &b->mtx, until);
+		mtx_unlock(&b->mtx);
+	}
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One ATS on a lock's record and what its outcome means for the lock. The caller made the lock busy
+ * and does not hold the stripe's mutex.
+ *
+ * `known` and `held` always change together, by content: this host holds what the record on disk
+ * says that it holds. While the fate of a command is unknown the lock is unsettled: it counts as
+ * neither held nor free, and the first thing anybody does with it is another lock_settle().
+ */
+#include "cluster/lock_impl.h"
+
+#include "base/bitmap.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DECODE_TRIES 5u
+#define BATCH_MAX 64u
+#define PAGE_BYTES 4096u
+#define GATE_NAP_NS 10000000ull
+
+int lock_gate(struct locks *ls)
+{
+	while (!host_lease_ok(ls->host)) {
+		enum host_state st = host_state(ls->host);
+
+		if (st == HOST_LOST || st == HOST_NONE || atomic_load(&ls->stopping))
+			return -EIO;
+		clock_sleep_ns(ls->env.clk, GATE_NAP_NS);
+	}
+	return host_write_gate(ls->host);
+}
+
+struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version)
+{
+	struct rec_me me = { .owner = ls->owner };
+
+	if (ls->cb.is_open)
+		me.open = ls->cb.is_open(ls->cb.ctx, addr);
+	if (version && ls->cb.version)
+		me.version = ls->cb.version(ls->cb.ctx, addr);
+	return me;
+}
+
+/* The record on disk is @r now. */
+static void adopt(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *r)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	mtx_lock(&s->mtx);
+	l->known = *r;
+	l->known_valid = true;
+	l->born = false;
+	l->unsettled = false;
+	lock_set_held(l, rec_holds(r, ls->owner));
+	if (l->held != LOCK_EX)
+		l->received_ns = 0;
+	mtx_unlock(&s->mtx);
+}
+
+static void set_unsettled(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	mtx_lock(&s->mtx);
+	l->unsettled = true;
+	mtx_unlock(&s->mtx);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------ */
+
+static int read_once(struct locks *ls, struct lock *l, void *buf, bool whole,
+		     struct lunfs_lock_rec *r)
+{
+	const struct geo *g = ls->env.geo;
+	int rc = dev_read(ls->env.dev, lock_off(l->addr),
+			  whole ? geo_cell_bytes(g) : g->sector_bytes, buf);
+
+	return rc ? rc : lock_rec_decode(g, buf, l->addr, r);
+}
+
+int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+	void *buf = cell ? cell : dev_buf_alloc(PAGE_BYTES);
+	struct lunfs_lock_rec r;
+	int rc = -EUCLEAN;
+
+	for (unsigned i = 0; i < DECODE_TRIES && rc == -EUCLEAN; i++) {
+		if (i)
+			clock_sleep_ns(ls->env.clk, LOCK_POLL_MIN_NS << i);
+		rc = read_once(ls, l, buf, cell != NULL, &r);
+	}
+	if (!cell)
+		free(buf);
+	if (rc == -EUCLEAN)
+		log_warn("lock-damaged",
+			 "The lock record at block %llu is damaged; what it protects cannot be used "
+			 "until fsck.lunfs has looked at the volume.",
+			 (unsigned long long)l->addr);
+	if (rc)
+		return rc == -EUCLEAN ? rc : -EIO;
+	if (le64_get(r.hdr.setter_nonce) == ls->nonce &&
+	    le64_get(r.hdr.image_seq) > l->sec.resolved_seq)
+		l->sec.resolved_seq = le64_get(r.hdr.image_seq);
+	mtx_lock(&s->mtx);
+	l->known = r;
+	l->known_valid = true;
+	mtx_unlock(&s->mtx);
+	return 0;
+}
+
+/* ---- test and set --------------------------------------------------------------------------------- */
+
+struct lock_bufs {
+	uint8_t *mem, *test, *set, *found;
+};
+
+static void bufs_fill(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next,
+		      uint8_t *mem, struct lock_bufs *b)
+{
+	*b = (struct lock_bufs){ mem, mem, mem + PAGE_BYTES, mem + 2 * PAGE_BYTES };
+	memcpy(b->test, &l->known, sizeof(l->known));
+	memcpy(b->set, next, sizeof(*next));
+	ats_stamp(ls->ats, (struct lunfs_ats_hdr *)b->set, &l->known.hdr, LUNFS_ATS_LOCK,
+		  lock_off(l->addr));
+}
+
+static int lost_race(struct locks *ls, struct lock *l, const void *found)
+{
+	enum lock_mode was = l->held;
+	struct lunfs_lock_rec r;
+
+	if (lock_rec_decode(ls->env.geo, found, l->addr, &r))
+		return -EUCLEAN;
+	adopt(ls, l, &r);
+	if (was != LOCK_NONE && l->held < was)
+		log_err("lock-lost",
+			"Somebody else changed the record of lock %llu that this host held; the "
+			"device may have lost a write, or this host was declared dead.",
+			(unsigned long long)l->addr);
+	return -EAGAIN;
+}
+
+static int outcome(struct locks *ls, struct lock *l, const struct ats_op *op)
+{
+	struct lunfs_lock_rec r;
+
+	switch (op->outcome) {
+	case ATS_DONE:
+	case ATS_DONE_LATE:
+		memcpy(&r, op->set, sizeof(r));
+		adopt(ls, l, &r);
+		return 0;
+	case ATS_LOST_RACE:
+		return lost_race(ls, l, op->found);
+	case ATS_UNKNOWN:
+		set_unsettled(ls, l);
+		return -EINPROGRESS;
+	case ATS_DAMAGED:
+		return -EUCLEAN;
+	default:
+		return -EIO;
+	}
+}
+
+int lock_ats(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next)
+{
+	uint8_t *mem;
+	struct lock_bufs b;
+	struct ats_op op;
+	int rc;
+
+	lunfs_assert(!l->unsettled && l->known_valid);
+	rc = lock_gate(ls);
+	if (rc)
+		return -EIO;
+	mem = dev_buf_alloc(3 * PAGE_BYTES);
+	bufs_fill(ls, l, next, mem, &b);
+	op = (struct ats_op){ .s = &l->sec, .test = b.test, .set = b.set, .found = b.found };
+	op.outcome = ats(ls->ats, op.s, op.test, op.set, op.found, &op.error);
+	rc = outcome(ls, l, &op);
+	free(mem);
+	return rc;
+}
+
+static void ats_some(struct locks *ls, struct lock **l, const struct lunfs_lock_rec *next, int *rc,
+		     size_t n)
+{
+	uint8_t *mem = dev_buf_alloc(n * 3 * PAGE_BYTES);
+	struct ats_op *op = calloc(n, sizeof(*op));
+
+	lunfs_assert(op);
+	for (size_t i = 0; i < n; i++) {
+		struct lock_bufs b;
+
+		bufs_fill(ls, l[i], &next[i], mem + i * 3 * PAGE_BYTES, &b);
+		op[i].s = &l[i]->sec;
+		op[i].test = b.test;
+		op[i].set = b.set;
+		op[i].found = b.found;
+	}
+	ats_batch(ls->ats, op, n);
+	for (size_t i = 0; i < n; i++)
+		rc[i] = outcome(ls, l[i], &op[i]);
+	free(op);
+	free(mem);
+}
+
+void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_rec *next, int *rc,
+		   size_t n)
+{
+	for (size_t i = 0; i < n; i += BATCH_MAX) {
+		size_t part = n - i < BATCH_MAX ? n - i : BATCH_MAX;
+		int gate = lock_gate(ls);
+
+		if (gate) {
+			for (size_t k = i; k < n; k++)
+				rc[k] = -EIO;
+			return;
+		}
+		ats_some(ls, l + i, next + i, rc + i, part);
+	}
+}
+
+/* ---- unknown fates ------------------------------------------------------------------------------- */
+
+/* A fresh image of what stands there: the late command then no longer matches. */
+static int keep_content(void *ctx, const void *now, void *set)
+{
+	struct lock *l = ctx;
+	struct lunfs_lock_rec r;
+
+	if (lock_rec_decode(l->ls->env.geo, now, l->addr, &r))
+		return -EUCLEAN;
+	memcpy(set, &r, sizeof(r));
+	return 0;
+}
+
+int lock_settle(struct locks *ls, struct lock *l)
+{
+	uint8_t *found;
+	struct lunfs_lock_rec r;
+	enum ats_outcome o;
+	int error = 0, rc = 0;
+
+	if (!l->unsettled)
+		return 0;
+	if (lock_gate(ls))
+		return -EIO;
+	found = dev_buf_alloc(PAGE_BYTES);
+	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);
+	if (ats_ok(o) && !lock_rec_decode(ls->env.geo, found, l->addr, &r))
+		adopt(ls, l, &r);
+	else
+		rc = o == ATS_DAMAGED || error == -EUCLEAN ? -EUCLEAN : -EINPROGRESS;
+	free(found);
+	return rc;
+}
+
+/* ---- what we do not know of ------------------------------------------------------------------------ */
+
+void lock_clear_pending(struct locks *ls, struct lock *l)
+{
+	for (unsigned i = 0; i < 2 * LUNFS_MAX_SLOTS; i++) {
+		struct lunfs_lock_rec next = l->known;
+
+		if (l->unsettled || le64_get(next.ex_pending) != ls->owner)
+			return;
+		next.ex_pending = le64_make(0);
+		if (lock_ats(ls, l, &next) != -EAGAIN)
+			return;
+	}
+}
+
+/*
+ * The record was just read and l->held is what this host knew before. A hand-over to a waiter that
+ * had given up, or a fate that an earlier life of this lock left behind: an EX is adopted (and then
+ * given away as any other), a shared entry and a pending mark are taken back.
+ */
+static int put_right(struct locks *ls, struct lock *l)
+{
+	enum lock_mode says = rec_holds(&l->known, ls->owner);
+	struct lunfs_lock_rec next = l->known;
+	struct rec_me me = lock_me(ls, l->addr, false);
+
+	if (l->held == LOCK_NONE && says == LOCK_EX)
+		rec_take_ex(&next, &me);
+	else if (l->held == LOCK_NONE && says == LOCK_SH)
+		rec_leave(&next, &me);
+	else if (le64_get(next.ex_pending) == ls->owner)
+		next.ex_pending = le64_make(0);
+	else
+		return 0;
+	return lock_ats(ls, l, &next);
+}
+
+int lock_probe(struct locks *ls, struct lock *l)
+{
+	int rc = lock_settle(ls, l);
+
+	for (unsigned i = 0; i < 2 * LUNFS_MAX_SLOTS && !rc; i++) {
+		rc = lock_read(ls, l, NULL);
+		if (!rc)
+			rc = put_right(ls, l);
+		if (rc != -EAGAIN)
+			break;
+		rc = 0;
+	}
+	return rc;
+}
