@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A deterministic clock: tasks are fibers of one thread, one runs at a time, which one is chosen by a
+ * seeded generator, and time jumps to the next deadline when nothing can run. The same seed and the
+ * same code give the same run.
+ *
+ * A task gives way where it waits, and by chance at mtx_lock, mtx_unlock, task_start and at every
+ * call that signals. Waits may end spuriously, by chance. When nothing can run and no deadline is
+ * pending, the list of tasks and what each waits for is printed and the process aborts.
+ */
+#ifndef TESTS_SIMCLOCK_H
+#define TESTS_SIMCLOCK_H
+
+#include <lunfs/dev.h>
+
+#define SIMCLOCK_GROUPS 64u
+
+struct clock *simclock_new(void); /* destroy by clk->ops->destroy(clk) */
+
+/*
+ * Run @fn as the first task, until it returns; by then every other task has ended and was joined, or
+ * was killed (else: abort with the list). May be called again on the same clock; time goes on.
+ */
+void simclock_run(struct clock *clk, void (*fn)(void *), void *arg, uint64_t seed);
+
+/* Abort with the list when a run takes more than this (0: no limit; default 2^32 steps, no time). */
+void simclock_set_limits(struct clock *clk, uint64_t max_steps, uint64_t max_virtual_ns);
+
+/*
+ * Groups, one a simulated host: a task belongs to the group of the task that started it, the first
+ * one to group 0. simclock_set_group() moves the calling task.
+ */
+void simclock_set_group(struct clock *clk, unsigned group);
+/* No task of @group runs before @until_ns: a stopped virtual machine, a zombie. */
+void simclock_pause(struct clock *clk, unsigned group, uint64_t until_ns);
+/*
+ * Tasks of @group never run again (not the caller's own group): kill -9. What they locked stays
+ * locked and what they allocated is lost; their stacks go at the end of the run. Do not join them.
+ */
+void simclock_kill(struct clock *clk, unsigned group);
+
+void simclock_yield(struct clock *clk);         /* let others run, if any can */
+uint64_t simclock_trace(struct clock *clk);     /* hash over all choices so far: equal = same run */
+uint64_t simclock_steps(struct clock *clk);     /* task switches so far */
+uint64_t simclock_random(struct clock *clk);    /* for tests: of the same seed */
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Simulated media and their handles: made, cloned, killed, cut from power, looked at, saved. */
+#include "simdev_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct dev *simdev_attach(struct simdev_medium *m)
+{
+	struct simdev *s = calloc(1, sizeof(*s));
+	struct dev_identity *id = &s->dev.id;
+
+	lunfs_assert(s != NULL);
+	s->m = simdev_medium_get(m);
+	s->dev.ops = &simdev_ops;
+	id->kind = DEV_KIND_SIM;
+	strcpy(id->name, "sim");
+	id->size_bytes = m->size_bytes;
+	id->sector_bytes = m->sector_bytes;
+	id->phys_bytes = m->phys_bytes;
+	id->has_caw = true;
+	id->has_discard = true;
+	id->has_write_zeroes = true;
+	return &s->dev;
+}
+
+static struct simdev_medium *medium_new(struct clock *clk)
+{
+	struct simdev_medium *m = calloc(1, sizeof(*m));
+
+	lunfs_assert(m != NULL && pthread_mutex_init(&m->mtx, NULL) == 0);
+	m->clk = clk;
+	m->refs = 1;
+	m->rng = 1;
+	m->can_drain = true;
+	return m;
+}
+
+struct dev *simdev_new(struct clock *clk, uint64_t size_bytes, uint32_t sector_bytes,
+		       uint32_t phys_bytes)
+{
+	struct simdev_medium *m = medium_new(clk);
+	struct dev *d;
+
+	lunfs_assert(sector_bytes == 512 || sector_bytes == 4096);
+	lunfs_assert(size_bytes % sector_bytes == 0);
+	m->size_bytes = size_bytes;
+	m->sector_bytes = sector_bytes;
+	m->phys_bytes = phys_bytes;
+	m->pages.unit_bytes = sector_bytes;
+	d = simdev_attach(m);
+	simdev_medium_put(m);
+	return d;
+}
+
+struct simdev_medium *simdev_medium_of(struct dev *d)
+{
+	lunfs_assert(d->ops == &simdev_ops);
+	return simdev_of(d)->m;
+}
+
+struct simdev_medium *simdev_medium_get(struct simdev_medium *m)
+{
+	medium_lock(m);
+	m->refs++;
+	medium_unlock(m);
+	return m;
+}
+
+static void late_drop_all(struct simdev_medium *m)
+{
+	while (m->late) {
+		struct late *l = m->late;
+
+		m->late = l->next;
+		simdev_late_free(l);
+	}
+}
+
+void simdev_medium_put(struct simdev_medium *m)
+{
+	bool last;
+
+	medium_lock(m);
+	last = --m->refs == 0;
+	medium_unlock(m);
+	if (!last)
+		return;
+	late_drop_all(m);
+	simpages_clear(&m->pages);
+	pthread_mutex_destroy(&m->mtx);
+	free(m);
+}
+
+struct simdev_medium *simdev_medium_clone(struct simdev_medium *m)
+{
+	struct simdev_medium *n = medium_new(m->clk);
+
+	medium_lock(m);
+	n->size_bytes = m->size_bytes;
+	n->sector_bytes = m->sector_bytes;
+	n->phys_bytes = m->phys_bytes;
+	n->can_drain = m->can_drain;
+	n->min_ns = m->min_ns;
+	n->max_ns = m->max_ns;
+	n->rng = m->rng;
+	simpages_copy(&m->pages, &n->pages);
+	medium_unlock(m);
+	return n;
+}
+
+void simdev_seed(struct simdev_medium *m, uint64_t seed)
+{
+	medium_lock(m);
+	m->rng = seed;
+	medium_unlock(m);
+}
+
+void simdev_set_latency(struct simdev_medium *m, uint64_t min_ns, uint64_t max_ns)
+{
+	lunfs_assert(min_ns <= max_ns);
+	medium_lock(m);
+	m->min_ns = min_ns;
+	m->max_ns = max_ns;
+	medium_unlock(m);
+}
+
+void simdev_set_drain(struct simdev_medium *m, bool supported)
+{
+	medium_lock(m);
+	m->can_drain = supported;
+	medium_unlock(m);
+}
+
+void simdev_kill(struct dev *d)
+{
+	medium_lock(simdev_of(d)->m);
+	simdev_of(d)->killed = true;
+	medium_unlock(simdev_of(d)->m);
+}
+
+void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
+{
+	uint64_t rng = seed;
+
+	medium_lock(m);
+	simdev_late_land(m, clock_now_ns(m->clk));
+	late_drop_all(m);
+	simpages_lose(&m->pages, &rng);
+	m->epoch++;
+	medium_unlock(m);
+}
+
+uint64_t simdev_unflushed(struct simdev_medium *m)
+{
+	uint64_t n;
+
+	medium_lock(m);
+	n = simpages_dirty(&m->pages);
+	medium_unlock(m);
+	return n;
+}
+
+void simdev_inject(struct dev *d, const struct simdev_fault *f)
+{
+	struct simdev *s = simdev_of(d);
+
+	medium_lock(s->m);
+	lunfs_assert(s->n_faults < SIMDEV_MAX_FAULTS && f->ops != 0);
+	s->fault[s->n_faults++] = *f;
+	medium_unlock(s->m);
+}
+
+void simdev_inject_clear(struct dev *d)
+{
+	medium_lock(simdev_of(d)->m);
+	simdev_of(d)->n_faults = 0;
+	medium_unlock(simdev_of(d)->m);
+}
+
+void simdev_set_hook(struct simdev_medium *m, simdev_hook hook, void *ctx)
+{
+	medium_lock(m);
+	m->hook = hook;
+	m->hook_ctx = ctx;
+	medium_unlock(m);
+}
+
+void simdev_counts(struct simdev_medium *m, struct simdev_counts *out)
+{
+	medium_lock(m);
+	*out = m->counts;
+	medium_unlock(m);
+}
+
+void simdev_peek(struct simdev_medium *m, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	medium_lock(m);
+	simdev_late_land(m, clock_now_ns(m->clk));
+	simpages_read(&m->pages, off_bytes, len_bytes, buf);
+	medium_unlock(m);
+}
+
+/* 512 bytes at a time, so that any place and length will do. */
+void simdev_poke(struct simdev_medium *m, uint64_t off_bytes, size_t len_bytes, const void *buf)
+{
+	const uint8_t *p = buf;
+
+	medium_lock(m);
+	while (len_bytes > 0) {
+		uint8_t unit[512];
+		size_t in = off_bytes % sizeof(unit), n = sizeof(unit) - in;
+
+		if (n > len_bytes)
+			n = len_bytes;
+		simpages_read(&m->pages, off_bytes - in, sizeof(unit), unit);
+		memcpy(unit + in, p, n);
+		simpages_write(&m->pages, off_bytes - in, sizeof(unit), unit, true, NULL);
+		off_bytes += n;
+		p += n;
+		len_bytes -= n;
+	}
+	medium_unlock(m);
+}
+
+static int save_pages(struct simdev_medium *m, int fd)
+{
+	uint8_t page[SIMPAGE_BYTES];
+
+	for (unsigned b = 0; b < SIMPAGES_BUCKETS; b++) {
+		for (struct simpage *p = m->pages.bucket[b]; p; p = p->next) {
+			uint64_t off = p->index * SIMPAGE_BYTES;
+
+			simpages_read(&m->pages, off, sizeof(page), page);
+			if (pwrite(fd, page, sizeof(page), (off_t)off) != (ssize_t)sizeof(page))
+				return errno ? -errno : -EIO;
+		}
+	}
+	return ftruncate(fd, (off_t)m->size_bytes) == 0 ? 0 : -errno;
+}
+
+int simdev_save(struct simdev_medium *m, const char *path)
+{
+	int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600), err;
+
+	if (fd < 0)
+		return -errno;
+	medium_lock(m);
+	simdev_late_land(m, clock_now_ns(m->clk));
+	err = save_pages(m, fd);
+	medium_unlock(m);
+	if (close(fd) != 0 && err == 0)
+		err = -errno;
+	return err;
+}
+
+static int load_data(struct simdev_medium *m, int fd, off_t from, off_t to)
+{
+	uint8_t page[SIMPAGE_BYTES];
+
+	while (from < to) {
+		ssize_t n = pread(fd, page, sizeof(page), from);
+
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		simdev_poke(m, (uint64_t)from, (size_t)n, page);
+		from += n;
+	}
+	return 0;
+}
+
+int simdev_load(struct simdev_medium *m, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
+	off_t from = 0, to;
+
+	if (fd < 0)
+		return -errno;
+	while (err == 0 && (uint64_t)from < m->size_bytes) {
+		from = lseek(fd, from, SEEK_DATA);
+		if (from < 0) {
+			err = errno == ENXIO ? 0 : -errno;
+			break;
+		}
+		to = lseek(fd, from, SEEK_HOLE);
+		if ((uint64_t)to > m->size_bytes)
+			to = (off_t)m->size_bytes;
+		err = load_data(m, fd, from, to);
+		from = to;
+	}
+	close(fd);
+	return err;
+}
