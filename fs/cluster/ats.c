@@ -307,22 +307,31 @@ static enum ats_outcome explain(struct ats_try *t, int result)
 	}
 }
 
+/* A command that had no answer took all the time there is: one more is sent all the same. */
+static bool time_left(struct ats_try *t)
+{
+	uint64_t end = t->deadline_ns;
+
+	if (t->pending && t->commands < 2)
+		end += ats_deadline_ns(t->a);
+	return clock_now_ns(t->a->env.clk) < end;
+}
+
 /* Wait before sending again; false: the time is up. */
 static bool back_off(struct ats_try *t)
 {
 	struct clock *clk = t->a->env.clk;
 	uint64_t wait = BACKOFF_MIN_NS << (t->commands < 8 ? t->commands : 8);
-	uint64_t now = clock_now_ns(clk);
 	uint8_t jitter;
 
-	if (now >= t->deadline_ns)
+	if (!time_left(t))
 		return false;
 	if (t->test == t->own_test && t->commands < 4)
 		return true; /* we know what stands there */
 	clk->ops->random(clk, &jitter, 1);
 	wait = (wait < BACKOFF_MAX_NS ? wait : BACKOFF_MAX_NS) * (128u + jitter) / 256;
 	clock_sleep_ns(clk, wait);
-	return clock_now_ns(clk) < t->deadline_ns;
+	return time_left(t);
 }
 
 enum ats_outcome ats_try_settle(struct ats_try *t, int result)

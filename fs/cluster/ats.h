@@ -98,7 +98,8 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
  * NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED, UNEXPLAINED,
  * and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence for each outcome that is not DONE or LOST_RACE, at most every few
  * seconds a kind. Retries BUSY, unit attention and unexplained miscompares itself, with back-off
- * by the clock, bounded by the device deadline. Sleeps.
+ * by the clock, bounded by the device deadline; a command without an answer is sent once more after
+ * that. Sleeps.
  */
 enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void *set, void *found,
 		     int *error);

@@ -238,6 +238,17 @@ static int check_maint(struct claim *c)
 		   h->env.dev->id.name, host_label(&s.hi, name));
 }
 
+/* It is for its recovery that we need a slot. */
+static bool repairer_dead(struct claim *c)
+{
+	struct slot_seen s;
+	uint64_t holder;
+	uint32_t flags;
+
+	return !read_maint(c, &holder, &flags) && LUNFS_OWNER_SLOT(holder) < c->h->n &&
+	       judge(c->h, LUNFS_OWNER_SLOT(holder), &s) == V_DEAD;
+}
+
 /* ---- in the way --------------------------------------------------------------------------------- */
 
 static int leave_spare(struct host *h)
@@ -271,6 +282,8 @@ static int enter_spare(struct claim *c)
 		if (r)
 			return r;
 		r = check_maint(c);
+		if (r == -ESHUTDOWN && repairer_dead(c))
+			r = 0;
 		if (!r)
 			r = host_start_threads(h);
 		return r ? withdraw(h, r) : 0;
