@@ -4,16 +4,11 @@
  * for the allocator, mkfs and fsck. No locks, no I/O. Whatever is decoded here may be hostile:
  * every count and range is checked before anything is handed out.
  */
-#include "alloc/alloc.h"
+#include "alloc/alloc_impl.h"
 #include "base/bitmap.h"
 #include "base/crc.h"
 #include <errno.h>
 #include <string.h>
-
-static uint32_t window_blks(const struct geo *g)
-{
-	return LUNFS_CHUNK_CELLS * g->cell_blks;
-}
 
 /* Is the whole cell at @index of the window that starts at @win_blk an allocatable one of @group? */
 static bool cell_in_group(const struct geo *g, uint64_t group, uint64_t win_blk, unsigned index)
@@ -42,17 +37,15 @@ static int check_windows(const struct geo *g, uint64_t group, const le16 *chunk,
 	return n == chunks ? 0 : -EUCLEAN;
 }
 
-int group_decode(const struct geo *g, const void *payload, uint64_t group, struct group_info *out)
+int group_parse(const struct geo *g, const void *payload, uint64_t group, struct group_info *out)
 {
 	const struct lunfs_group_pl *p = payload;
-	uint64_t addr;
 	uint32_t len;
 
 	if (group >= g->groups)
 		return -EUCLEAN;
-	addr = geo_group_header(g, group);
 	len = geo_group_len(g, group);
-	if (blk_check(g, payload, LUNFS_BLK_GROUP, addr) < 0 || le64_get(p->hdr.guard) != addr ||
+	if (le64_get(p->hdr.guard) != geo_group_header(g, group) ||
 	    le64_get(p->hdr.guard_gen) != 0 || !mem_is_zero(p->reserved, sizeof(p->reserved)))
 		return -EUCLEAN;
 	if (le64_get(p->group) != group || le64_get(p->first_blk) != geo_group_blk(g, group) ||
@@ -68,6 +61,14 @@ int group_decode(const struct geo *g, const void *payload, uint64_t group, struc
 	for (uint32_t w = 0; w < LUNFS_GROUP_WINDOWS; w++)
 		out->chunk[w] = le16_get(p->chunk[w]);
 	return 0;
+}
+
+int group_decode(const struct geo *g, const void *payload, uint64_t group, struct group_info *out)
+{
+	if (group >= g->groups ||
+	    blk_check(g, payload, LUNFS_BLK_GROUP, geo_group_header(g, group)) < 0)
+		return -EUCLEAN;
+	return group_parse(g, payload, group, out);
 }
 
 /* The cells: used only where valid, all inside the group, counts right, the header itself in use. */
@@ -93,7 +94,7 @@ static int check_cells(const struct geo *g, const struct lunfs_chunk_pl *p, uint
 	return 0;
 }
 
-int chunk_decode(const struct geo *g, const void *payload, uint64_t addr, struct chunk_info *out)
+int chunk_parse(const struct geo *g, const void *payload, uint64_t addr, struct chunk_info *out)
 {
 	const struct lunfs_chunk_pl *p = payload;
 	uint64_t group, rel, win_blk;
@@ -102,7 +103,7 @@ int chunk_decode(const struct geo *g, const void *payload, uint64_t addr, struct
 		return -EUCLEAN;
 	group = geo_group_of(g, addr);
 	rel = addr - geo_group_blk(g, group);
-	if (rel % g->cell_blks != 0 || blk_check(g, payload, LUNFS_BLK_CHUNK, addr) < 0)
+	if (rel % g->cell_blks != 0)
 		return -EUCLEAN;
 	win_blk = addr - rel % window_blks(g);
 	if (le64_get(p->hdr.guard) != addr || le64_get(p->hdr.guard_gen) != 0 ||
@@ -120,6 +121,13 @@ int chunk_decode(const struct geo *g, const void *payload, uint64_t addr, struct
 	memcpy(out->valid, p->valid, sizeof(out->valid));
 	memcpy(out->used, p->used, sizeof(out->used));
 	return 0;
+}
+
+int chunk_decode(const struct geo *g, const void *payload, uint64_t addr, struct chunk_info *out)
+{
+	if (blk_check(g, payload, LUNFS_BLK_CHUNK, addr) < 0)
+		return -EUCLEAN;
+	return chunk_parse(g, payload, addr, out);
 }
 
 static void format_bitmap(const struct geo *g, uint64_t group, unsigned i, void *payload)
