@@ -124,7 +124,7 @@ static void clear_sharers(struct lunfs_lock_rec *r)
 
 static void set_version(struct lunfs_lock_rec *r, const struct rec_me *me)
 {
-	if (me->version && le16_get(r->mode) == LUNFS_LOCK_EXCL)
+	if (me->version > le64_get(r->payload_version) && le16_get(r->mode) == LUNFS_LOCK_EXCL)
 		r->payload_version = le64_make(me->version);
 }
 

@@ -246,7 +246,7 @@ void wishes_keeper(void *arg)
 			if (!r->writing && r->due_ns < next)
 				next = r->due_ns;
 		}
-		if (next > lock_now(ls))
+		if (next > lock_now(ls) && !atomic_load(&ls->stopping))
 			cond_wait(&o->cond, &o->mtx, next);
 	}
 	mtx_unlock(&o->mtx);
