@@ -160,10 +160,9 @@ void ats_try_begin(struct ats_try *t, uint64_t entered_ns)
 	struct lunfs_ats_hdr *hdr = t->set;
 
 	/* Two images of one nonce never share a number, also where both follow the same one. */
-	for (unsigned i = 0; i < t->s->unresolved; i++) {
-		if (le64_get(hdr->image_seq) <= t->s->unresolved_seq[i])
-			hdr->image_seq = le64_make(t->s->unresolved_seq[i] + 1);
-	}
+	if (le64_get(hdr->image_seq) <= t->s->tried_seq)
+		hdr->image_seq = le64_make(t->s->tried_seq + 1);
+	t->s->tried_seq = le64_get(hdr->image_seq);
 	crc_seal(t->set, REC_BYTES, offsetof(struct lunfs_ats_hdr, crc));
 	t->entered_ns = entered_ns;
 	t->deadline_ns = entered_ns + ats_deadline_ns(t->a);
@@ -197,6 +196,19 @@ static bool same(const struct ats_try *t, const void *a, const void *b)
 	return !memcmp(a, b, t->a->env.geo->sector_bytes);
 }
 
+/*
+ * The device said miscompare, and what stands there cannot be read. Something below may have sent
+ * the command twice, so it may have landed all the same.
+ */
+static enum ats_outcome unread(struct ats_try *t, int error)
+{
+	remember(t->s, seq_of(t->set));
+	t->pending = true;
+	t->give_up = ATS_UNKNOWN;
+	t->error = error;
+	return TRY_AGAIN;
+}
+
 /* The record fails its checks: read until it does not, or has stood like that for long enough. */
 static enum ats_outcome judge_damaged(struct ats_try *t)
 {
@@ -215,11 +227,8 @@ static enum ats_outcome judge_damaged(struct ats_try *t)
 		same_reads = same(t, before, t->now) ? same_reads + 1 : 1;
 	}
 	free(before);
-	if (sound || same_reads < DAMAGED_READS) {
-		t->give_up = t->pending ? ATS_UNKNOWN : ATS_ERROR;
-		t->error = -EIO;
-		return TRY_AGAIN;
-	}
+	if (sound || same_reads < DAMAGED_READS)
+		return unread(t, -EIO);
 	t->s->unresolved = 0;
 	return ATS_DAMAGED;
 }
@@ -260,11 +269,8 @@ static enum ats_outcome judge(struct ats_try *t, bool miscompare)
 	const struct lunfs_ats_hdr *set = t->set;
 	int r = read_now(t);
 
-	if (r) {
-		t->give_up = t->pending ? ATS_UNKNOWN : ATS_ERROR;
-		t->error = r;
-		return TRY_AGAIN;
-	}
+	if (r)
+		return unread(t, r);
 	if (same(t, t->now, t->set)) {
 		landed(t->s, seq_of(t->set));
 		t->s->unresolved = 0;

@@ -64,6 +64,7 @@ struct ats_sector {
 	unsigned unresolved;        /* how many of the below */
 	uint64_t unresolved_seq[ATS_UNRESOLVED_MAX]; /* image_seq, all with our nonce */
 	uint64_t resolved_seq;      /* highest image of ours known to have landed */
+	uint64_t tried_seq;         /* highest image of ours that was ever sent */
 };
 
 /*

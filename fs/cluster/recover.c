@@ -25,9 +25,9 @@ void recover_begin(struct host *h, unsigned slot)
 	if (LUNFS_OWNER(j->dead.generation, slot) != owner)
 		j->fence_too = 0;
 	j->dead = h->seen[slot].hi;
-	j->sec = (struct ats_sector){
-		.off_bytes = geo_slot_off(slot), .kind = "slot", .addr = slot
-	};
+	j->sec.off_bytes = geo_slot_off(slot); /* keeps its memory of what was sent */
+	j->sec.kind = "slot";
+	j->sec.addr = slot;
 	j->failures = 0;
 	j->next_ns = 0;
 	j->stage = JOB_TAKE;
@@ -288,8 +288,10 @@ void recover_main(void *arg)
 		mtx_lock(&h->mtx);
 		after_step(h, &h->jobs[slot], step);
 	}
-	for (unsigned i = 0; i < h->n; i++)
+	for (unsigned i = 0; i < h->n; i++) {
 		h->jobs[i].stage = JOB_NONE;
+		h->jobs[i].sec = (struct ats_sector){ 0 }; /* the next incarnation has another nonce */
+	}
 	mtx_unlock(&h->mtx);
 }
 

@@ -238,6 +238,26 @@ TEST(late_command_cannot_undo_the_image_that_settled_it)
 	bench_close(&b);
 }
 
+TEST(a_miscompare_of_a_landed_command_that_cannot_be_read_stays_unresolved)
+{
+	struct bench b;
+	uint8_t first[4096];
+
+	fresh(w, OFF, w->buf);
+	bench_open(&b, w, 7);
+	fault(&b, SIMDEV_RESENT, SIMDEV_CAW, 1);
+	fault(&b, SIMDEV_FAIL, SIMDEV_READ, 100000);
+	assert_int_equal(put(&b, 2), ATS_UNKNOWN);
+	assert_int_equal(b.s.unresolved, 1);
+	assert_true(stands(&b, b.set));
+	memcpy(first, b.set, w->geo.sector_bytes);
+	simdev_inject_clear(b.dev);
+	assert_int_equal(put(&b, 2), ATS_DONE_LATE);
+	assert_true(stands(&b, b.set));
+	assert_memory_not_equal(b.set, first, w->geo.sector_bytes);
+	bench_close(&b);
+}
+
 static int keep(void *ctx, const void *now, void *set)
 {
 	(void)now;
@@ -444,6 +464,7 @@ int main(void)
 		UNIT(two_images_after_the_same_one_never_share_a_number),
 		UNIT(older_unresolved_image_that_landed_is_replaced_by_the_new_one),
 		UNIT(late_command_cannot_undo_the_image_that_settled_it),
+		UNIT(a_miscompare_of_a_landed_command_that_cannot_be_read_stays_unresolved),
 		UNIT(resolving_an_unknown_gives_what_stands_there_a_fresh_image),
 		UNIT(refused_resolution_leaves_the_sector_unknown),
 		UNIT(one_false_miscompare_is_overcome_by_a_retry),
