@@ -177,10 +177,15 @@ static void trouble(struct chaos *c)
 
 	if (!m->dev)
 		return;
-	if (chance(c, 4)) {
+	if (chance(c, 2)) {
 		f.kind = caw_kinds[chance(c, 5)];
 		f.ops = SIMDEV_CAW;
 		f.delay_ns = chance(c, 3000) * MS;
+	} else if (chance(c, 2)) { /* slow, yet inside the deadline of 400 ms */
+		f.kind = SIMDEV_DELAY;
+		f.ops = SIMDEV_WRITE | SIMDEV_CAW;
+		f.count = 1u << 20;
+		f.delay_ns = (100 + chance(c, 250)) * MS;
 	} else {
 		f.kind = SIMDEV_FAIL;
 		f.ops = SIMDEV_ANY;

@@ -666,6 +666,27 @@ TEST(lost_replies_to_beats_do_not_end_the_lease)
 	umount_host(&a);
 }
 
+TEST(the_lease_counts_from_the_first_submission_of_the_beat)
+{
+	struct simdev_fault slow = {
+		.kind = SIMDEV_DELAY, .ops = SIMDEV_CAW, .count = 100, .delay_ns = 300 * MS
+	};
+	struct member a = { 0 };
+	uint64_t most = 0;
+
+	mount_host(&a, w, "a");
+	simdev_inject(a.dev, &slow);
+	rest(w, LEASE);
+	for (unsigned i = 0; i < 4 * LEASE; i++) {
+		uint64_t left = host_lease_left_ns(a.h);
+
+		most = left > most ? left : most;
+		rest(w, 1);
+	}
+	assert_in_range(most / MS, LEASE - 350, LEASE - 300);
+	umount_host(&a);
+}
+
 TEST(a_recoverer_renews_its_recoveries_after_a_suspension)
 {
 	struct member a = { 0 }, b = { 0 };
@@ -949,6 +970,7 @@ int main(void)
 		UNIT(a_suspended_host_that_was_recovered_is_lost),
 		UNIT(the_suspended_ends_its_writes_before_another_recovers_it),
 		UNIT(lost_replies_to_beats_do_not_end_the_lease),
+		UNIT(the_lease_counts_from_the_first_submission_of_the_beat),
 		UNIT(a_recoverer_renews_its_recoveries_after_a_suspension),
 		UNIT(a_host_that_makes_no_progress_stops_beating_and_is_recovered),
 		UNIT(a_device_that_only_pretends_to_write_stops_the_host),
