@@ -127,7 +127,15 @@ static inline void cond_broadcast(struct cond *cv)
  *
  * Errors common to all: -EIO the device says the medium or command failed for good; -ETIMEDOUT the
  * command's fate is unknown: it may still land later; -EBADE reservation conflict: we are
- * fenced; -EROFS write-protected; -ENODEV the device is gone.
+ * fenced; -EROFS write-protected; -ENODEV the device is gone; -EINVAL unaligned or beyond the end;
+ * -ENOSPC a thin LUN or a sparse image has no room left beneath it.
+ * COMPARE AND WRITE alone may also say -EAGAIN: busy, task set full, unit attention; the command did
+ * not take effect and may be sent again. (Plain I/O is sent again below, within the deadline: what
+ * had no effect cannot land twice.)
+ *
+ * The deadline bounds a command that the backend sends itself. Plain I/O through the kernel's block
+ * layer is bounded by the kernel's own command time-out; such a call returns only once nothing of
+ * it is on its way any more. A backend may have threads: fork before dev_open(), not after it.
  */
 struct dev;
 
@@ -227,6 +235,14 @@ int dev_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
 int dev_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set);
 void dev_batch(struct dev *d, struct dev_io *io, size_t n); /* results in io[].result */
 void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
+/*
+ * Try COMPARE AND WRITE instead of believing a claim, on the sector at @off_bytes, without changing
+ * what it holds: test = set = its contents must be GOOD, another test image must miscompare and leave
+ * it alone. For a place that is lunfs's to use (LUNFS_SCRATCH_OFF). 0: it works. -EOPNOTSUPP: the
+ * device rejects the command or does not do what it says; not fit for shared use. @why (of @why_len
+ * bytes) then holds one sentence, as for every other error. Sets id.has_caw.
+ */
+int dev_caw_probe(struct dev *d, uint64_t off_bytes, char *why, size_t why_len);
 void dev_set_deadline(struct dev *d, uint32_t deadline_ms);
 void dev_close(struct dev *d);
 

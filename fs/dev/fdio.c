@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Plain I/O on a file descriptor; see fdio.h. Errors of the kernel are translated here, and only
+ * here, into those of dev.h.
+ */
+#include "dev/fdio.h"
+
+#include "dev/sysfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define MERGE_MAX 64u             /* elements of a batch in one vector */
+#define RANGE_CHUNK (256ull << 20) /* of a discard or zeroing in one system call */
+
+int fdio_errno(int err)
+{
+	switch (err) {
+	case ETIMEDOUT:
+	case ENOLINK: /* BLK_STS_TRANSPORT */
+		return -ETIMEDOUT;
+	case EBADE: /* BLK_STS_RESV_CONFLICT */
+		return -EBADE;
+	case EROFS:
+	case EPERM:
+		return -EROFS;
+	case ENODEV:
+	case ENXIO:
+		return -ENODEV;
+	case ENOSPC:
+	case EDQUOT:
+		return -ENOSPC;
+	case EOPNOTSUPP:
+	case ENOTTY:
+		return -EOPNOTSUPP;
+	default: /* a medium error, a target error, what nobody foresaw */
+		return -EIO;
+	}
+}
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+static int open_direct(const char *path, int flags, bool *direct)
+{
+	int fd = open(path, flags | O_DIRECT);
+
+	*direct = true;
+	if (fd < 0 && errno == EINVAL) {
+		fd = open(path, flags);
+		*direct = false;
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+static int block_geometry(struct fdio *f)
+{
+	unsigned int phys = 0;
+	int sector = 0, ro = 0;
+
+	if (ioctl(f->fd, BLKGETSIZE64, &f->size_bytes) || ioctl(f->fd, BLKSSZGET, &sector))
+		return -errno;
+	if (ioctl(f->fd, BLKPBSZGET, &phys) || phys < (unsigned)sector || phys & (phys - 1))
+		phys = (unsigned)sector;
+	if (ioctl(f->fd, BLKROGET, &ro) == 0 && ro)
+		f->read_only = true;
+	f->sector_bytes = (uint32_t)sector;
+	f->phys_bytes = phys;
+	return 0;
+}
+
+int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags)
+{
+	bool ro = dev_open_flags & DEV_OPEN_RDONLY;
+	int flags = (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	struct stat st;
+	int rc = 0;
+
+	if (stat(path, &st))
+		return -errno;
+	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+		return -ENOTBLK;
+	memset(f, 0, sizeof(*f));
+	f->block = S_ISBLK(st.st_mode);
+	f->read_only = ro;
+	if (f->block && dev_open_flags & DEV_OPEN_EXCL)
+		flags |= O_EXCL;
+	f->fd = open_direct(path, flags, &f->direct);
+	if (f->fd < 0)
+		return f->fd;
+	f->size_bytes = (uint64_t)st.st_size;
+	if (f->block)
+		rc = block_geometry(f);
+	if (!rc && f->block && f->read_only && !ro)
+		rc = -EROFS;
+	if (rc)
+		close(f->fd);
+	else if (f->block)
+		f->pool = pool_new();
+	return rc;
+}
+
+/* A read that only a file system without direct I/O in units of this sector size refuses. */
+static bool direct_refused(struct fdio *f)
+{
+	void *buf;
+	ssize_t n;
+
+	if (f->size_bytes < 2ull * f->sector_bytes)
+		return false;
+	buf = dev_buf_alloc(f->sector_bytes);
+	n = pread(f->fd, buf, f->sector_bytes, f->sector_bytes);
+	free(buf);
+	return n < 0 && errno == EINVAL;
+}
+
+int fdio_set_sector(struct fdio *f, uint32_t sector_bytes)
+{
+	int flags;
+
+	f->sector_bytes = sector_bytes;
+	f->phys_bytes = sector_bytes;
+	f->size_bytes -= f->size_bytes % sector_bytes;
+	if (!f->direct || !direct_refused(f))
+		return 0;
+	flags = fcntl(f->fd, F_GETFL);
+	if (flags < 0 || fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) < 0)
+		return -errno;
+	f->direct = false;
+	return 0;
+}
+
+void fdio_close(struct fdio *f)
+{
+	pool_free(f->pool);
+	close(f->fd);
+}
+
+/* ---- reading and writing ------------------------------------------------------------------ */
+
+static int transfer(struct fdio *f, enum dev_io_op op, uint64_t off, size_t len, uint8_t *buf)
+{
+	while (len) {
+		ssize_t n = op == DEV_READ ? pread(f->fd, buf, len, (off_t)off)
+					   : pwrite(f->fd, buf, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return fdio_errno(errno);
+		if ((size_t)n < len && f->direct)
+			n -= n % (ssize_t)f->sector_bytes; /* direct I/O goes on at a sector */
+		if (n <= 0)
+			return -EIO; /* the file was cut short under us */
+		buf += n;
+		off += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static bool memory_fits(const struct fdio *f, const void *buf)
+{
+	return !f->direct || (uintptr_t)buf % f->sector_bytes == 0;
+}
+
+int fdio_read(struct fdio *f, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	void *own;
+	int rc;
+
+	if (memory_fits(f, buf))
+		return transfer(f, DEV_READ, off_bytes, len_bytes, buf);
+	own = dev_buf_alloc(len_bytes);
+	rc = transfer(f, DEV_READ, off_bytes, len_bytes, own);
+	if (!rc)
+		memcpy(buf, own, len_bytes);
+	free(own);
+	return rc;
+}
+
+int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void *buf)
+{
+	void *own;
+	int rc;
+
+	if (memory_fits(f, buf))
+		return transfer(f, DEV_WRITE, off_bytes, len_bytes, (void *)(uintptr_t)buf);
+	own = dev_buf_alloc(len_bytes);
+	memcpy(own, buf, len_bytes);
+	rc = transfer(f, DEV_WRITE, off_bytes, len_bytes, own);
+	free(own);
+	return rc;
+}
+
+int fdio_flush(struct fdio *f)
+{
+	int rc;
+
+	if (f->read_only)
+		return 0;
+	do
+		rc = fdatasync(f->fd);
+	while (rc && errno == EINTR);
+	return rc ? fdio_errno(errno) : 0;
+}
+
+/* ---- ranges ------------------------------------------------------------------------------- */
+
+static int range_call(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)
+{
+	uint64_t range[2] = {off, len};
+	int rc;
+
+	do {
+		if (f->block)
+			rc = ioctl(f->fd, request, range);
+		else
+			rc = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+				       (off_t)len);
+	} while (rc && errno == EINTR);
+	return rc ? fdio_errno(errno) : 0;
+}
+
+static int range_op(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)
+{
+	int rc = 0;
+
+	while (len && !rc) {
+		uint64_t n = len < RANGE_CHUNK ? len : RANGE_CHUNK;
+
+		rc = range_call(f, request, off, n);
+		off += n;
+		len -= n;
+	}
+	return rc;
+}
+
+int fdio_discard(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes)
+{
+	return range_op(f, BLKDISCARD, off_bytes, len_bytes);
+}
+
+int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes)
+{
+	return range_op(f, BLKZEROOUT, off_bytes, len_bytes);
+}
+
+/* ---- batches ------------------------------------------------------------------------------ */
+
+struct run { /* neighbours on the device: one system call */
+	struct dev_io *io;
+	size_t n;
+};
+
+struct batch {
+	struct fdio *f;
+	struct run *run;
+};
+
+/* How many of @io, @n > 0 of them, continue each other. */
+static size_t run_length(const struct fdio *f, const struct dev_io *io, size_t n)
+{
+	size_t i = 1;
+
+	if (!memory_fits(f, io[0].buf))
+		return 1;
+	while (i < n && i < MERGE_MAX && io[i].op == io[0].op &&
+	       io[i].off_bytes == io[i - 1].off_bytes + io[i - 1].len_bytes &&
+	       memory_fits(f, io[i].buf))
+		i++;
+	return i;
+}
+
+/* Returns how many elements have their result; the kernel may stop short without an error. */
+static size_t run_at_once(struct fdio *f, struct run *r)
+{
+	struct iovec iov[MERGE_MAX];
+	size_t done = 0;
+	ssize_t n;
+
+	for (size_t i = 0; i < r->n; i++)
+		iov[i] = (struct iovec){.iov_base = r->io[i].buf, .iov_len = r->io[i].len_bytes};
+	do {
+		if (r->io[0].op == DEV_READ)
+			n = preadv(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
+		else
+			n = pwritev(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
+	} while (n < 0 && errno == EINTR);
+	for (; n < 0 && done < r->n; done++)
+		r->io[done].result = fdio_errno(errno);
+	for (; done < r->n && (size_t)n >= r->io[done].len_bytes; done++) {
+		n -= (ssize_t)r->io[done].len_bytes;
+		r->io[done].result = 0;
+	}
+	return done;
+}
+
+static void run_do(void *arg, size_t index)
+{
+	struct batch *b = arg;
+	struct run *r = &b->run[index];
+	size_t i = r->n > 1 ? run_at_once(b->f, r) : 0;
+
+	for (; i < r->n; i++) {
+		struct dev_io *io = &r->io[i];
+
+		if (io->op == DEV_READ)
+			io->result = fdio_read(b->f, io->off_bytes, io->len_bytes, io->buf);
+		else
+			io->result = fdio_write(b->f, io->off_bytes, io->len_bytes, io->buf);
+	}
+}
+
+void fdio_batch(struct fdio *f, struct dev_io *io, size_t n)
+{
+	struct batch b = {.f = f, .run = calloc(n, sizeof(struct run))};
+	size_t runs = 0;
+
+	for (size_t i = 0; b.run && i < n; i += b.run[runs++].n)
+		b.run[runs] = (struct run){.io = io + i, .n = run_length(f, io + i, n - i)};
+	if (!b.run) {
+		struct run all = {.io = io, .n = 1};
+
+		b.run = &all;
+		for (size_t i = 0; i < n; i++, all.io++)
+			run_do(&b, 0);
+		return;
+	}
+	if (f->pool && runs > 1) {
+		pool_run(f->pool, runs, run_do, &b);
+	} else {
+		for (size_t i = 0; i < runs; i++)
+			run_do(&b, i);
+	}
+	free(b.run);
+}

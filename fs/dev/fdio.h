@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Plain I/O on a file descriptor, direct where the kernel allows it: what the file and the sg
+ * backend have in common. Synchronous system calls only, on purpose: a process that was killed is
+ * not reaped before its system calls have ended, so its exit proves that nothing of it is still on
+ * its way to the device. (An io_uring may be torn down after the exit was reported.)
+ */
+#ifndef DEV_FDIO_H
+#define DEV_FDIO_H
+
+#include "dev/pool.h"
+
+#include <lunfs/dev.h>
+
+struct fdio {
+	int fd;
+	bool direct;
+	bool block; /* a block device, else a regular file */
+	bool read_only;
+	uint32_t sector_bytes, phys_bytes;
+	uint64_t size_bytes;
+	struct pool *pool; /* for batches on block devices, else NULL */
+};
+
+/* Open @path; -EINVAL etc. as open(2). Fills everything but the sector size of a regular file. */
+int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags);
+/* Regular file: settle the sector size, fall back to the page cache where direct I/O refuses it. */
+int fdio_set_sector(struct fdio *f, uint32_t sector_bytes);
+void fdio_close(struct fdio *f);
+
+int fdio_read(struct fdio *f, uint64_t off_bytes, size_t len_bytes, void *buf);
+int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void *buf);
+int fdio_flush(struct fdio *f);
+int fdio_discard(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
+int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
+void fdio_batch(struct fdio *f, struct dev_io *io, size_t n);
+
+/* What the block layer's or a file system's errno (positive) means in terms of dev.h. */
+int fdio_errno(int err);
+
+#endif

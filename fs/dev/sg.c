@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The sg backend: a SCSI disk, a partition of one, dm-multipath over SCSI disks, or /dev/sgN.
+ * COMPARE AND WRITE and the identification go through the kernel's pass-through by libsgutils2;
+ * plain I/O is direct I/O on the block node, where the kernel splits, queues and fails over.
+ *
+ * The pass-through sends a command once (the kernel's retry count for it is zero). FUA makes the
+ * operation durable; a device that rejects that bit gets SYNCHRONIZE CACHE behind each operation.
+ */
+#include "dev/dev_impl.h"
+#include "dev/fdio.h"
+#include "dev/scsi.h"
+#include "dev/sysfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <scsi/scsi.h>
+#include <scsi/scsi_ioctl.h>
+#include <scsi/sg.h>
+#include <scsi/sg_pt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SENSE_BYTES 64u
+#define RESET_NO_ESCALATE 0x100 /* SG_SCSI_RESET_NO_ESCALATE, absent from glibc's header */
+#define BAD_TARGET 0x04 /* DID_BAD_TARGET of the kernel's host byte: nobody there */
+
+struct sg_dev {
+	struct dev dev;
+	struct fdio f;
+	int sg_fd;
+	uint64_t start_bytes; /* of the partition on its disk: the pass-through counts from there */
+	atomic_bool no_fua;
+};
+
+struct sg_cmd {
+	uint8_t cdb[SCSI_CDB_MAX];
+	size_t cdb_len;
+	void *in;
+	size_t in_len;
+	const void *out;
+	size_t out_len;
+	size_t got; /* out: bytes that came in */
+};
+
+static struct sg_dev *sg_of(struct dev *d)
+{
+	return (struct sg_dev *)d;
+}
+
+/* ---- one command -------------------------------------------------------------------------- */
+
+static int os_error(int err)
+{
+	switch (err) {
+	case EAGAIN:
+	case EBUSY:
+	case ENOMEM:
+		return -EAGAIN; /* not sent */
+	case EPERM:
+	case EACCES:
+		return -EACCES;
+	case ENODEV:
+	case ENXIO:
+		return -ENODEV;
+	case ENOTTY:
+	case EINVAL:
+	case ENOSYS:
+		return -EOPNOTSUPP;
+	default:
+		return -ETIMEDOUT;
+	}
+}
+
+static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
+{
+	struct scsi_sense_key key = {0};
+	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
+
+	if (submitted < 0)
+		return os_error(-submitted);
+	if (submitted > 0)
+		return submitted == SCSI_PT_DO_TIMEOUT ? -ETIMEDOUT : -EOPNOTSUPP;
+	switch (get_scsi_pt_result_category(pt)) {
+	case SCSI_PT_RESULT_GOOD:
+		return 0;
+	case SCSI_PT_RESULT_STATUS:
+		return scsi_outcome(status, &key);
+	case SCSI_PT_RESULT_SENSE:
+		key = scsi_sense_decode(sense, (size_t)get_scsi_pt_sense_len(pt));
+		return scsi_outcome(0x02, &key);
+	case SCSI_PT_RESULT_TRANSPORT_ERR:
+		return (get_scsi_pt_transport_err(pt) & 0xff) == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
+	default:
+		return os_error(get_scsi_pt_os_err(pt));
+	}
+}
+
+static int timeout_s(const struct dev *d)
+{
+	uint32_t ms = d->deadline_ms ? d->deadline_ms : DEV_DEADLINE_DEFAULT_MS;
+
+	return (int)((ms + 999) / 1000);
+}
+
+/* Send @c once. As scsi_outcome(); -EACCES: this user may not send it. */
+static int sg_send(struct sg_dev *s, struct sg_cmd *c)
+{
+	uint8_t sense[SENSE_BYTES] = {0};
+	struct sg_pt_base *pt = construct_scsi_pt_obj_with_fd(s->sg_fd, 0);
+	int rc;
+
+	if (!pt)
+		return -EAGAIN;
+	set_scsi_pt_cdb(pt, c->cdb, (int)c->cdb_len);
+	set_scsi_pt_sense(pt, sense, sizeof(sense));
+	if (c->in_len)
+		set_scsi_pt_data_in(pt, c->in, (int)c->in_len);
+	if (c->out_len)
+		set_scsi_pt_data_out(pt, c->out, (int)c->out_len);
+	rc = judge(pt, do_scsi_pt(pt, -1, timeout_s(&s->dev), 0), sense);
+	if (!rc && c->in_len) {
+		int left = get_scsi_pt_resid(pt);
+
+		c->got = c->in_len - (left > 0 && (size_t)left <= c->in_len ? (size_t)left : 0);
+	}
+	destruct_scsi_pt_obj(pt);
+	return rc;
+}
+
+/* A question that changes nothing: asked again after unit attentions. */
+static int sg_ask(struct sg_dev *s, struct sg_cmd *c)
+{
+	int rc = -EAGAIN;
+
+	for (unsigned i = 0; i < SCSI_QUERY_TRIES && rc == -EAGAIN; i++) {
+		memset(c->in, 0, c->in_len);
+		rc = sg_send(s, c);
+		if (rc == -EAGAIN && i)
+			dev_nap_ns(10000000);
+	}
+	return rc;
+}
+
+/* ---- the atomic operation ----------------------------------------------------------------- */
+
+static int sync_cache(struct sg_dev *s)
+{
+	struct sg_cmd c = {0};
+	uint64_t until_ns = dev_deadline_ns(&s->dev);
+	bool short_form = false;
+	int rc;
+
+	for (;;) {
+		c.cdb_len = short_form ? scsi_cdb_sync10(c.cdb) : scsi_cdb_sync16(c.cdb);
+		rc = sg_send(s, &c);
+		if ((rc == -EOPNOTSUPP || rc == -EINVAL) && !short_form)
+			short_form = true;
+		else if (rc != -EAGAIN || dev_now_ns() >= until_ns)
+			return rc;
+		else
+			dev_nap_ns(2000000);
+	}
+}
+
+static int caw_once(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, bool fua)
+{
+	uint32_t sector = s->dev.id.sector_bytes;
+	struct sg_cmd c = {.out = both, .out_len = 2u * sector};
+
+	c.cdb_len = scsi_cdb_caw(c.cdb, (s->start_bytes + off_bytes) / sector, fua);
+	return sg_send(s, &c);
+}
+
+static int caw_both(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both)
+{
+	bool fua = !atomic_load(&s->no_fua);
+	int rc = caw_once(s, off_bytes, both, fua);
+
+	if (rc == -EINVAL && fua) {
+		fua = false;
+		rc = caw_once(s, off_bytes, both, false);
+		if (rc >= 0)
+			atomic_store(&s->no_fua, true);
+	}
+	if (rc == DEV_CAW_GOOD && !fua && sync_cache(s))
+		return -ETIMEDOUT; /* it stands, but nobody knows whether it would survive */
+	return rc == -EINVAL ? -EOPNOTSUPP : rc;
+}
+
+static int sg_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
+{
+	uint32_t sector = d->id.sector_bytes;
+	uint8_t *both = dev_buf_alloc(2u * sector);
+	int rc;
+
+	memcpy(both, test, sector);
+	memcpy(both + sector, set, sector);
+	rc = caw_both(sg_of(d), off_bytes, both);
+	free(both);
+	return rc;
+}
+
+struct caw_batch {
+	struct dev *d;
+	struct dev_caw_io *io;
+};
+
+static void caw_element(void *arg, size_t i)
+{
+	struct caw_batch *b = arg;
+
+	b->io[i].result = sg_caw(b->d, b->io[i].off_bytes, b->io[i].test, b->io[i].set);
+}
+
+static void sg_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
+{
+	struct caw_batch b = {d, io};
+
+	if (sg_of(d)->f.pool) {
+		pool_run(sg_of(d)->f.pool, n, caw_element, &b);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		caw_element(&b, i);
+}
+
+/* ---- plain I/O ---------------------------------------------------------------------------- */
+
+static int sg_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	return fdio_read(&sg_of(d)->f, off_bytes, len_bytes, buf);
+}
+
+static int sg_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf)
+{
+	return fdio_write(&sg_of(d)->f, off_bytes, len_bytes, buf);
+}
+
+static int sg_flush(struct dev *d)
+{
+	return fdio_flush(&sg_of(d)->f);
+}
+
+static int sg_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
+{
+	return fdio_discard(&sg_of(d)->f, off_bytes, len_bytes);
+}
+
+static int sg_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
+{
+	return fdio_zero(&sg_of(d)->f, off_bytes, len_bytes);
+}
+
+static void sg_batch(struct dev *d, struct dev_io *io, size_t n)
+{
+	fdio_batch(&sg_of(d)->f, io, n);
+}
+
+/*
+ * A logical unit reset: aborts every command on it (SAM-5 8.5), those of other hosts too, which
+ * see a unit attention and send them again. Asked for only after a command of unknown fate.
+ */
+static int sg_drain(struct dev *d)
+{
+	int what = SG_SCSI_RESET_DEVICE | RESET_NO_ESCALATE;
+
+	return ioctl(sg_of(d)->sg_fd, SG_SCSI_RESET, &what) ? -EOPNOTSUPP : 0;
+}
+
+/* ---- open and close ----------------------------------------------------------------------- */
+
+static void sg_close(struct dev *d)
+{
+	struct sg_dev *s = sg_of(d);
+
+	if (s->sg_fd >= 0)
+		scsi_pt_close_device(s->sg_fd);
+	fdio_close(&s->f);
+	free(s);
+}
+
+static const struct dev_ops sg_ops = {
+	.read = sg_read,
+	.write = sg_write,
+	.flush = sg_flush,
+	.discard = sg_discard,
+	.write_zeroes = sg_zero,
+	.compare_and_write = sg_caw,
+	.batch = sg_batch,
+	.caw_batch = sg_caw_batch,
+	.drain = sg_drain,
+	.close = sg_close,
+};
+
+static int identify(struct sg_dev *s, const struct dev_open_args *a)
+{
+	struct dev_identity *id = &s->dev.id;
+	uint8_t data[SCSI_DATA_MAX];
+	struct sg_cmd c = {.in = data, .in_len = sizeof(data)};
+	int rc;
+
+	c.cdb_len = scsi_cdb_inquiry(c.cdb);
+	rc = sg_ask(s, &c);
+	if (rc)
+		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer INQUIRY (%s); is it a SCSI "
+				  "disk, and may this user send it commands?", a->name, strerror(-rc));
+	if ((data[0] & 0x1f) != TYPE_DISK)
+		return dev_refuse(a, -ENOTBLK, "%s is a SCSI device, but not a disk.", a->name);
+	scsi_product(data, c.got, id->product, sizeof(id->product));
+	c.cdb_len = scsi_cdb_vpd(c.cdb, SCSI_VPD_ID);
+	if (!sg_ask(s, &c))
+		scsi_designator(data, c.got, id->dev_id, sizeof(id->dev_id));
+	return 0;
+}
+
+/* The pass-through and the block layer must talk about the same sectors. */
+static int check_capacity(struct sg_dev *s, const struct dev_open_args *a)
+{
+	uint8_t data[SCSI_CAP_BYTES];
+	struct sg_cmd c = {.in = data, .in_len = sizeof(data)};
+	struct scsi_capacity cap;
+	int rc;
+
+	c.cdb_len = scsi_cdb_capacity16(c.cdb);
+	rc = sg_ask(s, &c);
+	if (rc == -EOPNOTSUPP || rc == -EINVAL)
+		return 0; /* an old disk; COMPARE AND WRITE will tell */
+	if (rc)
+		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer READ CAPACITY: %s.", a->name,
+				  strerror(-rc));
+	if (!scsi_capacity_decode(data, c.got, &cap))
+		return dev_refuse(a, -EMEDIUMTYPE, "%s states a capacity that lunfs cannot use; its "
+				  "sectors must have 512 or 4096 bytes.", a->name);
+	if (cap.sector_bytes != s->f.sector_bytes ||
+	    s->start_bytes + s->f.size_bytes > cap.size_bytes)
+		return dev_refuse(a, -EMEDIUMTYPE, "%s: the kernel and the device disagree on its size or "
+				  "sectors; rescan the device.", a->name);
+	if (cap.phys_bytes > s->dev.id.phys_bytes)
+		s->dev.id.phys_bytes = cap.phys_bytes;
+	return 0;
+}
+
+static int block_node(const struct dev_open_args *a, char *path, size_t len, dev_t *rdev)
+{
+	struct stat st;
+
+	if (stat(a->name, &st))
+		return dev_refuse_open(a, -errno);
+	if (S_ISBLK(st.st_mode)) {
+		snprintf(path, len, "%s", a->name);
+	} else if (!sysfs_block_of_sg(st.st_rdev, path, len) || stat(path, &st)) {
+		return dev_refuse(a, -ENOTBLK, "%s belongs to no disk that this machine has a block "
+				  "device for; is the sd driver loaded?", a->name);
+	}
+	*rdev = st.st_rdev;
+	return 0;
+}
+
+static int set_up(struct sg_dev *s, const struct dev_open_args *a, dev_t rdev)
+{
+	struct dev_identity *id = &s->dev.id;
+	int rc = dev_check_sector(a, s->f.sector_bytes);
+
+	if (rc)
+		return rc;
+	s->start_bytes = sysfs_start_bytes(rdev);
+	s->sg_fd = scsi_pt_open_device(a->name, s->f.read_only, 0);
+	if (s->sg_fd < 0)
+		return dev_refuse_open(a, s->sg_fd);
+	id->kind = DEV_KIND_SG;
+	strncpy(id->name, a->name, sizeof(id->name) - 1);
+	id->size_bytes = s->f.size_bytes;
+	id->sector_bytes = s->f.sector_bytes;
+	id->phys_bytes = s->f.phys_bytes;
+	id->read_only = s->f.read_only;
+	id->has_discard = sysfs_discards(rdev);
+	id->has_write_zeroes = true;
+	rc = identify(s, a);
+	return rc ? rc : check_capacity(s, a);
+}
+
+int sg_open(const struct dev_open_args *a, struct dev **out)
+{
+	struct sg_dev *s = calloc(1, sizeof(*s));
+	char path[PATH_MAX];
+	dev_t rdev = 0;
+	int rc;
+
+	if (!s)
+		return dev_refuse_open(a, -ENOMEM);
+	rc = block_node(a, path, sizeof(path), &rdev);
+	if (!rc) {
+		rc = fdio_open(&s->f, path, a->flags);
+		if (rc)
+			dev_refuse_open(a, rc);
+	}
+	if (rc) {
+		free(s);
+		return rc;
+	}
+	s->dev.ops = &sg_ops;
+	s->sg_fd = -1;
+	rc = set_up(s, a, rdev);
+	if (rc) {
+		sg_close(&s->dev);
+		return rc;
+	}
+	*out = &s->dev;
+	return 0;
+}

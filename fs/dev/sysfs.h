@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the kernel's sysfs says about a block or sg device. Everything here is advice for choosing
+ * a backend and for finding the node of a disk; nothing is taken as proof.
+ */
+#ifndef DEV_SYSFS_H
+#define DEV_SYSFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum sysfs_what {
+	SYSFS_PLAIN,     /* not SCSI: loop, virtio, NVMe, RAM disk ... */
+	SYSFS_SCSI,      /* a SCSI disk or a partition of one */
+	SYSFS_MULTIPATH, /* dm-multipath over SCSI disks */
+	SYSFS_OVER_SCSI, /* a mapping (LVM, md, crypt) with a SCSI disk beneath */
+};
+
+enum sysfs_what sysfs_what(dev_t rdev);
+/* First byte of a partition on its disk, 0 for a whole disk. */
+uint64_t sysfs_start_bytes(dev_t rdev);
+/* The kernel's own node (/dev/NAME) of a block device if it is there; false: none. */
+bool sysfs_node(dev_t rdev, char *path, size_t path_len);
+/* The block node (/dev/sdX) of the disk behind /dev/sgN; false: none. */
+bool sysfs_block_of_sg(dev_t rdev, char *path, size_t path_len);
+/* Does its queue take discards? */
+bool sysfs_discards(dev_t rdev);
+
+#endif
