@@ -399,6 +399,9 @@ static void drop_guard_locked(struct txns *t, uint64_t addr)
 		/* Dropping the last block frees the index too, and then there is no next. */
 		cblk_drop(t, b);
 	}
+	g = gidx_find(t, addr);
+	if (g)
+		gidx_settle(t, g);
 	recent_give_up(t, addr);
 }
 

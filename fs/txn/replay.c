@@ -23,12 +23,14 @@
 
 #define GUARD_BATCH 256u
 #define WRITE_BATCH 64u
+#define SETTLE_NS 20000000ull
 
 struct mention { /* the last one of a block so far */
 	UT_hash_handle hh;
 	uint64_t addr, guard, possession, version;
 	uint8_t *img; /* LUNFS_PAYLOAD_BYTES; NULL: revoke */
 	bool live;
+	bool torn; /* a FREE image, and what stands in place fails its checks */
 };
 
 struct replay {
@@ -41,7 +43,7 @@ struct replay {
 	uint32_t pos;     /* in the ring */
 	uint32_t scanned; /* blocks of valid transactions */
 	uint64_t seq;
-	unsigned txns;
+	unsigned txns, torn;
 	struct mention *mentions;
 };
 
@@ -441,16 +443,29 @@ static int renew_guards(struct replay *rp)
 
 /* ---- write ------------------------------------------------------------------------------------ */
 
-/* Does what stands in place say that @m is no news? */
-static bool in_place(const struct replay *rp, const struct mention *m, const void *payload)
+static bool is_free_image(const struct mention *m)
 {
-	const struct lunfs_blk_hdr *h = payload;
-
-	return blk_check(rp->g, payload, le16_get(h->type), m->addr) == 0 &&
-	       le64_get(h->version) >= m->version;
+	return le16_get(((const struct lunfs_blk_hdr *)m->img)->type) == LUNFS_BLK_FREE;
 }
 
-static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t *bufs)
+enum place { PLACE_OLDER, PLACE_NO_NEWS, PLACE_INVALID };
+
+static enum place judge_place(const struct replay *rp, const struct mention *m,
+			      const struct dev_io *io)
+{
+	const struct lunfs_blk_hdr *h = io->buf;
+
+	if (io->result || blk_check(rp->g, io->buf, le16_get(h->type), m->addr))
+		return PLACE_INVALID;
+	return le64_get(h->version) >= m->version ? PLACE_NO_NEWS : PLACE_OLDER;
+}
+
+/*
+ * Write what is newer than its place. A place that fails its checks was torn by the dead host: it is
+ * written too, but for FREE images, whose cell another host may have had since under a guard of its
+ * own and be rewriting at this moment: they are marked torn, for later (@settled: now it is later).
+ */
+static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t *bufs, bool settled)
 {
 	struct dev_io io[WRITE_BATCH];
 	size_t k = 0;
@@ -460,12 +475,16 @@ static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t 
 					 .off_bytes = geo_payload_off(rp->g, m[i]->addr),
 					 .len_bytes = rp->g->payload_io_bytes,
 					 .buf = bufs + i * LUNFS_BLOCK_BYTES };
-	txn_read(rp->t, io, n); /* what cannot be read is written anew */
+	txn_read(rp->t, io, n); /* what cannot be read counts as invalid */
 	for (size_t i = 0; i < n; i++) {
-		if (io[i].result == 0 && in_place(rp, m[i], io[i].buf)) {
+		enum place p = judge_place(rp, m[i], &io[i]);
+
+		m[i]->torn = p == PLACE_INVALID && is_free_image(m[i]) && !settled;
+		rp->torn += m[i]->torn;
+		if (p == PLACE_NO_NEWS)
 			atomic_fetch_add(&rp->t->stats.skipped_blocks, 1);
+		if (p == PLACE_NO_NEWS || m[i]->torn)
 			continue;
-		}
 		memset(io[i].buf, 0, LUNFS_BLOCK_BYTES);
 		memcpy(io[i].buf, m[i]->img, LUNFS_PAYLOAD_BYTES);
 		io[k] = io[i];
@@ -482,13 +501,59 @@ static int by_mention_addr(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
+static int write_all(struct replay *rp, struct mention **m, size_t n, bool settled)
+{
+	uint8_t *bufs = dev_buf_alloc((size_t)WRITE_BATCH * LUNFS_BLOCK_BYTES);
+	int r = 0;
+
+	rp->torn = 0;
+	for (size_t i = 0; i < n && !r; i += WRITE_BATCH)
+		r = write_batch(rp, m + i, n - i < WRITE_BATCH ? n - i : WRITE_BATCH, bufs,
+				settled);
+	free(bufs);
+	return r;
+}
+
+static bool others_live(const struct replay *rp)
+{
+	for (unsigned s = 0; s < geo_all_slots(rp->g); s++)
+		if (s != rp->slot && s != host_slot(rp->t->host) &&
+		    host_live_owner(rp->t->host, s))
+			return true;
+	return false;
+}
+
+static size_t keep_torn(struct mention **m, size_t n)
+{
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (m[i]->torn)
+			m[k++] = m[i];
+	return k;
+}
+
+/* A live host's write ends within its deadline; what is still torn after two of them is the dead's. */
+static int write_torn(struct replay *rp, struct mention **m, size_t n)
+{
+	uint64_t until_ns = clock_now_ns(rp->t->env.clk) + 2000000ull * rp->g->deadline_ms;
+	int r = 0;
+
+	n = keep_torn(m, n);
+	while (n && !r && others_live(rp) && clock_now_ns(rp->t->env.clk) < until_ns) {
+		clock_sleep_ns(rp->t->env.clk, SETTLE_NS);
+		r = write_all(rp, m, n, false);
+		n = keep_torn(m, n);
+	}
+	return n && !r ? write_all(rp, m, n, true) : r;
+}
+
 static int write_live(struct replay *rp)
 {
-	struct mention **live = txn_zalloc((HASH_COUNT(rp->mentions) + 1) * sizeof(struct mention *));
-	uint8_t *bufs = dev_buf_alloc((size_t)WRITE_BATCH * LUNFS_BLOCK_BYTES);
+	struct mention **live = txn_zalloc((HASH_COUNT(rp->mentions) + 1) * sizeof(*live));
 	struct mention *m, *next;
 	size_t n = 0;
-	int r = 0;
+	int r;
 
 	HASH_ITER (hh, rp->mentions, m, next) {
 		if (m->live)
@@ -496,10 +561,10 @@ static int write_live(struct replay *rp)
 		else if (m->img)
 			atomic_fetch_add(&rp->t->stats.skipped_blocks, 1);
 	}
-	qsort(live, n, sizeof(struct mention *), by_mention_addr);
-	for (size_t i = 0; i < n && !r; i += WRITE_BATCH)
-		r = write_batch(rp, live + i, n - i < WRITE_BATCH ? n - i : WRITE_BATCH, bufs);
-	free(bufs);
+	qsort(live, n, sizeof(*live), by_mention_addr);
+	r = write_all(rp, live, n, false);
+	if (!r && rp->torn)
+		r = write_torn(rp, live, n);
 	free(live);
 	return r;
 }
