@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FREE_TRIES 4u
+#define FREE_TRIES 2u
 
 const char *host_label(const struct host_info *hi, char buf[HOST_LABEL_BYTES])
 {
@@ -170,11 +170,6 @@ bool host_check_lease(struct host *h)
 	h->suspensions++;
 	cond_broadcast(&h->changed);
 	cond_signal(&h->note_wake);
-	log_warn("host-suspended",
-		 "Host %s (slot %u, generation %llu) could not beat on %s for its lease of %u ms: it "
-		 "stops writing and keeps everything until the device answers again.",
-		 h->cfg.name, h->slot, (unsigned long long)h->generation, h->env.dev->id.name,
-		 h->cfg.lease_ms);
 	return false;
 }
 

@@ -20,6 +20,8 @@
 #define HOST_DRIFT_NS 20000000ull     /* and by this */
 #define HOST_IDLE_LEASES 3u           /* a daemon that does not work stops beating after these */
 
+#define HOST_GEN_LIMIT (1ull << 56) /* what an owner id has room for */
+
 #define MS_NS 1000000ull
 
 struct slot_seen { /* one entry of the cached host table */

@@ -2,7 +2,8 @@
 /*
  * The thread that makes the upcalls of a host (suspended, resumed, lost, recovered), so that none
  * of them can hold up the beat. It also notices the end of the lease on time while all other
- * threads may be waiting for the device.
+ * threads may be waiting for the device. Nothing is logged with h->mtx held: a log that blocks must
+ * not hold up the beat either.
  */
 #include "cluster/host_impl.h"
 
@@ -14,6 +15,11 @@ static bool tell_state(struct host *h, bool *told_suspended)
 		h->suspensions_told = h->suspensions;
 		*told_suspended = true;
 		mtx_unlock(&h->mtx);
+		log_warn("host-suspended",
+			 "Host %s (slot %u, generation %llu) could not beat on %s for its lease of %u "
+			 "ms: it stops writing and keeps everything until the device answers again.",
+			 h->cfg.name, h->slot, (unsigned long long)h->generation,
+			 h->env.dev->id.name, h->cfg.lease_ms);
 		if (h->cb.suspended)
 			h->cb.suspended(h->cb.ctx);
 	} else if (*told_suspended && st == HOST_ACTIVE) {

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define LEASE_LIMIT_MS 86400000u /* a day: nobody means more */
-#define GEN_LIMIT (1ull << 56)   /* what an owner id has room for */
 
 static bool timing_ok(const struct host_info *hi)
 {
@@ -34,7 +33,8 @@ static bool ranges_ok(const struct geo *g, const struct lunfs_slot_rec *rec,
 		return false;
 	if (hi->flags & ~HOST_FLAG_READ_ONLY || !mem_is_zero(rec->reserved, sizeof(rec->reserved)))
 		return false;
-	if (hi->generation >= GEN_LIMIT || LUNFS_OWNER_GEN(hi->recoverer) >= GEN_LIMIT)
+	if (hi->generation >= HOST_GEN_LIMIT ||
+	    LUNFS_OWNER_GEN(hi->recoverer) >= HOST_GEN_LIMIT)
 		return false;
 	if (hi->state != LUNFS_SLOT_FREE && (!hi->generation || !hi->nonce))
 		return false;

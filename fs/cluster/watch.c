@@ -9,6 +9,7 @@
 #include "cluster/host_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,10 +30,18 @@ void watch_get(struct host *h, unsigned slot, struct slot_seen *out)
 
 /* ---- the table ------------------------------------------------------------------------------ */
 
+/* What a changed record means to people; logged when no mutex is held any more. */
+struct news {
+	const char *event;
+	char line[2 * HOST_LABEL_BYTES + 64];
+};
+
 /* An incarnation that was there is no more: to be told. mtx held. */
-static void note_over(struct host *h, struct slot_seen *s, const struct host_info *now)
+static void note_over(struct host *h, struct slot_seen *s, const struct host_info *now,
+		      struct news *news)
 {
 	const struct host_info *was = &s->hi;
+	bool live = was->state == LUNFS_SLOT_LIVE;
 	char name[HOST_LABEL_BYTES];
 
 	if (was->state == LUNFS_SLOT_FREE ||
@@ -40,29 +49,34 @@ static void note_over(struct host *h, struct slot_seen *s, const struct host_inf
 		return;
 	s->over = LUNFS_OWNER(was->generation, was->slot);
 	cond_signal(&h->note_wake);
-	log_info(was->state == LUNFS_SLOT_LIVE ? "host-left" : "host-recovered",
-		 was->state == LUNFS_SLOT_LIVE ? "%s has left." : "%s has been recovered.",
+	news->event = live ? "host-left" : "host-recovered";
+	snprintf(news->line, sizeof(news->line), live ? "%s has left." : "%s has been recovered.",
 		 host_label(was, name));
 }
 
-static void note_change(struct host *h, struct slot_seen *s, const struct host_info *now)
+static void note_change(struct host *h, struct slot_seen *s, const struct host_info *now,
+			struct news news[2])
 {
 	char name[HOST_LABEL_BYTES], by[HOST_LABEL_BYTES];
 
 	if (now->slot == h->slot)
 		return;
 	if (s->valid)
-		note_over(h, s, now);
-	if (now->state == LUNFS_SLOT_LIVE && s->valid && now->generation == s->hi.generation)
+		note_over(h, s, now, &news[0]);
+	host_label(now, name);
+	if (now->state == LUNFS_SLOT_LIVE && s->valid && now->generation == s->hi.generation) {
 		s->moved = true;
-	else if (now->state == LUNFS_SLOT_LIVE && s->valid)
-		log_info("host-joined", "%s has mounted the volume.", host_label(now, name));
-	else if (now->state == LUNFS_SLOT_RECOVERING &&
-		 LUNFS_OWNER_SLOT(now->recoverer) != h->slot &&
-		 (!s->valid || s->hi.recoverer != now->recoverer))
-		log_info("host-recovering", "%s is dead and being recovered by %s.",
-			 host_label(now, name),
-			 host_label(&h->seen[LUNFS_OWNER_SLOT(now->recoverer)].hi, by));
+	} else if (now->state == LUNFS_SLOT_LIVE && s->valid) {
+		news[1].event = "host-joined";
+		snprintf(news[1].line, sizeof(news[1].line), "%s has mounted the volume.", name);
+	} else if (now->state == LUNFS_SLOT_RECOVERING &&
+		   LUNFS_OWNER_SLOT(now->recoverer) != h->slot &&
+		   (!s->valid || s->hi.recoverer != now->recoverer)) {
+		host_label(&h->seen[LUNFS_OWNER_SLOT(now->recoverer)].hi, by);
+		news[1].event = "host-recovering";
+		snprintf(news[1].line, sizeof(news[1].line), "%s is dead and being recovered by %s.",
+			 name, by);
+	}
 }
 
 static void note_damaged(struct host *h, unsigned slot)
@@ -85,6 +99,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 {
 	struct slot_seen *s = &h->seen[slot];
 	const struct lunfs_slot_rec *rec = rec_of(sector);
+	struct news news[2] = { { NULL } };
 	struct host_info hi;
 
 	if (slot_decode(h->env.geo, sector, slot, &hi)) {
@@ -98,7 +113,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 			s->read_ns = end_ns;
 	} else if (!s->valid || start_ns >= s->read_ns ||
 		   le64_get(rec->hdr.image_seq) > le64_get(s->rec.hdr.image_seq)) {
-		note_change(h, s, &hi);
+		note_change(h, s, &hi, news);
 		s->hi = hi;
 		s->rec = *rec;
 		s->since_ns = s->read_ns = end_ns;
@@ -110,6 +125,10 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 		cond_signal(&h->beat_wake);
 	}
 	mtx_unlock(&h->mtx);
+	for (unsigned i = 0; i < 2; i++) {
+		if (news[i].event)
+			log_info(news[i].event, "%s", news[i].line);
+	}
 	return 0;
 }
 

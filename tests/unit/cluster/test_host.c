@@ -653,6 +653,56 @@ TEST(the_suspended_ends_its_writes_before_another_recovers_it)
 	unmake(&a);
 }
 
+struct zombie {
+	struct member m;
+	bool writing, mounted;
+	unsigned writes;
+};
+
+static void write_on(void *arg)
+{
+	struct zombie *z = arg;
+	uint8_t *buf = dev_buf_alloc(4096);
+
+	simclock_set_group(z->m.w->clk, 1);
+	mount_host(&z->m, z->m.w, "z");
+	z->mounted = true;
+	for (;;) {
+		z->writing = true;
+		if (host_write_gate(z->m.h))
+			break;
+		dev_write(z->m.dev, LUNFS_SCRATCH_OFF, 4096, buf);
+		z->writing = false;
+		z->writes++;
+		rest(z->m.w, 7);
+	}
+	free(buf);
+}
+
+TEST(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more)
+{
+	struct zombie z = { .m.w = w };
+	struct member b = { 0 };
+	struct task *t;
+	unsigned writes;
+
+	assert_int_equal(w->clk->ops->task_start(w->clk, "zombie", write_on, &z, &t), 0);
+	UNTIL(w, z.mounted);
+	mount_host(&b, w, "b");
+	UNTIL(w, z.writes > 10);
+	while (z.writing)
+		rest(w, 1);
+	writes = z.writes;
+	simclock_pause(w->clk, 1, clock_now_ns(w->clk) + 5 * LEASE * MS);
+	UNTIL(w, b.replays);
+	w->clk->ops->task_join(w->clk, t);
+	assert_int_equal(z.writes, writes);
+	UNTIL(w, z.m.lost);
+	host_abandon(z.m.h);
+	unmake(&z.m);
+	umount_host(&b);
+}
+
 TEST(lost_replies_to_beats_do_not_end_the_lease)
 {
 	struct simdev_fault f = { .kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW, .count = 20 };
@@ -969,6 +1019,7 @@ int main(void)
 		UNIT(a_host_without_its_device_is_suspended_and_resumes_with_everything),
 		UNIT(a_suspended_host_that_was_recovered_is_lost),
 		UNIT(the_suspended_ends_its_writes_before_another_recovers_it),
+		UNIT(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more),
 		UNIT(lost_replies_to_beats_do_not_end_the_lease),
 		UNIT(the_lease_counts_from_the_first_submission_of_the_beat),
 		UNIT(a_recoverer_renews_its_recoveries_after_a_suspension),
