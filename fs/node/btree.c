@@ -430,7 +430,7 @@ static void give_up(const struct bt *bt, const struct node_txn *nt, struct bt_st
 	bt->i->blks -= cell_blks(bt) < bt->i->blks ? cell_blks(bt) : bt->i->blks;
 }
 
-static void clear_root(const struct bt *bt, const struct node_txn *nt)
+void bt_clear_root(const struct bt *bt, const struct node_txn *nt)
 {
 	mblk_dirty(nt->h, bt->i->m);
 	memset(fork_area(bt->i, bt->fork), 0, fork_bytes(bt->fork));
@@ -447,7 +447,7 @@ void bt_drop_leaf(const struct bt *bt, const struct node_txn *nt, struct bt_path
 		give_up(bt, nt, &p->s[--p->n]);
 	s = &p->s[p->n - 1];
 	if (node_items(s->area) == 1) {
-		clear_root(bt, nt);
+		bt_clear_root(bt, nt);
 		return;
 	}
 	dirty(bt, nt, s);
@@ -466,7 +466,7 @@ void bt_remove(const struct bt *bt, const struct node_txn *nt, struct bt_path *p
 	dirty(bt, nt, s);
 	leaf_remove(s->area, s->size, s->idx);
 	if (p->n == 1 && node_items(s->area) == 0)
-		clear_root(bt, nt);
+		bt_clear_root(bt, nt);
 }
 
 int bt_remove_prepare(const struct bt *bt, struct bt_path *p, unsigned n, struct free_res *frees)

@@ -131,6 +131,7 @@ int bt_remove_prepare(const struct bt *bt, struct bt_path *p, unsigned n, struct
 void bt_drop_leaf(const struct bt *bt, const struct node_txn *nt, struct bt_path *p);
 /* How many nodes bt_drop_leaf() would give up; they are the last ones of the path. */
 unsigned bt_drop_count(struct bt_path *p);
+void bt_clear_root(const struct bt *bt, const struct node_txn *nt); /* fork becomes EMPTY */
 /* Announce a change of the leaf's items in place (leaf_set_key, leaf_set_body). */
 void bt_dirty_leaf(const struct bt *bt, const struct node_txn *nt, struct bt_path *p);
 

@@ -164,8 +164,9 @@ int symlink_get(const struct node_env *ne, struct inode *i, char *buf, size_t si
 /*
  * Shrink by steps for the orphan worker: one step collects at most ALLOC_CELLS_MAX / 2 extents or
  * nodes at the end of either fork. prepare fills @step and @frees (-EAGAIN with frees->want);
- * commit applies it inside a transaction of step->credits blocks. step->done: both forks are
- * empty; the inode's own cell can be freed.
+ * commit applies it inside a transaction of step->credits blocks (all included), frees the blocks and
+ * cells, and writes the inode. step->done: nothing is left to do, both forks were empty already; the
+ * inode's own cell can be freed. -ENOTEMPTY: a directory with entries.
  */
 struct node_shrink {
 	unsigned credits;
@@ -195,6 +196,15 @@ int xattr_set_changes(const struct node_env *ne, struct inode *i, const char *na
 /* -EEXIST, -ENODATA before any change. The xattr fork only; caller updates ctime and inode. */
 int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 	      const char *name, const void *value, size_t len_bytes, int flags);
+/*
+ * Optional, before the transaction: collect the tree cells that xattr_set() to @keep_bytes, or
+ * xattr_remove() (XATTR_KEEP_NOTHING), will empty; -EAGAIN with frees->want. Cells that are not
+ * prepared stay in the tree, empty.
+ */
+#define XATTR_KEEP_NOTHING SIZE_MAX
+int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *name,
+		       size_t keep_bytes, struct free_res *frees);
+/* -ENODATA. Announce it as xattr_set_changes(.., 0, ..). */
 int xattr_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		 const char *name);
 
