@@ -3,8 +3,8 @@
  * The one atomic operation: images, and from a command's answer to an explained outcome.
  *
  * What is relied upon: an image that was replaced never stands again, since (setter_nonce,
- * image_seq) is unique among all images ever set. So a command whose test image no longer stands cannot take
- * effect any more, and a sector that equals an image we tried to set proves that the command
+ * image_seq) is unique among all images ever set. So a command whose test image no longer stands
+ * cannot take effect any more, and a sector that equals an image we tried to set proves that the command
  * landed. A read that still shows the test image proves nothing about a command without an
  * answer; the same command is then sent again, and whichever of the two comes first makes the other
  * harmless. Statistics and sentences are ats_log.c's, many at once ats_batch.c's.

@@ -97,8 +97,8 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
  * DONE_LATE @set is exactly what stands on disk: where an older unresolved image of ours had
  * landed, it was replaced by @set. Except on UNKNOWN, FENCED and ERROR, @found (a sector, may be
  * NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED, UNEXPLAINED,
- * and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence for each outcome that is not DONE or LOST_RACE, at most every few
- * seconds a kind. Retries BUSY, unit attention and unexplained miscompares itself, with back-off
+ * and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence for each
+ * outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Retries BUSY, unit attention and unexplained miscompares itself, with back-off
  * by the clock, bounded by the device deadline; a command without an answer is sent once more after
  * that. Sleeps.
  */

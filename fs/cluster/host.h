@@ -40,7 +40,8 @@ struct host_config {
 struct host_cb {
 	void *ctx;
 	/*
-	 * Replay the journal of dead @slot; NULL: this host recovers nobody. @owner its owner id, @nonce its incarnation nonce.
+	 * Replay the journal of dead @slot; NULL: this host recovers nobody. @owner is its owner
+	 * id, @nonce its incarnation nonce.
 	 * Every block written and flushed when it returns 0. Restartable.
 	 */
 	int (*replay)(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce);
@@ -92,7 +93,8 @@ void host_free(struct host *h);
  * sector, beat once), recovering dead hosts first where that is needed (our own old slot; no free
  * slot). Also calls ats_set_owner() and starts the threads. On failure @why holds one sentence.
  * -EBUSY: all slots are taken by live hosts. -EEXIST: a live host has this name. -ESHUTDOWN: fsck or
- * mkfs works on the volume. -EUCLEAN: the volume must be checked first. -EROFS: the device is read-only.
+ * mkfs works on the volume. -EUCLEAN: the volume must be checked first. -EROFS: the device is
+ * read-only.
  * What was read from the volume before this call must be read again (the superblock too).
  */
 int host_claim(struct host *h, char *why, size_t why_len);
