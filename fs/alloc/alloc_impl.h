@@ -70,7 +70,7 @@ struct chunk {
 	uint8_t freed[32];         /* freed by this host under this holding of the lock */
 	atomic_uint nfree;         /* zero bits of map */
 	unsigned cursor;
-	bool none_ours;            /* no free cell's lock was ours when last looked */
+	atomic_bool none_ours;     /* no free cell's lock was ours when last looked */
 	uint64_t *ver;             /* what the next user of a cell must go above; 0 = not known */
 };
 
@@ -106,11 +106,13 @@ struct alloc {
 	struct cond cond;
 	struct aobj *bucket[AOBJ_BUCKETS];
 	struct group *groups;    /* all group objects */
-	struct chunk *chunks;    /* chunk objects with free cells, latest first */
+	struct chunk *chunks;    /* chunk objects with free cells: old ones fill up first */
+	struct chunk *chunks_last;
 	struct ghint *hint;
 	uint64_t n_hint;
 	uint64_t watermark;      /* groups known to be initialised; only grows */
 	uint64_t watermark_ns;
+	unsigned lost_cells;     /* free when their chunks' locks went to others */
 	bool conv_busy, fresh_busy; /* one conversion, one fresh group at a time */
 	uint64_t conv_seq, fresh_seq, fresh_group;
 	uint64_t last_group;
@@ -150,8 +152,10 @@ int chunk_parse(const struct geo *g, const void *payload, uint64_t addr, struct 
 
 /*
  * Try the lock of @addr (LOCK_TRY | @flags), find or load its object, pin it. -EAGAIN, -EUCLEAN
- * (logged), -EIO. Nothing is joined that this could wait for.
+ * (logged), -EIO. Nothing is joined that this could wait for. With AOBJ_GUESS it need not be what it
+ * is taken for: -ESTALE, and nothing is logged.
  */
+#define AOBJ_GUESS 0x80000000u
 int aobj_pin(struct alloc *a, enum aobj_kind kind, uint64_t addr, unsigned flags,
 	     struct aobj **out);
 void aobj_unpin(struct aobj *o);
@@ -197,6 +201,9 @@ struct group_search {
 	uint32_t want_free;
 };
 int group_search(struct alloc *a, struct group_search *s);
+/* Where this host begins among @marked (not 0) groups, so that hosts keep apart. */
+uint64_t home_group(struct alloc *a, uint64_t marked);
+uint64_t watermark_known(struct alloc *a);
 
 /* Turns one -EAGAIN too many into -ENOSPC; success starts the count again. */
 int wants_bound(struct alloc *a, int rc);
@@ -220,17 +227,15 @@ struct ghint *hint_at(struct alloc *a, uint64_t group); /* alloc.mtx held; NULL:
 void hints_refresh(struct alloc *a, uint64_t from, uint64_t n, uint32_t age_ms);
 /* From a header under its lock or checked off the disk. */
 void hint_from_header(struct alloc *a, uint64_t group, const struct group_info *gi);
-void hint_add_chunk(struct alloc *a, uint64_t chunk_addr, unsigned free);
+void hint_add_chunk(struct alloc *a, uint64_t chunk_addr);
 void hint_chunk_free(struct alloc *a, uint64_t chunk_addr, unsigned free);
 void hint_chunk_busy(struct alloc *a, uint64_t chunk_addr, uint32_t ms);
-/* Free cells known in chunks of groups held here whose own locks went to others. */
-unsigned hint_lost_cells(struct alloc *a);
 /*
  * Up to @max chunks that are not held here and may have free cells: of groups held here, or with
- * @all of every group whose header was read. Returns how many; @waiting (may be NULL) gets one that
+ * @all then of every group whose header was read, from group @from on. Returns how many; @waiting (may be NULL) gets one that
  * another host held when last tried.
  */
-unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t *chunk, unsigned max,
+unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t from, uint64_t *chunk, unsigned max,
 			   uint64_t *waiting);
 /* Address of the header of the chunk that @cell belongs to. -ENOENT: not known. */
 int hint_chunk_of(struct alloc *a, uint64_t cell, uint64_t *chunk_addr);

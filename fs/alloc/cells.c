@@ -112,8 +112,6 @@ static int hold_cell(struct cell_want *w, struct chunk *c, uint8_t tried[32], bo
 	int found = -1;
 
 	mtx_lock(&c->o.mtx);
-	if (need && !stale && c->none_ours)
-		goto out;
 	for (unsigned k = 0; k < LUNFS_CHUNK_CELLS && found < 0 && may_take(w); k++) {
 		unsigned i = (c->cursor + k) % LUNFS_CHUNK_CELLS;
 
@@ -130,9 +128,8 @@ static int hold_cell(struct cell_want *w, struct chunk *c, uint8_t tried[32], bo
 		c->cursor = (unsigned)found + 1;
 		chunk_count(c, -1);
 	} else if (need && !stale && may_take(w)) {
-		c->none_ours = true;
+		atomic_store(&c->none_ours, true);
 	}
-out:
 	mtx_unlock(&c->o.mtx);
 	return found;
 }
@@ -141,7 +138,7 @@ static void let_go(struct chunk *c, unsigned i)
 {
 	mtx_lock(&c->o.mtx);
 	bit_clear(c->map, i);
-	c->none_ours = false;
+	atomic_store(&c->none_ours, false);
 	chunk_count(c, 1);
 	mtx_unlock(&c->o.mtx);
 }
@@ -240,10 +237,14 @@ static int try_chunk(struct cell_want *w, uint64_t addr, unsigned flags, bool st
 
 #define OWN_BATCH 64u
 
-/* Addresses of held chunks with free cells: that of the goal first. */
-static unsigned own_chunks(struct cell_want *w, uint64_t *addr)
+/*
+ * Addresses of held chunks with free cells: that of the goal first. Without @stale, chunks of which
+ * no free cell's lock is ours do not count where it has to be.
+ */
+static unsigned own_chunks(struct cell_want *w, bool stale, uint64_t *addr)
 {
 	struct alloc *a = w->a;
+	bool ours = (w->flags & ALLOC_NEED_LOCK) && !stale;
 	uint64_t near = 0;
 	unsigned n = 0;
 
@@ -252,7 +253,7 @@ static unsigned own_chunks(struct cell_want *w, uint64_t *addr)
 		addr[n++] = near;
 	mtx_lock(&a->mtx);
 	for (struct chunk *c = a->chunks; c && n < OWN_BATCH; c = c->next)
-		if (c->o.addr != near)
+		if (c->o.addr != near && !(ours && atomic_load(&c->none_ours)))
 			addr[n++] = c->o.addr;
 	mtx_unlock(&a->mtx);
 	return n;
@@ -261,7 +262,7 @@ static unsigned own_chunks(struct cell_want *w, uint64_t *addr)
 static int from_held(struct cell_want *w, bool stale)
 {
 	uint64_t addr[OWN_BATCH];
-	unsigned n = own_chunks(w, addr);
+	unsigned n = own_chunks(w, stale, addr);
 	int rc = 0;
 
 	for (unsigned i = 0; i < n && rc == 0 && w->res->n < w->n; i++)
@@ -273,10 +274,12 @@ static int from_held(struct cell_want *w, bool stale)
 static int from_stale(struct cell_want *w, bool all, unsigned chunks)
 {
 	uint64_t addr[STALE_CHUNKS], waiting;
+	uint64_t marked = watermark_known(w->a);
 	unsigned n;
 	int rc = 0;
 
-	n = hint_stale_chunks(w->a, all, addr, chunks, &waiting);
+	n = hint_stale_chunks(w->a, all, marked ? home_group(w->a, marked) : 0, addr, chunks,
+			      &waiting);
 	for (unsigned i = 0; i < n && rc == 0 && w->res->n < w->n; i++)
 		rc = try_chunk(w, addr[i], 0, true);
 	if (rc == 0 && w->res->n < w->n && !w->want)
@@ -288,6 +291,19 @@ static bool enough(const struct cell_want *w)
 {
 	return w->res->n == w->n;
 }
+
+/* Read the headers of some groups in which this host is likely to work. */
+static void look_near_home(struct alloc *a)
+{
+	uint64_t marked = watermark_known(a), home;
+
+	if (marked == 0)
+		return;
+	home = home_group(a, marked);
+	hints_refresh(a, home, HINT_BATCH < marked - home ? HINT_BATCH : marked - home, FULL_MS);
+}
+
+#define FIRST_CHUNKS 4u
 
 /* Just after the mount: a few stale cells, so that a short visit leaves no chunk behind. */
 static int first_stale(struct cell_want *w)
@@ -303,8 +319,10 @@ static int first_stale(struct cell_want *w)
 		return 0;
 	w->tries_left = w->max_stale;
 	rc = from_held(w, true);
-	if (rc == 0 && !enough(w))
-		rc = from_stale(w, false, 4);
+	if (rc == 0 && !enough(w)) {
+		look_near_home(a);
+		rc = from_stale(w, true, FIRST_CHUNKS);
+	}
 	mtx_lock(&a->mtx);
 	if (!enough(w)) /* there are none */
 		a->stale_left = 0;
@@ -318,22 +336,27 @@ static int first_stale(struct cell_want *w)
 /* Everything there is in chunks: with room for no more, or more than enough of it elsewhere. */
 static int all_stale(struct cell_want *w, bool all)
 {
-	uint64_t marked;
 	int rc;
 
 	w->tries_left = STALE_CELLS;
 	w->max_stale = w->n;
 	w->want = 0;
 	rc = from_held(w, true);
-	if (rc == 0 && !enough(w) && all) {
-		mtx_lock(&w->a->mtx);
-		marked = w->a->watermark;
-		mtx_unlock(&w->a->mtx);
-		hints_refresh(w->a, 0, marked, HINT_AGE_MS);
-	}
+	if (rc == 0 && !enough(w) && all)
+		hints_refresh(w->a, 0, watermark_known(w->a), HINT_AGE_MS);
 	if (rc == 0 && !enough(w))
 		rc = from_stale(w, all, STALE_CHUNKS);
 	return rc;
+}
+
+static unsigned lost_cells(struct alloc *a)
+{
+	unsigned n;
+
+	mtx_lock(&a->mtx);
+	n = a->lost_cells;
+	mtx_unlock(&a->mtx);
+	return n;
 }
 
 static int fill(struct cell_want *w, bool *converted)
@@ -346,7 +369,7 @@ static int fill(struct cell_want *w, bool *converted)
 	rc = first_stale(w);
 	if (rc < 0 || enough(w))
 		return rc;
-	if (hint_lost_cells(w->a) >= LOST_CELLS) {
+	if (lost_cells(w->a) >= LOST_CELLS) {
 		rc = all_stale(w, false);
 		if (rc < 0 || enough(w))
 			return rc;
@@ -441,7 +464,7 @@ void cells_ensure(struct alloc *a)
 
 	if (atomic_load(&a->free_cells) >= RESERVE_CELLS)
 		return;
-	n = hint_stale_chunks(a, false, addr, STALE_CHUNKS, NULL);
+	n = hint_stale_chunks(a, false, 0, addr, STALE_CHUNKS, NULL);
 	for (unsigned i = 0; i < n && atomic_load(&a->free_cells) < RESERVE_CELLS; i++)
 		if (aobj_pin(a, AOBJ_CHUNK, addr[i], 0, &o) == 0)
 			aobj_unpin(o);
@@ -498,7 +521,41 @@ static struct chunk *prepared_chunk(const struct geo *g, const struct free_res *
 	return NULL;
 }
 
-/* Learn where the chunk of @cell has its header: off the disk, else under the group's lock. */
+/*
+ * Another host's chunk whose header has not been written in place yet, so that the group's header on
+ * disk does not know it. Most chunks fill their window and begin with their header: ask for the
+ * lock of that cell, and see. Costs that host one lock, not its whole group.
+ */
+static int guess_chunk(struct alloc *a, struct free_res *r, uint64_t cell)
+{
+	const struct geo *g = a->env.geo;
+	uint64_t rel = cell - geo_group_blk(g, geo_group_of(g, cell));
+	uint64_t first = cell - rel % window_blks(g);
+	struct lunfs_lock_rec rec;
+	struct aobj *o;
+	uint8_t *buf;
+	int rc;
+
+	if (!blk_range_ok(g, first, g->cell_blks))
+		return -ESTALE;
+	buf = dev_buf_alloc(geo_cell_bytes(g));
+	rc = dev_read(a->env.dev, geo_blk_off(first), geo_cell_bytes(g), buf);
+	if (rc == 0 && lock_rec_decode(g, buf, first, &rec) < 0)
+		rc = -ESTALE;
+	free(buf);
+	if (rc < 0)
+		return rc;
+	rc = aobj_pin(a, AOBJ_CHUNK, first, AOBJ_GUESS, &o);
+	if (rc == -EAGAIN)
+		r->want = first;
+	if (rc < 0)
+		return rc;
+	hint_add_chunk(a, first);
+	aobj_unpin(o);
+	return 0;
+}
+
+/* Learn where the chunk of @cell has its header: off the disk, by a guess, from the group. */
 static int locate_chunk(struct alloc *a, struct free_res *r, uint64_t cell, uint64_t *addr)
 {
 	uint64_t group = geo_group_of(a->env.geo, cell);
@@ -510,12 +567,16 @@ static int locate_chunk(struct alloc *a, struct free_res *r, uint64_t cell, uint
 	hints_refresh(a, group, 1, 0);
 	if (hint_chunk_of(a, cell, addr) == 0)
 		return 0;
-	rc = aobj_pin(a, AOBJ_GROUP, geo_group_header(a->env.geo, group), 0, &o);
-	if (rc == -EAGAIN)
-		r->want = geo_group_header(a->env.geo, group);
+	rc = guess_chunk(a, r, cell);
+	if (rc == -ESTALE || rc == -EUCLEAN) {
+		rc = aobj_pin(a, AOBJ_GROUP, geo_group_header(a->env.geo, group), 0, &o);
+		if (rc == -EAGAIN)
+			r->want = geo_group_header(a->env.geo, group);
+		if (rc == 0)
+			aobj_unpin(o);
+	}
 	if (rc < 0)
 		return rc;
-	aobj_unpin(o);
 	return hint_chunk_of(a, cell, addr) == 0 ? 0 : -EUCLEAN;
 }
 
@@ -568,7 +629,7 @@ static void cell_durable(void *arg, bool ok)
 	mtx_lock(&c->o.mtx);
 	if (ok && !c->o.dead) {
 		bit_clear(c->map, p->i);
-		c->none_ours = false;
+		atomic_store(&c->none_ours, false);
 		chunk_count(c, 1);
 	}
 	mtx_unlock(&c->o.mtx);

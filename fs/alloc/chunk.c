@@ -38,11 +38,13 @@ static void relist(struct alloc *a, struct chunk *c)
 		return;
 	c->listed = want;
 	if (want) {
-		c->prev = NULL;
-		c->next = a->chunks;
-		if (c->next)
-			c->next->prev = c;
-		a->chunks = c;
+		c->next = NULL;
+		c->prev = a->chunks_last;
+		if (c->prev)
+			c->prev->next = c;
+		else
+			a->chunks = c;
+		a->chunks_last = c;
 		return;
 	}
 	if (c->prev)
@@ -51,6 +53,8 @@ static void relist(struct alloc *a, struct chunk *c)
 		a->chunks = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
+	else
+		a->chunks_last = c->prev;
 }
 
 void chunk_count(struct chunk *c, int delta)
@@ -347,7 +351,7 @@ static int commit_chunk(struct conv *c)
 	enter_window(c, h);
 	m = mblk_new(h, l, addr, LUNFS_BLK_CHUNK, 0, 0);
 	fill_header(c, m);
-	hint_add_chunk(a, addr, CHUNK_FREE_UNKNOWN);
+	hint_add_chunk(a, addr);
 	ch = aobj_adopt_chunk(a, l, m, &c->ci);
 	txn_end(h);
 	aobj_unpin(&ch->o);

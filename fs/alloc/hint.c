@@ -51,7 +51,7 @@ static struct chunk_hint *chunk_entry(struct ghint *h, unsigned window)
 	return i < h->n_chunk && h->chunk[i].window == window ? &h->chunk[i] : NULL;
 }
 
-static void add_entry(struct ghint *h, unsigned window, unsigned index, unsigned nfree)
+static void add_entry(struct ghint *h, unsigned window, unsigned index)
 {
 	unsigned i = chunk_pos(h, window);
 	struct chunk_hint *c;
@@ -65,7 +65,7 @@ static void add_entry(struct ghint *h, unsigned window, unsigned index, unsigned
 	memmove(c + i + 1, c + i, (h->n_chunk - i) * sizeof(*c));
 	c[i] = (struct chunk_hint){ .window = (uint16_t)window,
 				    .index = (uint8_t)index,
-				    .free = (uint8_t)nfree };
+				    .free = CHUNK_FREE_UNKNOWN };
 	h->n_chunk++;
 }
 
@@ -81,7 +81,7 @@ void hint_from_header(struct alloc *a, uint64_t group, const struct group_info *
 		h->flags &= ~HINT_DAMAGED;
 		for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS; w++)
 			if (gi->chunk[w])
-				add_entry(h, w, gi->chunk[w] - 1u, CHUNK_FREE_UNKNOWN);
+				add_entry(h, w, gi->chunk[w] - 1u);
 	}
 	mtx_unlock(&a->mtx);
 }
@@ -99,7 +99,7 @@ static struct chunk_hint *entry_of(struct alloc *a, uint64_t blk, uint64_t *grou
 	return chunk_entry(h, (unsigned)((blk - geo_group_blk(g, *group)) / window_blks(g)));
 }
 
-void hint_add_chunk(struct alloc *a, uint64_t chunk_addr, unsigned nfree)
+void hint_add_chunk(struct alloc *a, uint64_t chunk_addr)
 {
 	const struct geo *g = a->env.geo;
 	uint64_t group = geo_group_of(g, chunk_addr);
@@ -110,7 +110,7 @@ void hint_add_chunk(struct alloc *a, uint64_t chunk_addr, unsigned nfree)
 	h = hint_at(a, group);
 	if (h)
 		add_entry(h, (unsigned)(rel / window_blks(g)),
-			  (unsigned)(rel % window_blks(g) / g->cell_blks), nfree < 254 ? nfree : 254);
+			  (unsigned)(rel % window_blks(g) / g->cell_blks));
 	mtx_unlock(&a->mtx);
 }
 
@@ -121,8 +121,11 @@ void hint_chunk_free(struct alloc *a, uint64_t chunk_addr, unsigned nfree)
 
 	mtx_lock(&a->mtx);
 	c = entry_of(a, chunk_addr, &group);
-	if (c)
+	if (c) {
+		a->lost_cells -= c->free == CHUNK_FREE_UNKNOWN ? 0u : c->free;
 		c->free = (uint8_t)(nfree < 254 || nfree == CHUNK_FREE_UNKNOWN ? nfree : 254);
+		a->lost_cells += c->free == CHUNK_FREE_UNKNOWN ? 0u : c->free;
+	}
 	mtx_unlock(&a->mtx);
 }
 
@@ -156,22 +159,6 @@ int hint_chunk_of(struct alloc *a, uint64_t cell, uint64_t *chunk_addr)
 	return rc;
 }
 
-unsigned hint_lost_cells(struct alloc *a)
-{
-	unsigned n = 0;
-
-	mtx_lock(&a->mtx);
-	for (struct group *g = a->groups; g; g = g->next) {
-		struct ghint *h = hint_at(a, g->no);
-
-		for (unsigned i = 0; h && i < h->n_chunk; i++)
-			if (h->chunk[i].free != CHUNK_FREE_UNKNOWN)
-				n += h->chunk[i].free;
-	}
-	mtx_unlock(&a->mtx);
-	return n;
-}
-
 struct stale_walk {
 	uint64_t *chunk;
 	unsigned n, max;
@@ -194,14 +181,14 @@ static void stale_of_group(struct alloc *a, uint64_t group, struct stale_walk *w
 			continue;
 		if (aobj_known_locked(a, addr))
 			continue;
-		if (now < c->not_before_ns)
+		if (now < c->not_before_ns && lock_held(a->locks, addr) != LOCK_EX)
 			w->waiting = addr;
 		else
 			w->chunk[w->n++] = addr;
 	}
 }
 
-unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t *chunk, unsigned max,
+unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t from, uint64_t *chunk, unsigned max,
 			   uint64_t *waiting)
 {
 	struct stale_walk w = { .chunk = chunk, .max = max };
@@ -209,7 +196,8 @@ unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t *chunk, unsigned 
 	mtx_lock(&a->mtx);
 	for (struct group *g = a->groups; g && w.n < max; g = g->next)
 		stale_of_group(a, g->no, &w);
-	for (uint64_t g = 0; all && g < a->watermark && w.n < max; g++) {
+	for (uint64_t i = 0; all && i < a->watermark && w.n < max; i++) {
+		uint64_t g = (from + i) % a->watermark;
 		struct ghint *h = hint_at(a, g);
 
 		if (h && !(h->flags & HINT_HELD))

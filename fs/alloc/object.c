@@ -178,11 +178,14 @@ int aobj_pin(struct alloc *a, enum aobj_kind kind, uint64_t addr, unsigned flags
 	struct aobj *o;
 	int rc;
 
-	rc = lock_pin(a->locks, addr, LOCK_EX, LOCAL_SHARED, LOCK_TRY | flags, NULL, &l);
+	rc = lock_pin(a->locks, addr, LOCK_EX, LOCAL_SHARED, LOCK_TRY | (flags & ~AOBJ_GUESS), NULL,
+		      &l);
 	if (rc < 0)
 		return rc;
 	o = obj_enter(a, kind, addr, l);
 	rc = obj_ready(o);
+	if (rc == -ESTALE && !(flags & AOBJ_GUESS))
+		rc = -EUCLEAN; /* something else stands there */
 	if (rc < 0) {
 		if (rc == -EUCLEAN)
 			log_err("space-damaged",

@@ -81,6 +81,12 @@ static bool damaged(struct alloc *a, uint64_t group)
 	return bad;
 }
 
+/* The caller may have waited for it meanwhile. */
+static bool cached_here(struct alloc *a, uint64_t group)
+{
+	return lock_held(a->locks, geo_group_header(a->env.geo, group)) == LOCK_EX;
+}
+
 /* The goal's own group, unless another host sits on it. */
 static int try_goal(struct alloc *a, struct group_search *s)
 {
@@ -97,7 +103,7 @@ static int try_goal(struct alloc *a, struct group_search *s)
 	skip = !h || (h->flags & HINT_DAMAGED) ||
 	       (!(h->flags & HINT_HELD) && now_ns(a) < h->busy_until_ns);
 	mtx_unlock(&a->mtx);
-	return skip ? -ENOSPC : try_group(a, s, group);
+	return skip && !cached_here(a, group) ? -ENOSPC : try_group(a, s, group);
 }
 
 #define HELD_BATCH 64u
@@ -148,23 +154,35 @@ static bool worth_trying(struct alloc *a, struct group_search *s, uint64_t group
 	       now >= h->full_until_ns[s->kind];
 	busy = room && now < h->busy_until_ns;
 	mtx_unlock(&a->mtx);
+	busy = busy && !cached_here(a, group);
 	if (busy)
 		note_want(a, s, group);
 	return room && !busy;
 }
 
-/* Initialised groups that this host does not hold, from a place of its own on. */
-static int try_others(struct alloc *a, struct group_search *s, uint32_t min_blks)
+uint64_t watermark_known(struct alloc *a)
 {
-	const struct geo *geo = a->env.geo;
-	uint64_t marked, start;
+	uint64_t marked;
 
 	mtx_lock(&a->mtx);
 	marked = a->watermark;
 	mtx_unlock(&a->mtx);
+	return marked;
+}
+
+uint64_t home_group(struct alloc *a, uint64_t marked)
+{
+	return host_slot(a->host) * marked / geo_all_slots(a->env.geo) % marked;
+}
+
+/* Initialised groups that this host does not hold, from a place of its own on. */
+static int try_others(struct alloc *a, struct group_search *s, uint32_t min_blks)
+{
+	uint64_t marked = watermark_known(a), start;
+
 	if (marked == 0)
 		return -ENOSPC;
-	start = host_slot(a->host) * marked / geo_all_slots(geo) % marked;
+	start = home_group(a, marked);
 	for (uint64_t i = 0; i < marked; i++) {
 		uint64_t group = (start + i) % marked;
 		int rc;
