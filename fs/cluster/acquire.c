@@ -183,7 +183,7 @@ static void notice_grant(struct acq *a)
 	enum lock_mode says = rec_holds(&l->known, a->ls->owner);
 	bool waiters = false;
 
-	if (!a->asked || says <= l->held)
+	if (!a->asked || says <= l->held || l->unsettled)
 		return;
 	for (unsigned i = 0; i < sizeof(l->known.waiters); i++)
 		waiters |= l->known.waiters[i] != 0;
@@ -214,10 +214,8 @@ static int watch(struct acq *a)
 		rc = read_record(a);
 		if (rc)
 			return rc;
-		if (memcmp(&before, &a->l->known, sizeof(before))) {
-			notice_grant(a);
+		if (memcmp(&before, &a->l->known, sizeof(before)))
 			return 0;
-		}
 		step = step + step / 4 < LOCK_POLL_MAX_NS ? step + step / 4 : LOCK_POLL_MAX_NS;
 	}
 	a->fresh = true;
@@ -312,6 +310,8 @@ static int ask(struct acq *a, const struct verdict *v)
 		return -EAGAIN;
 	if (v->yield && a->l->held == LOCK_SH)
 		return yield(a);
+	if (v->yield && rec_holds(&a->l->known, a->ls->owner) == LOCK_SH)
+		return after_ats(a, lock_put_right(a->ls, a->l)); /* a share nobody here knew of */
 	if (!a->asked)
 		LOCK_COUNT(a->ls, asked);
 	a->asked = true;
@@ -334,6 +334,9 @@ static int step(struct acq *a)
 		nap(a, LEASE_NAP_NS);
 		return 0;
 	}
+	notice_grant(a);
+	if (a->l->held >= a->w->mode)
+		return 0;
 	judge(a, &v);
 	switch (v.act) {
 	case V_TAKE_EX:
@@ -366,6 +369,8 @@ int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 	}
 	while (!rc && (l->held < w->mode || l->unsettled))
 		rc = l->unsettled ? settle(&a) : step(&a);
+	if (rc && l->known_valid)
+		notice_grant(&a); /* given up, and granted all the same: it is cached */
 	wish_cancel(ls, &a.wish);
 	if (rc && l->known_valid && !l->unsettled)
 		lock_clear_pending(ls, l);

@@ -222,6 +222,15 @@ static void insert_cand(struct cand *out, unsigned n, const struct cand *c)
 	out[n] = *c;
 }
 
+/*
+ * Granted already, and its withdrawal is on the way. Should it stand for longer, then whoever asks
+ * has lost what it got, and what we hold decides again.
+ */
+static bool served(struct locks *ls, const struct in_wish *w)
+{
+	return w->served_ns && lock_now(ls) < w->served_ns + ls->beat_ns;
+}
+
 static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l,
 			   struct cand out[BOARD_COLS])
 {
@@ -236,6 +245,7 @@ static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l
 			const struct in_wish *w = &c->wish[k];
 			struct cand cand = {
 				.asker = c->asker,
+				.seq = w->seq,
 				.first_ns = w->first_ns,
 				.slot = i,
 				.rank = (i + all - ls->slot) % all,
@@ -243,7 +253,7 @@ static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l
 				.waiter = l && rec_waits(&l->known, i),
 			};
 
-			if (w->addr != addr || w->served || (l && c->read_ns < l->since_ns))
+			if (w->addr != addr || served(ls, w) || (l && c->read_ns < l->since_ns))
 				continue;
 			insert_cand(out, n++, &cand);
 			break;
@@ -258,14 +268,14 @@ unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand ou
 	return wishes_for(ls, l->addr, l, out);
 }
 
-void board_served(struct locks *ls, uint64_t addr, uint64_t asker)
+void board_served(struct locks *ls, uint64_t addr, const struct cand *cand)
 {
-	struct in_col *c = &ls->board.col[LUNFS_OWNER_SLOT(asker)];
+	struct in_col *c = &ls->board.col[cand->slot];
 
 	mtx_lock(&ls->board.mtx);
-	for (unsigned k = 0; c->asker == asker && k < c->n; k++) {
-		if (c->wish[k].addr == addr)
-			c->wish[k].served = true;
+	for (unsigned k = 0; c->asker == cand->asker && k < c->n; k++) {
+		if (c->wish[k].addr == addr && c->wish[k].seq == cand->seq)
+			c->wish[k].served_ns = lock_now(ls);
 	}
 	mtx_unlock(&ls->board.mtx);
 }
@@ -332,7 +342,7 @@ static void heed_column(struct locks *ls, unsigned column)
 	copy = *c;
 	mtx_unlock(&ls->board.mtx);
 	for (unsigned i = 0; i < copy.n; i++) {
-		if (!copy.wish[i].served)
+		if (!served(ls, &copy.wish[i]))
 			hot |= heed(ls, &copy.wish[i], copy.read_ns);
 	}
 	mtx_lock(&ls->board.mtx);

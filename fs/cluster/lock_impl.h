@@ -122,7 +122,7 @@ struct in_wish {
 	enum lock_mode mode;
 	uint64_t first_ns;   /* when we first saw it */
 	uint64_t checked_ns; /* when we last looked whether it can concern us */
-	bool served;
+	uint64_t served_ns;  /* we granted it then: no more for a beat */
 };
 struct in_col {
 	uint64_t asker; /* owner id; 0: nothing valid here */
@@ -144,7 +144,7 @@ struct board {
 };
 
 struct cand { /* a wish for one lock, in the order in which they are served */
-	uint64_t asker, first_ns;
+	uint64_t asker, seq, first_ns;
 	unsigned slot, rank;
 	enum lock_mode mode;
 	bool waiter;
@@ -294,6 +294,8 @@ void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_re
 int lock_settle(struct locks *ls, struct lock *l);
 /* Does the record name us in a way we do not know of? Then an ATS of our own puts that right. */
 int lock_probe(struct locks *ls, struct lock *l);
+/* The same by what l->known says; one ATS. */
+int lock_put_right(struct locks *ls, struct lock *l);
 /* Nobody here waits for it any more: take our EX-pending mark away. */
 void lock_clear_pending(struct locks *ls, struct lock *l);
 
@@ -332,7 +334,7 @@ void board_poller(void *arg);
  * were seen since it is held count: an older sight may be of a wish granted elsewhere meanwhile.
  */
 unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand out[BOARD_COLS]);
-void board_served(struct locks *ls, uint64_t addr, uint64_t asker);
+void board_served(struct locks *ls, uint64_t addr, const struct cand *c);
 
 /* ---- revoke.c, reaper.c ---------------------------------------------------------------------------- */
 

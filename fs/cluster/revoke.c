@@ -156,7 +156,7 @@ static void set_waiters(struct lunfs_lock_rec *r, const struct grant *g)
 static void mark_served(struct locks *ls, struct lock *l, const struct grant *g)
 {
 	for (unsigned i = 0; i < g->take; i++)
-		board_served(ls, l->addr, g->cand[i].asker);
+		board_served(ls, l->addr, &g->cand[i]);
 	LOCK_COUNT(ls, handed_over);
 }
 

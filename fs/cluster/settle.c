@@ -44,17 +44,19 @@ struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version)
 	return me;
 }
 
-/* The record on disk is @r now. */
-static void adopt(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *r)
+/* The record on disk is @r now. Where only a read says so, it makes us hold no more than @most. */
+static void adopt(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *r,
+		  enum lock_mode most)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
+	enum lock_mode says = rec_holds(r, ls->owner);
 
 	mtx_lock(&s->mtx);
 	l->known = *r;
 	l->known_valid = true;
 	l->born = false;
 	l->unsettled = false;
-	lock_set_held(l, rec_holds(r, ls->owner));
+	lock_set_held(l, says < most ? says : most);
 	if (l->held != LOCK_EX)
 		l->received_ns = 0;
 	mtx_unlock(&s->mtx);
@@ -135,7 +137,7 @@ static int lost_race(struct locks *ls, struct lock *l, const void *found)
 
 	if (lock_rec_decode(ls->env.geo, found, l->addr, &r))
 		return -EUCLEAN;
-	adopt(ls, l, &r);
+	adopt(ls, l, &r, was);
 	if (was != LOCK_NONE && l->held < was)
 		log_err("lock-lost",
 			"Somebody else changed the record of lock %llu that this host held; the "
@@ -152,7 +154,7 @@ static int outcome(struct locks *ls, struct lock *l, const struct ats_op *op)
 	case ATS_DONE:
 	case ATS_DONE_LATE:
 		memcpy(&r, op->set, sizeof(r));
-		adopt(ls, l, &r);
+		adopt(ls, l, &r, LOCK_EX);
 		return 0;
 	case ATS_LOST_RACE:
 		return lost_race(ls, l, op->found);
@@ -253,7 +255,7 @@ int lock_settle(struct locks *ls, struct lock *l)
 	found = dev_buf_alloc(PAGE_BYTES);
 	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);
 	if (ats_ok(o) && !lock_rec_decode(ls->env.geo, found, l->addr, &r))
-		adopt(ls, l, &r);
+		adopt(ls, l, &r, LOCK_EX);
 	else
 		rc = o == ATS_DAMAGED || error == -EUCLEAN ? -EUCLEAN : -EINPROGRESS;
 	free(found);
@@ -280,13 +282,13 @@ void lock_clear_pending(struct locks *ls, struct lock *l)
  * had given up, or a fate that an earlier life of this lock left behind: an EX is adopted (and then
  * given away as any other), a shared entry and a pending mark are taken back.
  */
-static int put_right(struct locks *ls, struct lock *l)
+int lock_put_right(struct locks *ls, struct lock *l)
 {
 	enum lock_mode says = rec_holds(&l->known, ls->owner);
 	struct lunfs_lock_rec next = l->known;
 	struct rec_me me = lock_me(ls, l->addr, false);
 
-	if (l->held == LOCK_NONE && says == LOCK_EX)
+	if (l->held != LOCK_EX && says == LOCK_EX)
 		rec_take_ex(&next, &me);
 	else if (l->held == LOCK_NONE && says == LOCK_SH)
 		rec_leave(&next, &me);
@@ -304,7 +306,7 @@ int lock_probe(struct locks *ls, struct lock *l)
 	for (unsigned i = 0; i < 2 * LUNFS_MAX_SLOTS && !rc; i++) {
 		rc = lock_read(ls, l, NULL);
 		if (!rc)
-			rc = put_right(ls, l);
+			rc = lock_put_right(ls, l);
 		if (rc != -EAGAIN)
 			break;
 		rc = 0;
