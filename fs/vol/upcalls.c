@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the layers below ask of the volume: the lock layer when a lock comes or goes, the host layer
+ * when a host dies or the lease ends. All run on threads of those layers.
+ */
+#include "vol/vol_impl.h"
+
+static bool is_anchor(uint64_t addr)
+{
+	for (int a = 0; a < LUNFS_ANCHORS; a++)
+		if (addr == geo_anchor_cell((enum lunfs_anchor)a))
+			return true;
+	return false;
+}
+
+static void on_loaded(void *ctx, struct lock *l, const void *payload)
+{
+	struct volume *v = ctx;
+
+	txn_loaded(v->txns, l, payload);
+}
+
+static void on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
+{
+	struct volume *v = ctx;
+
+	(void)keep;
+	if (v->running && v->cb.invalidate && !is_anchor(addr))
+		v->cb.invalidate(v->cb.ctx, addr);
+}
+
+static int on_flush(void *ctx, struct lock *l, enum lock_mode keep)
+{
+	struct volume *v = ctx;
+	uint64_t addr = lock_addr(l);
+	int rc = txn_flush_guard(v->txns, addr, keep);
+
+	if (rc || keep != LOCK_NONE)
+		return rc;
+	alloc_lock_gone(v->alloc, addr);
+	if (addr == geo_anchor_cell(LUNFS_ANCHOR_VOLUME))
+		atomic_store(&v->super_stale, true);
+	return 0;
+}
+
+static uint64_t on_version(void *ctx, uint64_t addr)
+{
+	struct volume *v = ctx;
+
+	return txn_guard_version(v->txns, addr);
+}
+
+static bool on_is_open(void *ctx, uint64_t addr)
+{
+	struct volume *v = ctx;
+
+	return onodes_is_open(v->onodes, addr);
+}
+
+static int on_replay(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce)
+{
+	struct volume *v = ctx;
+
+	return txn_replay(v->txns, slot, owner, nonce);
+}
+
+static void on_recovered(void *ctx, unsigned slot, uint64_t owner)
+{
+	struct volume *v = ctx;
+
+	(void)owner;
+	locks_owner_over(v->locks, slot);
+	orphans_scan(v->orphans);
+}
+
+void vol_fail(struct volume *v, const char *why)
+{
+	if (atomic_exchange(&v->lost, true))
+		return;
+	log_err("volume-failed", "%s: the volume answers EIO from now on: %s.", v->env.dev->id.name,
+		why);
+	if (v->cb.lost)
+		v->cb.lost(v->cb.ctx, why);
+}
+
+static void on_lost(void *ctx, const char *why)
+{
+	vol_fail(ctx, why);
+}
+
+static bool on_alive(void *ctx)
+{
+	struct volume *v = ctx;
+
+	return !v->running || v->read_only || txns_alive(v->txns);
+}
+
+struct lock_cb vol_lock_cb(struct volume *v)
+{
+	return (struct lock_cb){ .ctx = v,
+				 .loaded = on_loaded,
+				 .invalidate = on_invalidate,
+				 .flush = on_flush,
+				 .version = on_version,
+				 .is_open = on_is_open };
+}
+
+struct host_cb vol_host_cb(struct volume *v)
+{
+	return (struct host_cb){ .ctx = v,
+				 .replay = on_replay,
+				 .recovered = on_recovered,
+				 .lost = on_lost,
+				 .alive = on_alive };
+}

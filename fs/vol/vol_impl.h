@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of vol/ share: the mounted volume, the frame that every operation runs in (op.c),
+ * the frame of a change (change.c), open counts (onode.c), the orphan worker (orphan.c), and the
+ * data path's common parts (data.c, trunc.c).
+ */
+#ifndef VOL_IMPL_H
+#define VOL_IMPL_H
+
+#include "base/log.h"
+#include "cluster/ats.h"
+#include "vol/ops.h"
+#include <errno.h>
+#include <string.h>
+
+#define VOL_FILE_MAX (1ull << 60)    /* bytes; offsets above give EFBIG */
+#define VOL_LINK_MAX 0x7fffffffu     /* links to an inode, subdirectories of a directory */
+#define BLK ((uint64_t)LUNFS_BLOCK_BYTES)
+
+struct onodes;
+struct orphans;
+
+struct volume {
+	struct geo geo;
+	struct env env; /* geo points to the one above */
+	struct ats ats;
+	struct host *host;
+	struct locks *locks;
+	struct txns *txns;
+	struct alloc *alloc;
+	struct node_env ne;
+	struct vol_cb cb;
+	char host_name[LUNFS_HOSTNAME_BYTES];
+	bool read_only;
+	atomic_bool running;     /* started: upcalls may use everything */
+	atomic_bool lost;        /* EIO from now on */
+	atomic_bool super_stale; /* the volume lock was away: read the superblock again */
+	struct mtx super_mtx;
+	atomic_ullong gen_counter;
+	atomic_ullong freed;     /* transactions that gave up space */
+	atomic_ullong freed_committed; /* those known to be durable */
+	struct onodes *onodes;
+	struct orphans *orphans;
+};
+
+/* ---- volume.c ---------------------------------------------------------------------------------- */
+
+/* upcalls.c. The volume answers EIO from now on. */
+void vol_fail(struct volume *v, const char *why);
+struct lock_cb vol_lock_cb(struct volume *v);
+struct host_cb vol_host_cb(struct volume *v);
+
+/* ---- op.c: the frame of an operation ---------------------------------------------------------- */
+
+#define OP_RESTART 1 /* let everything go, pin in order, and look again */
+#define OP_NODES 8u
+
+struct opn { /* an inode of the operation */
+	uint64_t addr;
+	enum lock_mode mode;
+	enum lock_local local;
+	struct lock *l; /* pinned, or NULL */
+	unsigned round; /* in which it was asked for last */
+	bool loaded;
+	struct inode i;
+};
+
+/*
+ * One operation: the inodes it works on, pinned in ascending order of their addresses. The body
+ * asks for them by op_get(), in any order; where the order forbids waiting, the lock is only tried,
+ * and OP_RESTART makes op_run() start over with all that is known now.
+ */
+struct op {
+	struct volume *v;
+	const struct op_ctx *c;
+	unsigned pin_flags; /* LOCK_DRAIN for reads and writes of file data */
+	bool rename;        /* pin the rename lock too */
+	bool reading;       /* changes nothing: allowed read-only */
+	struct lock *vlock, *rlock;
+	unsigned n;
+	struct opn e[OP_NODES];
+	uint64_t top;  /* highest address pinned */
+	uint64_t want; /* with -EAGAIN: the lock to wait for with nothing pinned */
+	unsigned round, waits;
+	bool made_room;
+	/* With @rename: runs when the rename lock is pinned and no inode is yet. */
+	int (*first)(struct op *o, void *arg);
+};
+
+void op_init(struct op *o, struct volume *v, const struct op_ctx *c);
+/* Known beforehand: pinned in order at the start of the first round. */
+void op_plan(struct op *o, uint64_t ino, enum lock_mode mode, enum lock_local local);
+/*
+ * Run @body until it ends: starts over on OP_RESTART, waits for o->want on -EAGAIN, tries to make
+ * room once on -ENOSPC. The body must stand being run again from the start.
+ */
+int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
+/* Pin and load @id; *out stays valid until the body returns. OP_RESTART, -ESTALE, ... */
+int op_get(struct op *o, struct nodeid id, enum lock_mode mode, enum lock_local local,
+	   struct inode **out);
+/* The same for what a directory entry names: an inode that is not there is damage. */
+int op_get_entry(struct op *o, const struct dir_entry *de, enum lock_mode mode,
+		 enum lock_local local, struct inode **out);
+/* The lock behind a loaded inode of this operation. */
+struct lock *op_lock_of(struct op *o, const struct inode *i);
+/* The inode's block was given up in a transaction (mblk_forget took the reference). */
+void op_forget(struct op *o, struct inode *i);
+int vol_check_name(const char *name);
+
+/* ---- change.c: the frame of a change ------------------------------------------------------------ */
+
+struct change {
+	struct op *o;
+	struct cell_res cells; /* for tree nodes */
+	struct free_res frees;
+	struct node_txn nt;
+	unsigned want_cells, credits, freed;
+	bool reserved;
+	bool counted; /* credits for frees are in already */
+};
+
+void change_init(struct change *ch, struct op *o);
+/* Add what @changes insertions or removals in this fork need. */
+int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes);
+void change_credits(struct change *ch, unsigned n);
+/* Cells only, so that data can be written between this and change_begin(). */
+int change_reserve(struct change *ch, uint64_t goal, unsigned flags);
+/* Reserve if not done yet, and join a transaction. After 0 nothing may fail any more. */
+int change_begin(struct change *ch, uint64_t goal, unsigned flags);
+void change_end(struct change *ch); /* leaves the transaction if joined; gives the rest back */
+/* A call that must not fail did: the volume stops. Returns @rc. */
+int change_broken(struct change *ch, int rc, const char *what);
+/* A prepare call answered @rc: note what to wait for. */
+int change_want(struct change *ch, int rc);
+
+/* ---- attributes ----------------------------------------------------------------------------------- */
+
+struct timespec vol_now(struct volume *v);
+/* Now, but always later than @old: a time stamp that tells one change from the next. */
+struct timespec vol_now_after(struct volume *v, struct timespec old);
+void inode_touch_data(struct volume *v, struct inode *i); /* mtime and ctime */
+void inode_touch(struct volume *v, struct inode *i);      /* ctime */
+void inode_kill_priv(struct inode *i);
+void attr_fill(struct volume *v, const struct inode *i, struct vattr *out);
+uint8_t mode_to_dtype(uint32_t mode);
+uint64_t vol_new_generation(struct volume *v);
+
+/* ---- onode.c: open counts --------------------------------------------------------------------------- */
+
+struct onodes *onodes_new(struct clock *clk);
+void onodes_free(struct onodes *t);
+void onodes_open(struct onodes *t, struct nodeid id);
+/* One open less. True if it was the last and there is something to look after (see onode.c). */
+bool onodes_close(struct onodes *t, struct nodeid id);
+uint64_t onodes_count(struct onodes *t, uint64_t ino);
+/* For lock_cb.is_open: remembers that an OPEN mark may stand on disk. */
+bool onodes_is_open(struct onodes *t, uint64_t ino);
+/* It has no name any more. True if it is open here. */
+bool onodes_unlinked(struct onodes *t, uint64_t ino);
+
+/* ---- orphan.c ------------------------------------------------------------------------------------------ */
+
+struct orphans *orphans_new(struct volume *v);
+int orphans_start(struct orphans *w);
+void orphans_stop(struct orphans *w);
+void orphans_free(struct orphans *w);
+void orphans_scan(struct orphans *w);                       /* all slots, in the background */
+void orphans_add(struct orphans *w, struct nodeid id);      /* look after this inode */
+bool orphans_settle(struct orphans *w, uint64_t timeout_ns); /* wait until nothing is ready */
+void orphans_count(struct orphans *w, uint64_t *waiting, uint64_t *freed);
+
+/*
+ * Before the transaction: pin the orphan directory where @i will stand (it may stand in one
+ * already: *odir NULL) and add what the insertion needs. Inside: put it there.
+ */
+int orphan_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
+int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
+/* The other way: pin the directory where @i stands and take it out of there. */
+int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
+int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
+
+/* ---- data.c: device I/O of file data --------------------------------------------------------------------- */
+
+#define DATA_IOS 32u
+
+struct io_list {
+	struct volume *v;
+	unsigned n;
+	struct dev_io io[DATA_IOS];
+};
+void io_init(struct io_list *l, struct volume *v);
+/* Add one transfer; runs the list when it is full. */
+int io_add(struct io_list *l, enum dev_io_op op, uint64_t blk, uint64_t len_blks, void *buf);
+int io_run(struct io_list *l);
+/* Fill @nblks blocks of @buf (aligned) from @lblk on; holes and unwritten space are zeroes. */
+int data_read_blks(struct volume *v, struct inode *i, uint64_t lblk, uint64_t nblks, uint8_t *buf);
+/* Zero [from, to) of the file where it is written space, in place; both in the same block. */
+int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to);
+
+/* ---- trunc.c ------------------------------------------------------------------------------------------------ */
+
+/*
+ * All of these work on a regular file pinned EX, local exclusive, and may return OP_RESTART and
+ * -EAGAIN with o->want; when run again they go on.
+ */
+/*
+ * Before a file may grow or be allocated beyond its end: finish a truncation that was cut short, so
+ * that blocks beyond the end cannot come back to life.
+ */
+int trunc_finish(struct op *o, struct inode *i);
+/* Set the size and give up what lies beyond. *@begun (false at first) tells a second run. */
+int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
+/* Give up the blocks [from, to), in steps of a transaction each. */
+int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to);
+/* Turn inline bytes into a block of their own. */
+int data_leave_inline(struct op *o, struct inode *i);
+/* The file will grow to or beyond @off: bytes between the end of file and the end of its block become zero. */
+int data_zero_tail(struct op *o, struct inode *i, uint64_t off);
+
+#endif
