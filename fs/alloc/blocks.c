@@ -109,19 +109,16 @@ static int pick_run(struct group *g, void *arg)
 	return rc;
 }
 
-/* Blocks that this host freed and that a commit would make available. */
-static bool commit_would_help(struct alloc *a)
+/* Does a group held here lack room only until a commit makes freed blocks available? */
+static bool commit_would_help(struct alloc *a, uint32_t min_blks)
 {
-	uint64_t n = 0;
+	bool helps = false;
 
 	mtx_lock(&a->mtx);
-	for (struct group *g = a->groups; g; g = g->next) {
-		unsigned avail = atomic_load(&g->avail), nfree = atomic_load(&g->free_blks);
-
-		n += nfree > avail ? nfree - avail : 0;
-	}
+	for (struct group *g = a->groups; g && !helps; g = g->next)
+		helps = atomic_load(&g->avail) < min_blks && atomic_load(&g->free_blks) >= min_blks;
 	mtx_unlock(&a->mtx);
-	return n > 0;
+	return helps;
 }
 
 static bool any_with_room(struct alloc *a, uint32_t min_blks)
@@ -173,7 +170,7 @@ int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, st
 	lunfs_assert(max > 0);
 	memset(res, 0, sizeof(*res));
 	rc = group_search(a, &s);
-	if ((rc == -ENOSPC || rc == -EAGAIN) && commit_would_help(a)) {
+	if ((rc == -ENOSPC || rc == -EAGAIN) && commit_would_help(a, s.min_blks)) {
 		rc = commit_freed(a, s.min_blks);
 		if (rc == 0)
 			rc = group_search(a, &s);
