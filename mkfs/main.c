@@ -55,12 +55,12 @@ static void describe(const struct run *r)
 
 static int open_device(struct run *r)
 {
-	unsigned flags = DEV_OPEN_EXCL | (r->o.dry_run ? DEV_OPEN_RDONLY : 0);
+	unsigned flags = DEV_OPEN_EXCL | (r->o.dry_run ? DEV_OPEN_RDONLY : 0) |
+			 (r->o.force_file ? DEV_OPEN_FORCE_FILE : 0);
 	int err = dev_open(r->o.device, flags, r->o.sector_bytes, &r->d, r->why, sizeof(r->why));
 
 	if (err)
 		return err;
-	dev_set_deadline(r->d, r->o.deadline_ms);
 	if (r->d->id.read_only && !r->o.dry_run) {
 		snprintf(r->why, sizeof(r->why), "It is read-only.");
 		return -EROFS;

@@ -13,7 +13,7 @@ struct mkfs_options {
 	const char *device;
 	const char *label;       /* "" = none */
 	uint8_t uuid[16];
-	bool uuid_given, quiet, dry_run, force;
+	bool uuid_given, quiet, dry_run, force, force_file;
 	unsigned hosts;          /* 0 = by size */
 	uint64_t journal_bytes;  /* 0 = by size */
 	uint32_t sector_bytes;   /* 0 = the device's */

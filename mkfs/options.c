@@ -11,7 +11,7 @@
 
 #define MAX_LEASE_MS 3600000ul
 
-enum { OPT_HOSTS = 256, OPT_JOURNAL, OPT_SECTOR, OPT_TIMING };
+enum { OPT_HOSTS = 256, OPT_JOURNAL, OPT_SECTOR, OPT_TIMING, OPT_FORCE_FILE };
 
 static const struct option longs[] = { { "label", required_argument, NULL, 'L' },
 				       { "uuid", required_argument, NULL, 'U' },
@@ -19,6 +19,7 @@ static const struct option longs[] = { { "label", required_argument, NULL, 'L' }
 				       { "journal-size", required_argument, NULL, OPT_JOURNAL },
 				       { "sector-size", required_argument, NULL, OPT_SECTOR },
 				       { "timing", required_argument, NULL, OPT_TIMING },
+				       { "force-file", no_argument, NULL, OPT_FORCE_FILE },
 				       { "dry-run", no_argument, NULL, 'n' },
 				       { "quiet", no_argument, NULL, 'q' },
 				       { "force", no_argument, NULL, 'f' },
@@ -37,6 +38,7 @@ static void usage(FILE *to)
 	      "      --journal-size SIZE  journal of each host: 1M to 1G\n"
 	      "      --sector-size N    512 or 4096, for files; devices have their own\n"
 	      "      --timing BEAT,DEADLINE,LEASE  milliseconds; default 3000,8000,16000\n"
+	      "      --force-file       a disk without COMPARE AND WRITE, for this machine alone\n"
 	      "  -n, --dry-run          do everything but write\n"
 	      "  -f, -F, --force        overwrite what stands on DEVICE (never a volume in use)\n"
 	      "  -q, --quiet            say nothing but errors\n"
@@ -178,6 +180,9 @@ static int option(struct mkfs_options *o, int c)
 		return sector_parse(o, optarg);
 	case OPT_TIMING:
 		return timing_parse(o, optarg);
+	case OPT_FORCE_FILE:
+		o->force_file = true;
+		return 0;
 	case 'n':
 		o->dry_run = true;
 		return 0;
