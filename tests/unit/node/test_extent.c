@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Extents against an array of mapped blocks. */
+#include "fake.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SPAN 6000u /* blocks of the file that the random test plays with */
+
+struct model {
+	uint64_t blk[SPAN];
+	bool unwritten[SPAN];
+};
+
+static void map_into(struct fake *f, uint64_t lblk, uint64_t blk, uint32_t len, uint32_t flags)
+{
+	struct ext e = { .lblk = lblk, .blk = blk, .len = len, .flags = flags };
+	struct node_txn nt = fake_begin(f, FORK_DATA, 1);
+
+	assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), 0);
+	fake_end(f);
+}
+
+static void unmap(struct fake *f, uint64_t lblk, uint64_t len)
+{
+	struct node_txn nt;
+	struct ext e;
+
+	assert_int_equal(ext_map(&f->ne, &f->i, lblk, &e), 0);
+	assert_true(e.blk && e.len >= len);
+	f->with_frees = true;
+	ext_remove_prepare(&f->ne, &f->i, lblk, len, &f->frees);
+	nt = fake_begin(f, FORK_DATA, 2);
+	assert_int_equal(ext_remove(&f->ne, &nt, &f->i, lblk, len), 0);
+	fake_end(f);
+	fake_blocks_free(f, e.blk, (uint32_t)len);
+}
+
+static void set_written(struct fake *f, uint64_t lblk, uint64_t len, bool written)
+{
+	struct node_txn nt = fake_begin(f, FORK_DATA, 3);
+
+	assert_int_equal(ext_set_written(&f->ne, &nt, &f->i, lblk, len, written), 0);
+	fake_end(f);
+}
+
+static void check_map(struct fake *f, const struct model *m)
+{
+	struct ext e;
+
+	for (uint64_t at = 0; at < SPAN; at += e.len) {
+		assert_int_equal(ext_map(&f->ne, &f->i, at, &e), 0);
+		assert_int_equal(e.lblk, at);
+		assert_true(e.len > 0);
+		for (uint64_t k = 0; k < e.len && at + k < SPAN; k++) {
+			assert_int_equal(m->blk[at + k], e.blk ? e.blk + k : 0);
+			if (e.blk)
+				assert_int_equal(m->unwritten[at + k],
+						 !!(e.flags & LUNFS_EXT_UNWRITTEN));
+		}
+		if (e.blk == 0 && at + e.len >= SPAN)
+			break;
+	}
+}
+
+static void do_map(struct fake *f, struct model *m, uint64_t at, uint64_t hole)
+{
+	uint32_t len = 1 + (uint32_t)(fake_random(f) % 12), flags = fake_random(f) % 2;
+	uint64_t blk;
+
+	if (len > hole)
+		len = (uint32_t)hole;
+	if (len > SPAN - at)
+		len = (uint32_t)(SPAN - at);
+	blk = fake_blocks(f, len);
+	map_into(f, at, blk, len, flags);
+	for (uint32_t k = 0; k < len; k++) {
+		m->blk[at + k] = blk + k;
+		m->unwritten[at + k] = flags;
+	}
+}
+
+static void do_change(struct fake *f, struct model *m, const struct ext *e)
+{
+	uint64_t len = 1 + fake_random(f) % e->len;
+	bool written = fake_random(f) % 2;
+
+	if (fake_random(f) % 3 == 0) {
+		unmap(f, e->lblk, len);
+		memset(&m->blk[e->lblk], 0, len * sizeof(m->blk[0]));
+		return;
+	}
+	set_written(f, e->lblk, len, written);
+	for (uint64_t k = 0; k < len; k++)
+		m->unwritten[e->lblk + k] = !written;
+}
+
+static void every_block_is_where_it_was_put(void **state)
+{
+	enum { STEPS = 60000 };
+	struct fake *f = fake_new(S_IFREG | 0644);
+	static struct model m;
+
+	(void)state;
+	memset(&m, 0, sizeof(m));
+	f->busy_permil = 50;
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t at = fake_random(f) % SPAN;
+		bool fill = step / 15000 % 2 == 0;
+		struct ext e;
+
+		assert_int_equal(ext_map(&f->ne, &f->i, at, &e), 0);
+		assert_int_equal(e.blk, m.blk[at]);
+		if (!e.blk && (fill || fake_random(f) % 8 == 0))
+			do_map(f, &m, at, e.len);
+		else if (e.blk && (!fill || fake_random(f) % 3 == 0))
+			do_change(f, &m, &e);
+		if (step % 1500 == 0) {
+			check_map(f, &m);
+			fake_walk(f);
+		}
+	}
+	check_map(f, &m);
+	fake_free(f);
+}
+
+static void scattered_appends_fill_their_leaves(void **state)
+{
+	enum { EXTENTS = 60000 };
+	struct fake *f = fake_new(S_IFREG | 0644);
+	struct walk w;
+
+	(void)state;
+	for (unsigned k = 0; k < EXTENTS; k++) {
+		uint64_t blk = fake_blocks(f, 1);
+
+		fake_blocks(f, 1); /* somebody else's: the next one does not follow */
+		f->data_blks--;
+		map_into(f, k, blk, 1, 0);
+	}
+	w = fake_walk(f);
+	assert_int_equal(w.items[FORK_DATA], EXTENTS);
+	assert_true(w.leaves <= EXTENTS / 125 + 2);
+	assert_int_equal(w.depth[FORK_DATA], 3);
+	fake_free(f);
+}
+
+static void sequential_blocks_are_one_extent(void **state)
+{
+	struct fake *f = fake_new(S_IFREG | 0644);
+	uint64_t blk = fake_blocks(f, 1000);
+	struct ext e;
+
+	(void)state;
+	for (unsigned k = 0; k < 1000; k += 2)
+		map_into(f, k, blk + k, 1, 0);
+	f->data_blks -= 500; /* not mapped yet */
+	assert_int_equal(fake_walk(f).items[FORK_DATA], 500);
+	f->data_blks += 500;
+	for (unsigned k = 1; k < 1000; k += 2)
+		map_into(f, k, blk + k, 1, 0);
+	/* Only where two leaves meet does an extent end. */
+	assert_true(fake_walk(f).items[FORK_DATA] <= 10);
+	assert_int_equal(ext_map(&f->ne, &f->i, 0, &e), 0);
+	assert_int_equal(e.blk, blk);
+	fake_free(f);
+}
+
+static void preallocated_space_written_in_order_is_one_extent_again(void **state)
+{
+	struct fake *f = fake_new(S_IFREG | 0644);
+	uint64_t blk = fake_blocks(f, 4096);
+	struct ext e;
+
+	(void)state;
+	map_into(f, 10, blk, 4096, LUNFS_EXT_UNWRITTEN);
+	for (unsigned k = 0; k < 4096; k += 16) {
+		set_written(f, 10 + k, 16, true);
+		assert_true(fake_walk(f).items[FORK_DATA] <= 2);
+	}
+	assert_int_equal(ext_map(&f->ne, &f->i, 10, &e), 0);
+	assert_int_equal(e.len, 4096);
+	assert_int_equal(e.flags, 0);
+	for (unsigned k = 4096; k; k -= 16)
+		set_written(f, 10 + k - 16, 16, false);
+	assert_int_equal(fake_walk(f).items[FORK_DATA], 1);
+	fake_free(f);
+}
+
+static void a_mapped_block_is_not_mapped_again(void **state)
+{
+	struct fake *f = fake_new(S_IFREG | 0644);
+	uint64_t blk = fake_blocks(f, 100);
+	struct ext e = { .lblk = 45, .blk = blk + 50, .len = 10 };
+	struct node_txn nt;
+
+	(void)state;
+	map_into(f, 50, blk, 50, 0);
+	nt = fake_begin(f, FORK_DATA, 1);
+	assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), -EUCLEAN);
+	e.lblk = 99;
+	assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), -EUCLEAN);
+	e.len = 5;
+	e.lblk = 45;
+	assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), 0);
+	fake_end(f);
+	assert_int_equal(f->i.blks, 55);
+	assert_int_equal(ext_map(&f->ne, &f->i, 0, &e), 0);
+	assert_true(e.blk == 0 && e.len == 45);
+	assert_int_equal(ext_map(&f->ne, &f->i, 100, &e), 0);
+	assert_true(e.blk == 0 && e.len == UINT64_MAX - 100);
+	fake_free(f);
+}
+
+static void what_no_single_extent_covers_is_not_changed(void **state)
+{
+	struct fake *f = fake_new(S_IFREG | 0644);
+	uint64_t blk = fake_blocks(f, 20);
+	struct node_txn nt;
+
+	(void)state;
+	map_into(f, 50, blk, 10, 0);
+	nt = fake_begin(f, FORK_DATA, 3);
+	assert_int_equal(ext_remove(&f->ne, &nt, &f->i, 45, 3), -EINVAL);
+	assert_int_equal(ext_remove(&f->ne, &nt, &f->i, 55, 6), -EINVAL);
+	assert_int_equal(ext_remove(&f->ne, &nt, &f->i, 55, UINT64_MAX), -EINVAL);
+	assert_int_equal(ext_set_written(&f->ne, &nt, &f->i, 60, 1, true), -EINVAL);
+	fake_end(f);
+	fake_free(f);
+}
+
+static void small_data_stands_in_the_inode(void **state)
+{
+	struct fake *f = fake_new(S_IFREG | 0644);
+	uint8_t buf[LUNFS_DATA_FORK_BYTES];
+	struct node_txn nt;
+	struct ext e;
+
+	(void)state;
+	memset(buf, 0xaa, sizeof(buf));
+	nt = fake_begin_with(f, 0, 1);
+	f->i.size = sizeof(buf);
+	inline_set(nt.h, &f->i, buf, sizeof(buf));
+	fake_end(f);
+	assert_memory_equal(inline_data(&f->i), buf, sizeof(buf));
+	assert_int_equal(ext_map(&f->ne, &f->i, 0, &e), 0);
+	assert_true(e.blk == 0 && e.len == UINT64_MAX);
+	nt = fake_begin_with(f, 0, 1);
+	f->i.size = 5;
+	inline_set(nt.h, &f->i, inline_data(&f->i), 5);
+	fake_end(f);
+	assert_int_equal(inline_data(&f->i)[4], 0xaa);
+	assert_int_equal(inline_data(&f->i)[5], 0);
+	nt = fake_begin_with(f, 0, 1);
+	fork_clear(nt.h, &f->i);
+	fake_end(f);
+	map_into(f, 0, fake_blocks(f, 3), 3, 0);
+	fake_walk(f);
+	fake_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_block_is_where_it_was_put),
+		cmocka_unit_test(scattered_appends_fill_their_leaves),
+		cmocka_unit_test(sequential_blocks_are_one_extent),
+		cmocka_unit_test(preallocated_space_written_in_order_is_one_extent_again),
+		cmocka_unit_test(a_mapped_block_is_not_mapped_again),
+		cmocka_unit_test(what_no_single_extent_covers_is_not_changed),
+		cmocka_unit_test(small_data_stands_in_the_inode),
+	};
+
+	return cmocka_run_group_tests_name("node-extent", tests, NULL, NULL);
+}
