@@ -103,6 +103,7 @@ void cblk_settle(struct txns *t, struct cblk *b)
 
 void cache_drop_all(struct txns *t)
 {
+	struct guard_idx *g, *gnext;
 	struct cblk *b, *next;
 
 	HASH_ITER (hh, t->blks, b, next) {
@@ -111,6 +112,10 @@ void cache_drop_all(struct txns *t)
 		b->refs = 0;
 		b->state = CBLK_VALID;
 		cblk_drop(t, b);
+	}
+	HASH_ITER (hh, t->guards, g, gnext) {
+		HASH_DEL(t->guards, g);
+		free(g);
 	}
 	while (t->npool)
 		free(t->pool[--t->npool]);

@@ -35,7 +35,9 @@ void txns_free(struct txns *t);
  * Get the payload of @addr, guarded by @guard, which the caller has pinned (SH or better) and keeps pinned
  * while it uses the block. From the cache or by a read; checked (magic, type, vol_id, address,
  * CRC, guard address; a guard's own payload also against lock_recorded_version: older = lost
- * write). -EUCLEAN: damaged, logged. -EIO. mblk_put() when done. Sleeps; a txn may be joined.
+ * write). -EUCLEAN: damaged, logged. -ESTALE: @guard's own cell is sound but serves as something
+ * else or as nothing (an old handle); not logged. -EIO. mblk_put() when done. Sleeps; a txn may be
+ * joined.
  */
 int mblk_get(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type, struct mblk **out);
 void mblk_put(struct txns *t, struct mblk *m);
@@ -55,14 +57,17 @@ struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, u
 void mblk_dirty(struct txn_handle *h, struct mblk *m);
 /*
  * The block is given up by this transaction (revoke record, last mention). Consumes the reference.
- * Returns the version the next user must go above.
+ * Returns the version the next user must go above. A guard's own payload (an inode) is not revoked
+ * but becomes a payload of type FREE, which is in place before any guard changed in this or a later
+ * transaction is given up: whoever comes with an old handle gets -ESTALE.
  */
 uint64_t mblk_forget(struct txn_handle *h, struct mblk *m);
 
 /*
  * Join the running transaction. @nblks: upper bound of distinct blocks this handle dirties. Sleeps
  * for log space and while a commit closes; so all locks are pinned and all space is reserved
- * before. Never waits for another host. -EIO: the journal failed or the host is lost.
+ * before. Never waits for another host. -EIO: the journal failed or the host is lost. -EROFS: no
+ * journal (spare slot) or not started. -E2BIG: more than two thirds of the journal.
  */
 int txn_begin(struct txns *t, unsigned nblks, struct txn_handle **out);
 /* Leave it. Returns its id, to wait for. All mblks dirtied become part of the next commit. */
@@ -81,7 +86,11 @@ int txn_wait_durable(struct txns *t, uint64_t tid);
 int txn_commit_all(struct txns *t); /* txn_wait_durable(txn_current()) */
 bool txn_failed(struct txns *t);
 
-/* The lock layer's upcalls for guards; vol/ wires them up. */
+/*
+ * The lock layer's upcalls for guards; vol/ wires them up. txn_flush_guard() is called with no pin
+ * left, so with no reference to the guard's blocks, whatever is given up (EX or SH). keep EX: only
+ * commit and checkpoint. txn_guard_version() after it is what stands in place, 0 = unknown.
+ */
 int txn_flush_guard(struct txns *t, uint64_t guard_addr, enum lock_mode keep);
 uint64_t txn_guard_version(struct txns *t, uint64_t guard_addr);
 void txn_loaded(struct txns *t, struct lock *guard, const void *payload);

@@ -525,6 +525,65 @@ TEST(a_forgotten_block_is_not_checkpointed_over_the_cells_new_role)
 	assert_int_equal(world_value(w, c), 3);
 }
 
+struct slow { /* holds the first write to one place back */
+	struct world *w;
+	uint64_t off_bytes;
+	bool begun, ended;
+	struct txns *t;
+	struct task *task;
+};
+
+static void slow_write(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		       struct simdev_fault *out)
+{
+	struct slow *s = ctx;
+
+	(void)d;
+	(void)out;
+	if (cmd->op != SIMDEV_WRITE || cmd->off_bytes != s->off_bytes || s->begun)
+		return;
+	s->begun = true;
+	clock_sleep_ns(s->w->clk, 500000000ull);
+	s->ended = true;
+}
+
+static void slow_main(void *arg)
+{
+	struct slow *s = arg;
+
+	assert_int_equal(checkpoint_all(s->t), 0);
+}
+
+TEST(a_guard_does_not_leave_while_an_old_image_of_a_forgotten_block_is_being_written)
+{
+	struct node n;
+	struct lock *l;
+	struct txn_handle *h;
+	struct mblk *m;
+	uint64_t a = world_cell(w, 0), c = world_cell(w, 2);
+	struct slow s = { .w = w, .off_bytes = geo_payload_off(&w->geo, c) };
+
+	world_plant(w, c, a, BTREE, 5, 1);
+	node_up(w, &n, 0);
+	l = node_lock(&n, 0, a);
+	txn_wait_durable(n.t, node_set(&n, l, c, BTREE, 2));
+	s.t = n.t;
+	simdev_set_hook(w->medium, slow_write, &s);
+	assert_int_equal(w->clk->ops->task_start(w->clk, "slow", slow_main, &s, &s.task), 0);
+	while (!s.begun)
+		clock_sleep_ns(w->clk, 1000000);
+	assert_int_equal(mblk_get(n.t, l, c, BTREE, &m), 0);
+	assert_int_equal(txn_begin(n.t, 1, &h), 0);
+	mblk_forget(h, m);
+	assert_int_equal(txn_wait_durable(n.t, txn_end(h)), 0);
+	assert_false(s.ended);
+	assert_int_equal(txn_flush_guard(n.t, a, LOCK_NONE), 0);
+	assert_true(s.ended);
+	w->clk->ops->task_join(w->clk, s.task);
+	simdev_set_hook(w->medium, NULL, NULL);
+	node_down(&n);
+}
+
 TEST(new_and_forgotten_in_one_transaction_leaves_nothing_and_reuse_in_it_leaves_the_last)
 {
 	struct node n;
@@ -654,6 +713,7 @@ int main(void)
 		UNIT(a_lost_host_writes_nothing_and_a_lapsed_lease_is_waited_for),
 		UNIT(a_host_without_journal_may_read_but_not_begin),
 		UNIT(a_forgotten_block_is_not_checkpointed_over_the_cells_new_role),
+		UNIT(a_guard_does_not_leave_while_an_old_image_of_a_forgotten_block_is_being_written),
 		UNIT(new_and_forgotten_in_one_transaction_leaves_nothing_and_reuse_in_it_leaves_the_last),
 		UNIT(a_freed_inode_says_so_on_disk_before_any_guard_leaves_and_old_handles_are_stale),
 		UNIT(a_cell_handed_out_twice_stops_the_volume_without_a_crash),

@@ -119,23 +119,47 @@ static void world_body(void *arg)
 	w->body(w);
 }
 
-void world_run(void (*body)(struct world *w), uint64_t seed, uint32_t journal_blks)
+static struct world *world_new(struct clock *clk, void (*body)(struct world *w), uint64_t seed,
+			       uint32_t journal_blks)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
-	w->clk = simclock_new();
+	w->clk = clk;
 	w->journal_blks = journal_blks;
 	w->geo.sector_bytes = seed % 2 ? 512 : 4096;
 	w->dev0 = simdev_new(w->clk, WORLD_BYTES, w->geo.sector_bytes, w->geo.sector_bytes);
 	w->medium = simdev_medium_of(w->dev0);
 	w->body = body;
 	simdev_seed(w->medium, seed);
-	simdev_set_latency(w->medium, 10000, 200000);
 	world_format(w);
-	simclock_run(w->clk, world_body, w, seed);
+	return w;
+}
+
+static void world_free(struct world *w)
+{
 	dev_close(w->dev0);
 	w->clk->ops->destroy(w->clk);
 	free(w);
+}
+
+void world_run(void (*body)(struct world *w), uint64_t seed, uint32_t journal_blks)
+{
+	struct world *w = world_new(simclock_new(), body, seed, journal_blks);
+
+	simdev_set_latency(w->medium, 10000, 200000);
+	simclock_run(w->clk, world_body, w, seed);
+	world_free(w);
+}
+
+void world_run_threads(void (*body)(struct world *w), uint32_t journal_blks)
+{
+	struct clock *clk;
+	struct world *w;
+
+	assert_int_equal(clock_real_new(&clk), 0);
+	w = world_new(clk, body, 1, journal_blks);
+	body(w);
+	world_free(w);
 }
 
 void world_seeds(void (*body)(struct world *w), const char *name)

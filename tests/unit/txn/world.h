@@ -69,6 +69,7 @@ struct node { /* one host with its transactions */
 };
 
 void world_run(void (*body)(struct world *w), uint64_t seed, uint32_t journal_blks);
+void world_run_threads(void (*body)(struct world *w), uint32_t journal_blks); /* the real clock */
 void world_seeds(void (*body)(struct world *w), const char *name);
 
 uint64_t world_cell(const struct world *w, unsigned n); /* address of cell n */
