@@ -20,7 +20,7 @@ struct dev_open_args {
 /* Each fills *out on 0, or *why and returns a negative errno. */
 int file_open(const struct dev_open_args *a, struct dev **out);
 int sg_open(const struct dev_open_args *a, struct dev **out);
-int iscsi_open(const struct dev_open_args *a, struct dev **out);
+int iscsi_dev_open(const struct dev_open_args *a, struct dev **out);
 
 /* Write one sentence into a->why and return @err. */
 int dev_refuse(const struct dev_open_args *a, int err, const char *fmt, ...)

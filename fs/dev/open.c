@@ -118,7 +118,7 @@ static int open_block(const struct dev_open_args *a, dev_t rdev, struct dev **ou
 static int open_url(const struct dev_open_args *a, struct dev **out)
 {
 #ifdef HAVE_LIBISCSI
-	return iscsi_open(a, out);
+	return iscsi_dev_open(a, out);
 #else
 	(void)out;
 	return dev_refuse(a, -EPROTONOSUPPORT, "%s: this lunfs was built without libiscsi; log in with "

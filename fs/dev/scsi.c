@@ -34,7 +34,7 @@ static void put_be(uint8_t *p, uint64_t v, unsigned bytes)
 /* ---- answers ------------------------------------------------------------------------------ */
 
 /* NOT READY: on its way to ready, or a path that an array fail-over is about to wake. */
-static int not_ready(const struct scsi_sense_key *s)
+static int not_ready(const struct sbc_sense_key *s)
 {
 	if (s->asc == 0x3a)
 		return -ENODEV; /* medium not present */
@@ -43,7 +43,7 @@ static int not_ready(const struct scsi_sense_key *s)
 	return -EIO;
 }
 
-static int illegal_request(const struct scsi_sense_key *s)
+static int illegal_request(const struct sbc_sense_key *s)
 {
 	switch (s->asc) {
 	case 0x20:
@@ -59,7 +59,7 @@ static int illegal_request(const struct scsi_sense_key *s)
 	}
 }
 
-static int check_condition(const struct scsi_sense_key *s)
+static int check_condition(const struct sbc_sense_key *s)
 {
 	switch (s->key) {
 	case 0x0: /* no sense */
@@ -82,7 +82,7 @@ static int check_condition(const struct scsi_sense_key *s)
 	}
 }
 
-int scsi_outcome(unsigned status, const struct scsi_sense_key *sense)
+int sbc_outcome(unsigned status, const struct sbc_sense_key *sense)
 {
 	switch (status) {
 	case 0x00: /* good */
@@ -103,9 +103,9 @@ int scsi_outcome(unsigned status, const struct scsi_sense_key *sense)
 	}
 }
 
-struct scsi_sense_key scsi_sense_decode(const uint8_t *sense, size_t len)
+struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len)
 {
-	struct scsi_sense_key s = {0};
+	struct sbc_sense_key s = {0};
 	uint8_t format = len ? sense[0] & 0x7f : 0;
 
 	if ((format == 0x70 || format == 0x71) && len >= 14) {
@@ -126,86 +126,95 @@ struct scsi_sense_key scsi_sense_decode(const uint8_t *sense, size_t len)
 
 static size_t cdb16(uint8_t *cdb, uint8_t opcode, uint64_t lba, uint32_t count)
 {
-	memset(cdb, 0, SCSI_CDB_MAX);
+	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = opcode;
 	put_be(cdb + 2, lba, 8);
 	put_be(cdb + 10, count, 4);
 	return 16;
 }
 
-size_t scsi_cdb_read16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
+size_t sbc_cdb_read16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
 {
 	return cdb16(cdb, 0x88, lba, sectors);
 }
 
-size_t scsi_cdb_write16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
+size_t sbc_cdb_write16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
 {
 	return cdb16(cdb, 0x8a, lba, sectors);
 }
 
-size_t scsi_cdb_caw(uint8_t *cdb, uint64_t lba, bool fua)
+size_t sbc_cdb_caw(uint8_t *cdb, uint64_t lba, bool fua)
 {
 	cdb16(cdb, 0x89, lba, 1); /* the count is the one byte 13 here, and it is 1 */
 	cdb[1] = fua ? 0x08 : 0;
 	return 16;
 }
 
-size_t scsi_cdb_sync16(uint8_t *cdb)
+size_t sbc_cdb_sync16(uint8_t *cdb)
 {
 	return cdb16(cdb, 0x91, 0, 0);
 }
 
-size_t scsi_cdb_sync10(uint8_t *cdb)
+size_t sbc_cdb_sync10(uint8_t *cdb)
 {
-	memset(cdb, 0, SCSI_CDB_MAX);
+	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = 0x35;
 	return 10;
 }
 
-size_t scsi_cdb_inquiry(uint8_t *cdb)
+size_t sbc_cdb_inquiry(uint8_t *cdb)
 {
-	memset(cdb, 0, SCSI_CDB_MAX);
+	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = 0x12;
-	put_be(cdb + 3, SCSI_DATA_MAX, 2);
+	put_be(cdb + 3, SBC_DATA_MAX, 2);
 	return 6;
 }
 
-size_t scsi_cdb_vpd(uint8_t *cdb, enum scsi_vpd page)
+size_t sbc_cdb_vpd(uint8_t *cdb, enum sbc_vpd page)
 {
-	scsi_cdb_inquiry(cdb);
+	sbc_cdb_inquiry(cdb);
 	cdb[1] = 0x01;
 	cdb[2] = (uint8_t)page;
 	return 6;
 }
 
-size_t scsi_cdb_capacity16(uint8_t *cdb)
+size_t sbc_cdb_capacity16(uint8_t *cdb)
 {
-	cdb16(cdb, 0x9e, 0, SCSI_CAP_BYTES);
+	cdb16(cdb, 0x9e, 0, SBC_CAP_BYTES);
 	cdb[1] = 0x10;
 	return 16;
 }
 
-size_t scsi_cdb_write_same16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
+size_t sbc_cdb_mode_sense6(uint8_t *cdb)
+{
+	memset(cdb, 0, SBC_CDB_MAX);
+	cdb[0] = 0x1a;
+	cdb[2] = 0x3f; /* all pages: the one that every disk answers */
+	cdb[4] = SBC_DATA_MAX;
+	return 6;
+}
+
+size_t sbc_cdb_write_same16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
 {
 	return cdb16(cdb, 0x93, lba, sectors);
 }
 
-size_t scsi_cdb_unmap(uint8_t *cdb, uint8_t *param, uint64_t lba, uint32_t sectors)
+size_t sbc_cdb_unmap(uint8_t *cdb, uint8_t *param, uint64_t lba, uint32_t sectors)
 {
-	memset(param, 0, SCSI_UNMAP_BYTES);
-	put_be(param, SCSI_UNMAP_BYTES - 2, 2);
-	put_be(param + 2, SCSI_UNMAP_BYTES - 8, 2);
+	memset(param, 0, SBC_UNMAP_BYTES);
+	put_be(param, SBC_UNMAP_BYTES - 2, 2);
+	put_be(param + 2, SBC_UNMAP_BYTES - 8, 2);
 	put_be(param + 8, lba, 8);
 	put_be(param + 16, sectors, 4);
-	memset(cdb, 0, SCSI_CDB_MAX);
+	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = 0x42;
-	put_be(cdb + 7, SCSI_UNMAP_BYTES, 2);
+	put_be(cdb + 7, SBC_UNMAP_BYTES, 2);
 	return 10;
 }
 
 /* ---- what the device says of itself ------------------------------------------------------- */
 
-bool scsi_capacity_decode(const uint8_t *data, size_t len, struct scsi_capacity *out)
+bool sbc_capacity_decode(const uint8_t *data, size_t len, struct sbc_capacity *out)
 {
 	uint64_t last;
 	uint32_t sector;
@@ -223,10 +232,10 @@ bool scsi_capacity_decode(const uint8_t *data, size_t len, struct scsi_capacity 
 	return true;
 }
 
-void scsi_limits_decode(const uint8_t *page, size_t len, struct scsi_limits *out)
+void sbc_limits_decode(const uint8_t *page, size_t len, struct sbc_limits *out)
 {
 	memset(out, 0, sizeof(*out));
-	if (len < 16 || page[1] != SCSI_VPD_LIMITS)
+	if (len < 16 || page[1] != SBC_VPD_LIMITS)
 		return;
 	out->max_caw = page[5];
 	out->max_xfer = be32(page + 8);
@@ -238,9 +247,14 @@ void scsi_limits_decode(const uint8_t *page, size_t len, struct scsi_limits *out
 		out->max_write_same = be64(page + 36);
 }
 
-bool scsi_thin_unmaps(const uint8_t *page, size_t len)
+bool sbc_write_protected(const uint8_t *mode_data, size_t len)
 {
-	return len >= 6 && page[1] == SCSI_VPD_THIN && page[5] & 0x80;
+	return len >= 3 && mode_data[2] & 0x80;
+}
+
+bool sbc_thin_unmaps(const uint8_t *page, size_t len)
+{
+	return len >= 6 && page[1] == SBC_VPD_THIN && page[5] & 0x80;
 }
 
 /* Append @n bytes, printable ones, without the padding, after a space if there is anything yet. */
@@ -258,7 +272,7 @@ static size_t append_field(char *out, size_t at, size_t out_len, const uint8_t *
 	return at;
 }
 
-void scsi_product(const uint8_t *inquiry, size_t len, char *out, size_t out_len)
+void sbc_product(const uint8_t *inquiry, size_t len, char *out, size_t out_len)
 {
 	size_t at = 0;
 
@@ -289,13 +303,13 @@ static int designator_rank(const uint8_t *d)
 	}
 }
 
-void scsi_designator(const uint8_t *page, size_t len, uint8_t *out, size_t out_len)
+void sbc_designator(const uint8_t *page, size_t len, uint8_t *out, size_t out_len)
 {
 	const uint8_t *best = NULL;
 	size_t end, at = 4, n;
 
 	memset(out, 0, out_len);
-	if (len < 4 || page[1] != SCSI_VPD_ID)
+	if (len < 4 || page[1] != SBC_VPD_ID)
 		return;
 	end = 4u + be16(page + 2);
 	if (end > len)

@@ -39,7 +39,7 @@ struct sg_dev {
 };
 
 struct sg_cmd {
-	uint8_t cdb[SCSI_CDB_MAX];
+	uint8_t cdb[SBC_CDB_MAX];
 	size_t cdb_len;
 	void *in;
 	size_t in_len;
@@ -79,7 +79,7 @@ static int os_error(int err)
 
 static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 {
-	struct scsi_sense_key key = {0};
+	struct sbc_sense_key key = {0};
 	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
 
 	if (submitted < 0)
@@ -90,10 +90,10 @@ static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 	case SCSI_PT_RESULT_GOOD:
 		return 0;
 	case SCSI_PT_RESULT_STATUS:
-		return scsi_outcome(status, &key);
+		return sbc_outcome(status, &key);
 	case SCSI_PT_RESULT_SENSE:
-		key = scsi_sense_decode(sense, (size_t)get_scsi_pt_sense_len(pt));
-		return scsi_outcome(0x02, &key);
+		key = sbc_sense_decode(sense, (size_t)get_scsi_pt_sense_len(pt));
+		return sbc_outcome(0x02, &key);
 	case SCSI_PT_RESULT_TRANSPORT_ERR:
 		return (get_scsi_pt_transport_err(pt) & 0xff) == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
 	default:
@@ -108,7 +108,7 @@ static int timeout_s(const struct dev *d)
 	return (int)((ms + 999) / 1000);
 }
 
-/* Send @c once. As scsi_outcome(); -EACCES: this user may not send it. */
+/* Send @c once. As sbc_outcome(); -EACCES: this user may not send it. */
 static int sg_send(struct sg_dev *s, struct sg_cmd *c)
 {
 	uint8_t sense[SENSE_BYTES] = {0};
@@ -138,7 +138,7 @@ static int sg_ask(struct sg_dev *s, struct sg_cmd *c)
 {
 	int rc = -EAGAIN;
 
-	for (unsigned i = 0; i < SCSI_QUERY_TRIES && rc == -EAGAIN; i++) {
+	for (unsigned i = 0; i < SBC_QUERY_TRIES && rc == -EAGAIN; i++) {
 		memset(c->in, 0, c->in_len);
 		rc = sg_send(s, c);
 		if (rc == -EAGAIN && i)
@@ -157,7 +157,7 @@ static int sync_cache(struct sg_dev *s)
 	int rc;
 
 	for (;;) {
-		c.cdb_len = short_form ? scsi_cdb_sync10(c.cdb) : scsi_cdb_sync16(c.cdb);
+		c.cdb_len = short_form ? sbc_cdb_sync10(c.cdb) : sbc_cdb_sync16(c.cdb);
 		rc = sg_send(s, &c);
 		if ((rc == -EOPNOTSUPP || rc == -EINVAL) && !short_form)
 			short_form = true;
@@ -173,7 +173,7 @@ static int caw_once(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, b
 	uint32_t sector = s->dev.id.sector_bytes;
 	struct sg_cmd c = {.out = both, .out_len = 2u * sector};
 
-	c.cdb_len = scsi_cdb_caw(c.cdb, (s->start_bytes + off_bytes) / sector, fua);
+	c.cdb_len = sbc_cdb_caw(c.cdb, (s->start_bytes + off_bytes) / sector, fua);
 	return sg_send(s, &c);
 }
 
@@ -301,40 +301,40 @@ static const struct dev_ops sg_ops = {
 static int identify(struct sg_dev *s, const struct dev_open_args *a)
 {
 	struct dev_identity *id = &s->dev.id;
-	uint8_t data[SCSI_DATA_MAX];
+	uint8_t data[SBC_DATA_MAX];
 	struct sg_cmd c = {.in = data, .in_len = sizeof(data)};
 	int rc;
 
-	c.cdb_len = scsi_cdb_inquiry(c.cdb);
+	c.cdb_len = sbc_cdb_inquiry(c.cdb);
 	rc = sg_ask(s, &c);
 	if (rc)
 		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer INQUIRY (%s); is it a SCSI "
 				  "disk, and may this user send it commands?", a->name, strerror(-rc));
 	if ((data[0] & 0x1f) != TYPE_DISK)
 		return dev_refuse(a, -ENOTBLK, "%s is a SCSI device, but not a disk.", a->name);
-	scsi_product(data, c.got, id->product, sizeof(id->product));
-	c.cdb_len = scsi_cdb_vpd(c.cdb, SCSI_VPD_ID);
+	sbc_product(data, c.got, id->product, sizeof(id->product));
+	c.cdb_len = sbc_cdb_vpd(c.cdb, SBC_VPD_ID);
 	if (!sg_ask(s, &c))
-		scsi_designator(data, c.got, id->dev_id, sizeof(id->dev_id));
+		sbc_designator(data, c.got, id->dev_id, sizeof(id->dev_id));
 	return 0;
 }
 
 /* The pass-through and the block layer must talk about the same sectors. */
 static int check_capacity(struct sg_dev *s, const struct dev_open_args *a)
 {
-	uint8_t data[SCSI_CAP_BYTES];
+	uint8_t data[SBC_CAP_BYTES];
 	struct sg_cmd c = {.in = data, .in_len = sizeof(data)};
-	struct scsi_capacity cap;
+	struct sbc_capacity cap;
 	int rc;
 
-	c.cdb_len = scsi_cdb_capacity16(c.cdb);
+	c.cdb_len = sbc_cdb_capacity16(c.cdb);
 	rc = sg_ask(s, &c);
 	if (rc == -EOPNOTSUPP || rc == -EINVAL)
 		return 0; /* an old disk; COMPARE AND WRITE will tell */
 	if (rc)
 		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer READ CAPACITY: %s.", a->name,
 				  strerror(-rc));
-	if (!scsi_capacity_decode(data, c.got, &cap))
+	if (!sbc_capacity_decode(data, c.got, &cap))
 		return dev_refuse(a, -EMEDIUMTYPE, "%s states a capacity that lunfs cannot use; its "
 				  "sectors must have 512 or 4096 bytes.", a->name);
 	if (cap.sector_bytes != s->f.sector_bytes ||

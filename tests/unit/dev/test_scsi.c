@@ -14,21 +14,21 @@
 
 static int sense(uint8_t key, uint8_t asc, uint8_t ascq)
 {
-	struct scsi_sense_key s = {key, asc, ascq};
+	struct sbc_sense_key s = {key, asc, ascq};
 
-	return scsi_outcome(0x02, &s);
+	return sbc_outcome(0x02, &s);
 }
 
 static void every_answer_has_its_own_meaning(void **state)
 {
-	const struct scsi_sense_key none = {0};
+	const struct sbc_sense_key none = {0};
 
 	(void)state;
-	assert_int_equal(scsi_outcome(0x00, &none), 0);
-	assert_int_equal(scsi_outcome(0x08, &none), -EAGAIN);
-	assert_int_equal(scsi_outcome(0x28, &none), -EAGAIN);
-	assert_int_equal(scsi_outcome(0x18, &none), -EBADE);
-	assert_int_equal(scsi_outcome(0x40, &none), -ETIMEDOUT);
+	assert_int_equal(sbc_outcome(0x00, &none), 0);
+	assert_int_equal(sbc_outcome(0x08, &none), -EAGAIN);
+	assert_int_equal(sbc_outcome(0x28, &none), -EAGAIN);
+	assert_int_equal(sbc_outcome(0x18, &none), -EBADE);
+	assert_int_equal(sbc_outcome(0x40, &none), -ETIMEDOUT);
 	assert_int_equal(sense(0x1, 0, 0), 0);
 	assert_int_equal(sense(0x2, 0x04, 0x0a), -EAGAIN);
 	assert_int_equal(sense(0x2, 0x3a, 0x00), -ENODEV);
@@ -46,47 +46,47 @@ static void both_sense_formats_are_read_and_rubbish_is_a_failure(void **state)
 {
 	uint8_t fixed[18] = {[0] = 0x70, [2] = 0x0e, [12] = 0x1d};
 	uint8_t descriptor[8] = {0x72, 0x05, 0x24, 0x00};
-	struct scsi_sense_key s;
+	struct sbc_sense_key s;
 
 	(void)state;
-	s = scsi_sense_decode(fixed, sizeof(fixed));
-	assert_int_equal(scsi_outcome(0x02, &s), DEV_CAW_MISCOMPARE);
-	s = scsi_sense_decode(descriptor, sizeof(descriptor));
-	assert_int_equal(scsi_outcome(0x02, &s), -EINVAL);
-	s = scsi_sense_decode(fixed, 13);
-	assert_int_equal(scsi_outcome(0x02, &s), -EIO);
-	s = scsi_sense_decode(NULL, 0);
-	assert_int_equal(scsi_outcome(0x02, &s), -EIO);
+	s = sbc_sense_decode(fixed, sizeof(fixed));
+	assert_int_equal(sbc_outcome(0x02, &s), DEV_CAW_MISCOMPARE);
+	s = sbc_sense_decode(descriptor, sizeof(descriptor));
+	assert_int_equal(sbc_outcome(0x02, &s), -EINVAL);
+	s = sbc_sense_decode(fixed, 13);
+	assert_int_equal(sbc_outcome(0x02, &s), -EIO);
+	s = sbc_sense_decode(NULL, 0);
+	assert_int_equal(sbc_outcome(0x02, &s), -EIO);
 }
 
 static void compare_and_write_names_one_sector(void **state)
 {
-	uint8_t cdb[SCSI_CDB_MAX];
+	uint8_t cdb[SBC_CDB_MAX];
 	const uint8_t want[16] = {0x89, 0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0, 0, 0, 1, 0, 0};
 
 	(void)state;
-	assert_int_equal(scsi_cdb_caw(cdb, 0x123456789aull, true), 16);
+	assert_int_equal(sbc_cdb_caw(cdb, 0x123456789aull, true), 16);
 	assert_memory_equal(cdb, want, 16);
-	scsi_cdb_caw(cdb, 0, false);
+	sbc_cdb_caw(cdb, 0, false);
 	assert_int_equal(cdb[1], 0);
 }
 
 static void a_capacity_that_cannot_be_is_refused(void **state)
 {
 	uint8_t d[32] = {[7] = 0xff, [10] = 0x02, [13] = 0x03, [14] = 0x80};
-	struct scsi_capacity c;
+	struct sbc_capacity c;
 
 	(void)state;
-	assert_true(scsi_capacity_decode(d, sizeof(d), &c));
+	assert_true(sbc_capacity_decode(d, sizeof(d), &c));
 	assert_int_equal(c.size_bytes, 256 * 512);
 	assert_int_equal(c.phys_bytes, 4096);
 	assert_true(c.thin);
-	assert_false(scsi_capacity_decode(d, 15, &c));
+	assert_false(sbc_capacity_decode(d, 15, &c));
 	d[10] = 0x04; /* sectors of 1024 bytes */
-	assert_false(scsi_capacity_decode(d, sizeof(d), &c));
+	assert_false(sbc_capacity_decode(d, sizeof(d), &c));
 	d[10] = 0x02;
 	memset(d, 0xff, 8);
-	assert_false(scsi_capacity_decode(d, sizeof(d), &c));
+	assert_false(sbc_capacity_decode(d, sizeof(d), &c));
 }
 
 static void the_units_own_best_designator_is_taken(void **state)
@@ -101,13 +101,13 @@ static void the_units_own_best_designator_is_taken(void **state)
 	memcpy(page + 4, t10, 8);
 	memcpy(page + 12, port_naa, 12);
 	memcpy(page + 24, unit_naa, 12);
-	scsi_designator(page, sizeof(page), out, sizeof(out));
+	sbc_designator(page, sizeof(page), out, sizeof(out));
 	assert_memory_equal(out, unit_naa, 12);
 	assert_int_equal(out[12], 0);
-	scsi_designator(page, 30, out, sizeof(out)); /* cut short in the middle of the best */
+	sbc_designator(page, 30, out, sizeof(out)); /* cut short in the middle of the best */
 	assert_memory_equal(out, t10, 8);
 	page[7] = 0xff; /* the first claims to reach beyond the page */
-	scsi_designator(page, sizeof(page), out, sizeof(out));
+	sbc_designator(page, sizeof(page), out, sizeof(out));
 	assert_int_equal(out[1], 0);
 }
 
@@ -118,26 +118,26 @@ static void the_product_is_one_printable_line(void **state)
 
 	(void)state;
 	memcpy(inq + 8, "LIO-ORG disk\x01           4.0 ", 28);
-	scsi_product(inq, sizeof(inq), out, sizeof(out));
+	sbc_product(inq, sizeof(inq), out, sizeof(out));
 	assert_string_equal(out, "LIO-ORG disk? 4.0");
-	scsi_product(inq, 35, out, sizeof(out));
+	sbc_product(inq, 35, out, sizeof(out));
 	assert_string_equal(out, "");
 }
 
 static void limits_of_a_short_page_are_not_made_up(void **state)
 {
 	uint8_t page[64] = {0, 0xb0, 0, 60, 0, 1, 0, 0, 0, 0, 0x40, 0, [20] = 0, 0, 1, 0, 0, 0, 0, 1};
-	struct scsi_limits l;
+	struct sbc_limits l;
 
 	(void)state;
-	scsi_limits_decode(page, sizeof(page), &l);
+	sbc_limits_decode(page, sizeof(page), &l);
 	assert_int_equal(l.max_caw, 1);
 	assert_int_equal(l.max_xfer, 0x4000);
 	assert_int_equal(l.max_unmap, 256);
-	scsi_limits_decode(page, 16, &l);
+	sbc_limits_decode(page, 16, &l);
 	assert_int_equal(l.max_xfer, 0x4000);
 	assert_int_equal(l.max_unmap, 0);
-	scsi_limits_decode(page, 12, &l);
+	sbc_limits_decode(page, 12, &l);
 	assert_int_equal(l.max_xfer, 0);
 }
 

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One iSCSI session on one LUN, for many threads at once; iscsi.c is the home of libiscsi. The
+ * backend on top of it is iscsi_dev.c.
+ */
+#ifndef DEV_ISCSI_H
+#define DEV_ISCSI_H
+
+#include "dev/scsi.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum iscsi_dir { ISCSI_NO_DATA, ISCSI_IN, ISCSI_OUT };
+
+struct iscsi_link; /* private part of a command, one for each, made by isess_run() */
+struct iscsi_session;
+
+struct iscsi_cmd {
+	uint8_t cdb[SBC_CDB_MAX];
+	size_t cdb_len;
+	enum iscsi_dir dir;
+	void *buf;
+	size_t len_bytes;
+	/*
+	 * Set it to -EAGAIN: "to be sent". Out: as sbc_outcome(); still -EAGAIN: it had no effect
+	 * (busy, unit attention, never sent); -ETIMEDOUT: sent, and its fate is unknown.
+	 */
+	int result;
+	size_t got_bytes; /* out, ISCSI_IN: how much came; the rest of buf is as it was */
+};
+
+/*
+ * Log in at @url. On failure a negative errno, and one sentence about @shown in @why. The session's
+ * thread must not be left behind by a fork.
+ */
+int isess_open(const char *url, const char *shown, uint32_t deadline_ms,
+		       struct iscsi_session **out, char *why, size_t why_len);
+void isess_close(struct iscsi_session *s); /* nobody is in a call */
+
+/*
+ * Send those of the @n commands whose result is -EAGAIN, all at once, each exactly once, and
+ * return when each has its result: at @until_ns (CLOCK_BOOTTIME) or a moment later at the latest.
+ */
+void isess_run(struct iscsi_session *s, struct iscsi_cmd *cmd, size_t n, uint64_t until_ns);
+
+/* How long one login may take from now on; commands wait for it until their own time is up. */
+void isess_set_login_bound(struct iscsi_session *s, uint32_t ms);
+
+/*
+ * 0: none of the commands sent by this session so far is still on its way: all are answered, or
+ * the target took a login with the same ISID, by which it has ended the old session and all its
+ * tasks (RFC 7143 6.3.5). -ETIMEDOUT: not known by @until_ns.
+ */
+int isess_drain(struct iscsi_session *s, uint64_t until_ns);
+
+#endif
