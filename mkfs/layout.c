@@ -60,7 +60,8 @@ static void choose_hosts(struct geo *g, const struct mkfs_options *o, uint64_t s
 	if (!o->hosts)
 		g->journals = size_bytes >= 16 * GIB ? 16 : size_bytes >= GIB ? 8 : 4;
 	g->slots = g->journals > most ? g->journals : most;
-	g->board_row_bytes = round_up((uint64_t)geo_all_slots(g) * g->sector_bytes, LUNFS_BLOCK_BYTES);
+	g->board_row_bytes =
+	    round_up((uint64_t)geo_all_slots(g) * g->sector_bytes, LUNFS_BLOCK_BYTES);
 }
 
 static int choose_journals(struct geo *g, const struct mkfs_options *o, uint64_t size_bytes,
@@ -95,9 +96,9 @@ static void place_journals(struct geo *g)
 
 static int place_groups(struct geo *g, uint64_t size_bytes, char *why, size_t why_len)
 {
-	uint64_t group_bytes =
-		size_bytes >= 16 * GIB ? MAX_GROUP_BYTES :
-		clamp(power_below(size_bytes / 16), MIN_GROUP_BYTES, MAX_GROUP_BYTES);
+	uint64_t group_bytes = size_bytes >= 16 * GIB ? MAX_GROUP_BYTES
+						      : clamp(power_below(size_bytes / 16),
+							      MIN_GROUP_BYTES, MAX_GROUP_BYTES);
 	uint64_t n, rest;
 
 	g->group_blks = (uint32_t)(group_bytes / LUNFS_BLOCK_BYTES);
@@ -111,10 +112,11 @@ static int place_groups(struct geo *g, uint64_t size_bytes, char *why, size_t wh
 		n += g->group_blks;
 	g->groups = n / g->group_blks;
 	if (g->groups < 2) {
-		snprintf(why, why_len,
-			 "It is too small for %u journals of %llu KiB: use fewer --hosts or a smaller "
-			 "--journal-size.",
-			 g->journals, (unsigned long long)g->journal_blks * 4);
+		snprintf(
+		    why, why_len,
+		    "It is too small for %u journals of %llu KiB: use fewer --hosts or a smaller "
+		    "--journal-size.",
+		    g->journals, (unsigned long long)g->journal_blks * 4);
 		return -ENOSPC;
 	}
 	return 0;
@@ -154,14 +156,15 @@ static void check_by_decoding(const struct geo *g)
 int layout_make(const struct mkfs_options *o, uint64_t size_bytes, uint32_t sector_bytes,
 		uint32_t phys_bytes, struct geo *g, char *why, size_t why_len)
 {
-	struct geo n = { .sb_seq = 1,
-			 .beat_ms = o->beat_ms,
-			 .deadline_ms = o->deadline_ms,
-			 .lease_ms = o->lease_ms };
+	struct geo n = {.sb_seq = 1,
+			.beat_ms = o->beat_ms,
+			.deadline_ms = o->deadline_ms,
+			.lease_ms = o->lease_ms};
 	int err;
 
 	if (size_bytes < LUNFS_MIN_BYTES) {
-		snprintf(why, why_len, "It is too small: %llu KiB, and a lunfs volume needs 64 MiB.",
+		snprintf(why, why_len,
+			 "It is too small: %llu KiB, and a lunfs volume needs 64 MiB.",
 			 (unsigned long long)(size_bytes >> 10));
 		return -ENOSPC;
 	}

@@ -42,7 +42,7 @@ static bool slot_used(const struct dev *d, const uint8_t *table, unsigned slot,
 		      struct host_info *hi)
 {
 	const struct lunfs_slot_rec *rec = (const void *)(table + slot * LUNFS_SLOT_STRIDE);
-	struct geo any = { .slots = LUNFS_MAX_SLOTS, .sector_bytes = d->id.sector_bytes };
+	struct geo any = {.slots = LUNFS_MAX_SLOTS, .sector_bytes = d->id.sector_bytes};
 
 	memcpy(any.vol_id, rec->hdr.vol_id, sizeof(any.vol_id));
 	return slot_decode(&any, rec, slot, hi) == 0 && hi->state != LUNFS_SLOT_FREE;
@@ -66,13 +66,15 @@ static int refuse_change(struct dev *d, struct live_table *t, char *why, size_t 
 		return 0;
 	if (slot_used(d, t->now, slot, &hi) || slot_used(d, t->first, slot, &hi))
 		snprintf(why, why_len,
-			 "It holds a lunfs volume that is in use: host %s is live in slot %u; unmount it "
+			 "It holds a lunfs volume that is in use: host %s is live in slot %u; "
+			 "unmount it "
 			 "there first.",
 			 hi.hostname, slot);
 	else
-		snprintf(why, why_len,
-			 "It is in use: slot %u of its host table is being changed; unmount it first.",
-			 slot);
+		snprintf(
+		    why, why_len,
+		    "It is in use: slot %u of its host table is being changed; unmount it first.",
+		    slot);
 	return -EBUSY;
 }
 
@@ -99,7 +101,8 @@ static void say_watch(const struct live_table *t, uint32_t ms)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (t->used[i])
-			printf("Slot %u was used by host %s: watching for up to %u.%03u s whether it is "
+			printf("Slot %u was used by host %s: watching for up to %u.%03u s whether "
+			       "it is "
 			       "alive.\n",
 			       i, t->host[i].hostname, ms / 1000, ms % 1000);
 	fflush(stdout);

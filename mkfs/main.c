@@ -24,7 +24,7 @@ struct run {
 
 static void size_text(uint64_t bytes, char *out, size_t len)
 {
-	static const char *const unit[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
+	static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
 	unsigned u = 0;
 	double x = (double)bytes / 1024;
 
@@ -47,8 +47,8 @@ static void describe(const struct run *r)
 	printf("%s: %s, sectors of %u bytes, metadata cells of %u bytes\n", r->o.device, size,
 	       g->sector_bytes, geo_cell_bytes(g));
 	printf("UUID %s%s%s\n", uuid, g->label[0] ? ", label " : "", g->label);
-	printf("%u hosts with a journal of %s each, %u slots, %llu groups of %s\n", g->journals, journal,
-	       g->slots, (unsigned long long)g->groups, group);
+	printf("%u hosts with a journal of %s each, %u slots, %llu groups of %s\n", g->journals,
+	       journal, g->slots, (unsigned long long)g->groups, group);
 	printf("beat %u ms, I/O deadline %u ms, lease %u ms\n", g->beat_ms, g->deadline_ms,
 	       g->lease_ms);
 }
@@ -72,8 +72,8 @@ static int plan(struct run *r)
 {
 	struct geo *g = &r->g;
 	struct timespec now;
-	int err = layout_make(&r->o, r->d->id.size_bytes, r->d->id.sector_bytes, r->d->id.phys_bytes, g,
-			      r->why, sizeof(r->why));
+	int err = layout_make(&r->o, r->d->id.size_bytes, r->d->id.sector_bytes,
+			      r->d->id.phys_bytes, g, r->why, sizeof(r->why));
 
 	if (err)
 		return err;

@@ -11,23 +11,23 @@
 
 struct mkfs_options {
 	const char *device;
-	const char *label;       /* "" = none */
+	const char *label; /* "" = none */
 	uint8_t uuid[16];
 	bool uuid_given, quiet, dry_run, force, force_file;
-	unsigned hosts;          /* 0 = by size */
-	uint64_t journal_bytes;  /* 0 = by size */
-	uint32_t sector_bytes;   /* 0 = the device's */
+	unsigned hosts;		/* 0 = by size */
+	uint64_t journal_bytes; /* 0 = by size */
+	uint32_t sector_bytes;	/* 0 = the device's */
 	uint32_t beat_ms, deadline_ms, lease_ms;
 };
 
 /* What stood on the device before. */
 struct mkfs_found {
-	char names[256];         /* "ext4 (label \"home\"), dos partition table"; "" = nothing */
-	bool lunfs;              /* an old lunfs superblock is among it */
-	struct mkfs_patch {      /* sectors to be zeroed or cleared so that nobody finds it again */
+	char names[256];    /* "ext4 (label \"home\"), dos partition table"; "" = nothing */
+	bool lunfs;	    /* an old lunfs superblock is among it */
+	struct mkfs_patch { /* sectors to be zeroed or cleared so that nobody finds it again */
 		uint64_t off_bytes;
-		uint8_t *buf;    /* one sector, as it is to be */
-	} *patch;
+		uint8_t *buf; /* one sector, as it is to be */
+	} * patch;
 	size_t patches;
 };
 

@@ -13,40 +13,41 @@
 
 enum { OPT_HOSTS = 256, OPT_JOURNAL, OPT_SECTOR, OPT_TIMING, OPT_FORCE_FILE };
 
-static const struct option longs[] = { { "label", required_argument, NULL, 'L' },
-				       { "uuid", required_argument, NULL, 'U' },
-				       { "hosts", required_argument, NULL, OPT_HOSTS },
-				       { "journal-size", required_argument, NULL, OPT_JOURNAL },
-				       { "sector-size", required_argument, NULL, OPT_SECTOR },
-				       { "timing", required_argument, NULL, OPT_TIMING },
-				       { "force-file", no_argument, NULL, OPT_FORCE_FILE },
-				       { "dry-run", no_argument, NULL, 'n' },
-				       { "quiet", no_argument, NULL, 'q' },
-				       { "force", no_argument, NULL, 'f' },
-				       { "version", no_argument, NULL, 'V' },
-				       { "help", no_argument, NULL, 'h' },
-				       { NULL, 0, NULL, 0 } };
+static const struct option longs[] = {{"label", required_argument, NULL, 'L'},
+				      {"uuid", required_argument, NULL, 'U'},
+				      {"hosts", required_argument, NULL, OPT_HOSTS},
+				      {"journal-size", required_argument, NULL, OPT_JOURNAL},
+				      {"sector-size", required_argument, NULL, OPT_SECTOR},
+				      {"timing", required_argument, NULL, OPT_TIMING},
+				      {"force-file", no_argument, NULL, OPT_FORCE_FILE},
+				      {"dry-run", no_argument, NULL, 'n'},
+				      {"quiet", no_argument, NULL, 'q'},
+				      {"force", no_argument, NULL, 'f'},
+				      {"version", no_argument, NULL, 'V'},
+				      {"help", no_argument, NULL, 'h'},
+				      {NULL, 0, NULL, 0}};
 
 static void usage(FILE *to)
 {
-	fputs("Usage: mkfs.lunfs [options] DEVICE\n"
-	      "Make a lunfs volume on DEVICE (block device, iscsi:// URL or file), for many hosts.\n"
-	      "\n"
-	      "  -L, --label LABEL      name of the volume, up to 64 bytes\n"
-	      "  -U, --uuid UUID        UUID instead of a random one\n"
-	      "      --hosts N          hosts that may mount it at once: 1 to 128\n"
-	      "      --journal-size SIZE  journal of each host: 1M to 1G\n"
-	      "      --sector-size N    512 or 4096, for files; devices have their own\n"
-	      "      --timing BEAT,DEADLINE,LEASE  milliseconds; default 3000,8000,16000\n"
-	      "      --force-file       a disk without COMPARE AND WRITE, for this machine alone\n"
-	      "  -n, --dry-run          do everything but write\n"
-	      "  -f, -F, --force        overwrite what stands on DEVICE (never a volume in use)\n"
-	      "  -q, --quiet            say nothing but errors\n"
-	      "  -V, --version          print the version\n"
-	      "  -h, --help             print this\n"
-	      "\n"
-	      "SIZE may end in K, M, G or T. See mkfs.lunfs(8).\n",
-	      to);
+	fputs(
+	    "Usage: mkfs.lunfs [options] DEVICE\n"
+	    "Make a lunfs volume on DEVICE (block device, iscsi:// URL or file), for many hosts.\n"
+	    "\n"
+	    "  -L, --label LABEL      name of the volume, up to 64 bytes\n"
+	    "  -U, --uuid UUID        UUID instead of a random one\n"
+	    "      --hosts N          hosts that may mount it at once: 1 to 128\n"
+	    "      --journal-size SIZE  journal of each host: 1M to 1G\n"
+	    "      --sector-size N    512 or 4096, for files; devices have their own\n"
+	    "      --timing BEAT,DEADLINE,LEASE  milliseconds; default 3000,8000,16000\n"
+	    "      --force-file       a disk without COMPARE AND WRITE, for this machine alone\n"
+	    "  -n, --dry-run          do everything but write\n"
+	    "  -f, -F, --force        overwrite what stands on DEVICE (never a volume in use)\n"
+	    "  -q, --quiet            say nothing but errors\n"
+	    "  -V, --version          print the version\n"
+	    "  -h, --help             print this\n"
+	    "\n"
+	    "SIZE may end in K, M, G or T. See mkfs.lunfs(8).\n",
+	    to);
 }
 
 static int bad(const char *what, const char *value, const char *wanted)
@@ -95,8 +96,8 @@ int size_parse(const char *text, uint64_t *bytes)
 static int timing_parse(struct mkfs_options *o, const char *text)
 {
 	static const char wanted[] =
-		"three numbers of milliseconds, BEAT,DEADLINE,LEASE, with BEAT + DEADLINE < LEASE, "
-		"none 0 and none over an hour";
+	    "three numbers of milliseconds, BEAT,DEADLINE,LEASE, with BEAT + DEADLINE < LEASE, "
+	    "none 0 and none over an hour";
 	unsigned long v[3];
 	const char *at = text;
 	char *end;
@@ -153,7 +154,8 @@ static int uuid_option(struct mkfs_options *o, const char *text)
 	else if (strcmp(text, "time") == 0)
 		uuid_generate_time(o->uuid);
 	else if (uuid_parse(text, o->uuid) != 0 || uuid_is_null(o->uuid))
-		return bad("The UUID", text, "give \"random\", \"time\" or 32 hex digits in the usual form");
+		return bad("The UUID", text,
+			   "give \"random\", \"time\" or 32 hex digits in the usual form");
 	o->uuid_given = true;
 	return 0;
 }
@@ -209,8 +211,7 @@ int options_parse(struct mkfs_options *o, int argc, char **argv)
 	int c, rc;
 
 	*o = (struct mkfs_options){
-		.label = "", .beat_ms = 3000, .deadline_ms = 8000, .lease_ms = 16000
-	};
+	    .label = "", .beat_ms = 3000, .deadline_ms = 8000, .lease_ms = 16000};
 	while ((c = getopt_long(argc, argv, "L:U:nqfFVh", longs, NULL)) != -1) {
 		rc = option(o, c);
 		if (rc)

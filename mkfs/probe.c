@@ -29,7 +29,7 @@ struct ends { /* the parts that are looked at: [0, front) and [back, size) */
 
 static struct ends ends_of(const struct dev *d)
 {
-	struct ends e = { .size = d->id.size_bytes };
+	struct ends e = {.size = d->id.size_bytes};
 
 	e.front = e.size < 2 * END_BYTES ? e.size : END_BYTES;
 	e.back = e.size < 2 * END_BYTES ? e.size : (e.size - END_BYTES) / 4096 * 4096;
@@ -135,7 +135,7 @@ static int wipe_all(struct mkfs_found *f, blkid_probe pr)
 {
 	blkid_probe_enable_superblocks(pr, 1);
 	blkid_probe_set_superblocks_flags(pr, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_LABEL |
-						      BLKID_SUBLKS_MAGIC | BLKID_SUBLKS_BADCSUM);
+						  BLKID_SUBLKS_MAGIC | BLKID_SUBLKS_BADCSUM);
 	blkid_probe_enable_partitions(pr, 1);
 	blkid_probe_set_partitions_flags(pr, BLKID_PARTS_FORCE_GPT | BLKID_PARTS_MAGIC);
 	for (int i = 0; i < MAX_SIGNATURES; i++) {

@@ -3,10 +3,10 @@
  * Writing a volume. O(hosts) writes whatever the size: fixed places, journal headers, group 0 with
  * one metadata chunk, superblock copies. Groups above the watermark (1) are left as they are.
  *
- * An old volume loses its superblocks first; then its host table is looked at once more. A host that
- * mounts it meanwhile stores its slot first and reads the superblock again afterwards, so one of
- * the two sees the other. The new main superblock is written last, between two flushes: before it
- * is there, this is no lunfs volume.
+ * An old volume loses its superblocks first; then its host table is looked at once more. A host
+ * that mounts it meanwhile stores its slot first and reads the superblock again afterwards, so one
+ * of the two sees the other. The new main superblock is written last, between two flushes: before
+ * it is there, this is no lunfs volume.
  */
 #include "mkfs.h"
 
@@ -30,7 +30,7 @@ struct job {
 	const struct geo *g;
 	uint64_t nonce; /* of mkfs's images */
 	struct timespec now;
-	int err;        /* the first; later steps do nothing */
+	int err; /* the first; later steps do nothing */
 	const char *what;
 };
 
@@ -59,7 +59,7 @@ static void flush(struct job *j)
 	j->err = dev_flush(j->d);
 }
 
-/* ---- cells ----------------------------------------------------------------------------------------- */
+/* ---- cells ----------------------------------------------------------------------------------- */
 
 /* A cell in a zeroed buffer: its lock record, FREE; returns where its payload goes. */
 static void *cell_at(const struct job *j, uint64_t addr, uint8_t *buf)
@@ -77,7 +77,7 @@ static void put_maintenance_and_anchors(struct job *j)
 	for (int a = 0; a < LUNFS_ANCHORS; a++) {
 		uint64_t addr = geo_anchor_cell((enum lunfs_anchor)a);
 		struct lunfs_anchor_pl *p =
-			cell_at(j, addr, buf + geo_blk_off(addr) - LUNFS_MAINT_OFF);
+		    cell_at(j, addr, buf + geo_blk_off(addr) - LUNFS_MAINT_OFF);
 
 		blk_init(j->g, p, LUNFS_BLK_ANCHOR, addr, 1, addr, 0);
 		p->value = le64_make(a == LUNFS_ANCHOR_WATERMARK ? 1 : 0);
@@ -89,7 +89,8 @@ static void put_maintenance_and_anchors(struct job *j)
 
 static void put_host_table(struct job *j)
 {
-	unsigned n = LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS; /* leaves nothing of an older, longer one */
+	unsigned n =
+	    LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS; /* leaves nothing of an older, longer one */
 	uint8_t *buf = dev_buf_alloc(n * LUNFS_SLOT_STRIDE);
 
 	for (unsigned i = 0; i < geo_all_slots(j->g); i++)
@@ -111,7 +112,7 @@ static void put_journals(struct job *j)
 	free(blk);
 }
 
-/* ---- group 0 --------------------------------------------------------------------------------------- */
+/* ---- group 0 --------------------------------------------------------------------------------- */
 
 /* The chunk takes what is left of window 0. */
 static unsigned chunk_cells(const struct geo *g)
@@ -170,16 +171,16 @@ static void fill_chunk_header(const struct geo *g, void *payload)
 
 static void fill_directory(const struct job *j, uint64_t ino, bool root, void *payload)
 {
-	struct inode i = { .ino = ino,
-			   .generation = MKFS_GENERATION,
-			   .mode = root ? S_IFDIR | 0755 : S_IFDIR | 0700,
-			   .nlink = 2,
-			   .atime = j->now,
-			   .mtime = j->now,
-			   .ctime = j->now,
-			   .btime = j->now,
-			   .parent = root ? ino : 0,
-			   .flags = root ? 0 : LUNFS_INODE_ORPHAN_DIR };
+	struct inode i = {.ino = ino,
+			  .generation = MKFS_GENERATION,
+			  .mode = root ? S_IFDIR | 0755 : S_IFDIR | 0700,
+			  .nlink = 2,
+			  .atime = j->now,
+			  .mtime = j->now,
+			  .ctime = j->now,
+			  .btime = j->now,
+			  .parent = root ? ino : 0,
+			  .flags = root ? 0 : LUNFS_INODE_ORPHAN_DIR};
 
 	inode_format(j->g, &i, payload);
 }
@@ -208,7 +209,7 @@ static void put_chunk(struct job *j)
 	free(buf);
 }
 
-/* ---- superblocks ------------------------------------------------------------------------------------- */
+/* ---- superblocks ----------------------------------------------------------------------------- */
 
 static void put_copies(struct job *j, const void *sb)
 {
@@ -294,7 +295,7 @@ static void put_all(struct job *j)
 int volume_write(struct dev *d, struct clock *clk, const struct geo *g, const struct mkfs_found *f,
 		 struct live_table *old, char *why, size_t why_len)
 {
-	struct job j = { .d = d, .g = g };
+	struct job j = {.d = d, .g = g};
 	int err;
 
 	clk->ops->random(clk, &j.nonce, sizeof(j.nonce));
@@ -305,7 +306,7 @@ int volume_write(struct dev *d, struct clock *clk, const struct geo *g, const st
 	wipe_others(&j, f);
 	put_all(&j);
 	if (j.err)
-		snprintf(why, why_len, "Writing %s failed: %s; this is no lunfs volume now.", j.what,
-			 strerror(-j.err));
+		snprintf(why, why_len, "Writing %s failed: %s; this is no lunfs volume now.",
+			 j.what, strerror(-j.err));
 	return j.err;
 }

@@ -36,8 +36,8 @@ static uint64_t clock_read(clockid_t id)
 
 static struct timespec to_timespec(uint64_t ns)
 {
-	return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S),
-				  .tv_nsec = (long)(ns % NS_PER_S) };
+	return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S),
+				 .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
 static uint64_t real_now_ns(struct clock *c)
@@ -213,22 +213,22 @@ static void real_destroy(struct clock *c)
 }
 
 static const struct clock_ops real_ops = {
-	.now_ns = real_now_ns,
-	.realtime = real_realtime,
-	.random = real_random,
-	.task_start = real_task_start,
-	.task_join = real_task_join,
-	.mtx_init = real_mtx_init,
-	.mtx_destroy = real_mtx_destroy,
-	.mtx_lock = real_mtx_lock,
-	.mtx_unlock = real_mtx_unlock,
-	.cond_init = real_cond_init,
-	.cond_destroy = real_cond_destroy,
-	.cond_wait = real_cond_wait,
-	.cond_signal = real_cond_signal,
-	.cond_broadcast = real_cond_broadcast,
-	.sleep_until = real_sleep_until,
-	.destroy = real_destroy,
+    .now_ns = real_now_ns,
+    .realtime = real_realtime,
+    .random = real_random,
+    .task_start = real_task_start,
+    .task_join = real_task_join,
+    .mtx_init = real_mtx_init,
+    .mtx_destroy = real_mtx_destroy,
+    .mtx_lock = real_mtx_lock,
+    .mtx_unlock = real_mtx_unlock,
+    .cond_init = real_cond_init,
+    .cond_destroy = real_cond_destroy,
+    .cond_wait = real_cond_wait,
+    .cond_signal = real_cond_signal,
+    .cond_broadcast = real_cond_broadcast,
+    .sleep_until = real_sleep_until,
+    .destroy = real_destroy,
 };
 
 int clock_real_new(struct clock **out)

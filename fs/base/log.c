@@ -15,7 +15,7 @@ static struct {
 	const char *program;
 	enum log_level max;
 	int to_syslog;
-} sink = { .program = "lunfs", .max = LOG_LVL_INFO };
+} sink = {.program = "lunfs", .max = LOG_LVL_INFO};
 
 void log_open(const char *program, enum log_level max, int to_syslog)
 {

@@ -38,8 +38,8 @@ uint64_t siphash24(const uint8_t key[16], const void *buf, size_t len_bytes)
 {
 	const uint8_t *p = buf;
 	uint64_t k0 = load64(key), k1 = load64(key + 8);
-	uint64_t v[4] = { k0 ^ 0x736f6d6570736575ull, k1 ^ 0x646f72616e646f6dull,
-			  k0 ^ 0x6c7967656e657261ull, k1 ^ 0x7465646279746573ull };
+	uint64_t v[4] = {k0 ^ 0x736f6d6570736575ull, k1 ^ 0x646f72616e646f6dull,
+			 k0 ^ 0x6c7967656e657261ull, k1 ^ 0x7465646279746573ull};
 	uint64_t last = (uint64_t)len_bytes << 56;
 	size_t left = len_bytes;
 

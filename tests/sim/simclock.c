@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The deterministic clock. The scheduler runs on the caller's stack of simclock_run() and switches to
- * one task after the other; a task always switches back to the scheduler. Whatever chooses does so
- * by clk->rng and over arrays in a fixed order, so no address and no hash order decides anything.
+ * The deterministic clock. The scheduler runs on the caller's stack of simclock_run() and switches
+ * to one task after the other; a task always switches back to the scheduler. Whatever chooses does
+ * so by clk->rng and over arrays in a fixed order, so no address and no hash order decides
+ * anything.
  */
 #include "simclock.h"
 
@@ -15,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define START_NS 1000000000000ull     /* not 0: a machine has been up for a while */
-#define EPOCH_S 1700000000ull         /* realtime - now */
-#define STEP_MAX_NS 2000u             /* a step takes up to this much virtual time */
-#define YIELD_ONE_IN 4u               /* at a mutex or a signal */
+#define START_NS 1000000000000ull /* not 0: a machine has been up for a while */
+#define EPOCH_S 1700000000ull	  /* realtime - now */
+#define STEP_MAX_NS 2000u	  /* a step takes up to this much virtual time */
+#define YIELD_ONE_IN 4u		  /* at a mutex or a signal */
 #define SPURIOUS_ONE_IN 64u
 
 enum task_state { T_READY, T_MTX, T_COND, T_SLEEP, T_JOIN, T_ENDED, T_KILLED };
@@ -30,11 +31,11 @@ struct task {
 	enum task_state state;
 	void (*fn)(void *);
 	void *arg;
-	uint64_t until_ns;   /* T_COND, T_SLEEP */
-	bool timed_out;      /* why a T_COND became ready */
+	uint64_t until_ns;     /* T_COND, T_SLEEP */
+	bool timed_out;	       /* why a T_COND became ready */
 	const struct mtx *mtx; /* T_MTX: wanted; T_COND: to be taken again */
 	const struct cond *cond;
-	struct task *next;   /* in the waiters' list of that mutex or condition */
+	struct task *next;    /* in the waiters' list of that mutex or condition */
 	struct task *joining; /* T_JOIN: whose end it waits for */
 	struct simclock *sc;
 };
@@ -43,7 +44,7 @@ struct simclock {
 	struct clock clk; /* first */
 	uint64_t now_ns, rng, trace, steps, max_steps, max_ns;
 	uint64_t paused_until_ns[SIMCLOCK_GROUPS];
-	struct fiber *home;  /* the scheduler's */
+	struct fiber *home; /* the scheduler's */
 	struct task *current;
 	struct task **tasks; /* all, in order of their start */
 	unsigned n_tasks, cap_tasks, next_number;
@@ -55,12 +56,13 @@ static struct simclock *sc_of(struct clock *c)
 	return (struct simclock *)c;
 }
 
-/* ---- the list for the person who has to find out why -------------------------------------------- */
+/* ---- the list for the person who has to find out why ----------------------------------------- */
 
 static const char *state_name(enum task_state s)
 {
-	static const char *const name[] = { "ready",  "waits for a mutex", "waits for a condition",
-					    "sleeps", "waits for the end", "ended", "was killed" };
+	static const char *const name[] = {
+	    "ready", "waits for a mutex", "waits for a condition", "sleeps", "waits for the end",
+	    "ended", "was killed"};
 
 	return name[s];
 }
@@ -94,7 +96,7 @@ static void give_up(const struct simclock *sc, const char *why)
 	abort();
 }
 
-/* ---- switching -------------------------------------------------------------------------------------- */
+/* ---- switching ------------------------------------------------------------------------------- */
 
 static void to_scheduler(struct simclock *sc)
 {
@@ -204,7 +206,7 @@ static void step(struct simclock *sc)
 	sc->current = NULL;
 }
 
-/* ---- tasks --------------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 static void task_body(void *arg)
 {
@@ -278,7 +280,7 @@ static void sim_task_join(struct clock *c, struct task *t)
 	task_free(sc, t);
 }
 
-/* ---- mutexes and conditions ------------------------------------------------------------------------------- */
+/* ---- mutexes and conditions ------------------------------------------------------------------ */
 
 /* Outside of simclock_run() there is one owner: whoever set the test up. */
 static void *self_or_outside(struct simclock *sc)
@@ -412,7 +414,7 @@ static void sim_cond_broadcast(struct cond *cv)
 	maybe_yield(sc_of(cv->clk));
 }
 
-/* ---- time and chance ---------------------------------------------------------------------------------------- */
+/* ---- time and chance ------------------------------------------------------------------------- */
 
 static uint64_t sim_now_ns(struct clock *c)
 {
@@ -459,25 +461,25 @@ static void sim_destroy(struct clock *c)
 }
 
 static const struct clock_ops sim_ops = {
-	.now_ns = sim_now_ns,
-	.realtime = sim_realtime,
-	.random = sim_random,
-	.task_start = sim_task_start,
-	.task_join = sim_task_join,
-	.mtx_init = sim_mtx_init,
-	.mtx_destroy = sim_mtx_destroy,
-	.mtx_lock = sim_mtx_lock,
-	.mtx_unlock = sim_mtx_unlock,
-	.cond_init = sim_cond_init,
-	.cond_destroy = sim_cond_destroy,
-	.cond_wait = sim_cond_wait,
-	.cond_signal = sim_cond_signal,
-	.cond_broadcast = sim_cond_broadcast,
-	.sleep_until = sim_sleep_until,
-	.destroy = sim_destroy,
+    .now_ns = sim_now_ns,
+    .realtime = sim_realtime,
+    .random = sim_random,
+    .task_start = sim_task_start,
+    .task_join = sim_task_join,
+    .mtx_init = sim_mtx_init,
+    .mtx_destroy = sim_mtx_destroy,
+    .mtx_lock = sim_mtx_lock,
+    .mtx_unlock = sim_mtx_unlock,
+    .cond_init = sim_cond_init,
+    .cond_destroy = sim_cond_destroy,
+    .cond_wait = sim_cond_wait,
+    .cond_signal = sim_cond_signal,
+    .cond_broadcast = sim_cond_broadcast,
+    .sleep_until = sim_sleep_until,
+    .destroy = sim_destroy,
 };
 
-/* ---- for tests ------------------------------------------------------------------------------------------------ */
+/* ---- for tests ------------------------------------------------------------------------------- */
 
 struct clock *simclock_new(void)
 {

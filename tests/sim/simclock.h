@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A deterministic clock: tasks are fibers of one thread, one runs at a time, which one is chosen by a
- * seeded generator, and time jumps to the next deadline when nothing can run. The same seed and the
- * same code give the same run.
+ * A deterministic clock: tasks are fibers of one thread, one runs at a time, which one is chosen by
+ * a seeded generator, and time jumps to the next deadline when nothing can run. The same seed and
+ * the same code give the same run.
  *
  * A task gives way where it waits, and by chance at mtx_lock, mtx_unlock, task_start and at every
  * call that signals. Waits may end spuriously, by chance. When nothing can run and no deadline is
@@ -18,12 +18,13 @@
 struct clock *simclock_new(void); /* destroy by clk->ops->destroy(clk) */
 
 /*
- * Run @fn as the first task, until it returns; by then every other task has ended and was joined, or
- * was killed (else: abort with the list). May be called again on the same clock; time goes on.
+ * Run @fn as the first task, until it returns; by then every other task has ended and was joined,
+ * or was killed (else: abort with the list). May be called again on the same clock; time goes on.
  */
 void simclock_run(struct clock *clk, void (*fn)(void *), void *arg, uint64_t seed);
 
-/* Abort with the list when a run takes more than this (0: no limit; default 2^32 steps, no time). */
+/* Abort with the list when a run takes more than this (0: no limit; default 2^32 steps, no time).
+ */
 void simclock_set_limits(struct clock *clk, uint64_t max_steps, uint64_t max_virtual_ns);
 
 /*
@@ -39,9 +40,9 @@ void simclock_pause(struct clock *clk, unsigned group, uint64_t until_ns);
  */
 void simclock_kill(struct clock *clk, unsigned group);
 
-void simclock_yield(struct clock *clk);         /* let others run, if any can */
-uint64_t simclock_trace(struct clock *clk);     /* hash over all choices so far: equal = same run */
-uint64_t simclock_steps(struct clock *clk);     /* task switches so far */
-uint64_t simclock_random(struct clock *clk);    /* for tests: of the same seed */
+void simclock_yield(struct clock *clk);	     /* let others run, if any can */
+uint64_t simclock_trace(struct clock *clk);  /* hash over all choices so far: equal = same run */
+uint64_t simclock_steps(struct clock *clk);  /* task switches so far */
+uint64_t simclock_random(struct clock *clk); /* for tests: of the same seed */
 
 #endif

@@ -4,7 +4,8 @@
  * plain one of the process, because it is never held across anything that sleeps or yields.
  *
  * A command goes: decide the fault -> half of its time -> effect -> the other half -> answer. Late
- * commands wait in a list and take effect before the first later command that comes after their time.
+ * commands wait in a list and take effect before the first later command that comes after their
+ * time.
  */
 #include "simdev_impl.h"
 
@@ -15,7 +16,7 @@
 struct cmd { /* one command on its way */
 	enum simdev_op op;
 	uint64_t off_bytes, len_bytes;
-	void *in;        /* read */
+	void *in;	 /* read */
 	const void *out; /* write, CAW's set */
 	const void *test;
 	struct simdev_fault fault;
@@ -23,7 +24,7 @@ struct cmd { /* one command on its way */
 	bool part; /* first step of a torn write: not counted */
 };
 
-/* ---- effects; the medium's mutex is held ------------------------------------------------------ */
+/* ---- effects; the medium's mutex is held ----------------------------------------------------- */
 
 static int effect_caw(struct simdev_medium *m, const struct cmd *c)
 {
@@ -93,11 +94,11 @@ void simdev_late_land(struct simdev_medium *m, uint64_t now_ns)
 
 	while (*at) {
 		struct late *l = *at;
-		struct cmd c = { .op = l->op,
-				 .off_bytes = l->off_bytes,
-				 .len_bytes = l->len_bytes,
-				 .out = l->set,
-				 .test = l->test };
+		struct cmd c = {.op = l->op,
+				.off_bytes = l->off_bytes,
+				.len_bytes = l->len_bytes,
+				.out = l->set,
+				.test = l->test};
 
 		if (l->due_ns > now_ns) {
 			at = &l->next;
@@ -140,7 +141,7 @@ static void late_add(struct simdev *s, const struct cmd *c, uint64_t due_ns)
 	*at = l;
 }
 
-/* ---- faults --------------------------------------------------------------------------------------- */
+/* ---- faults ---------------------------------------------------------------------------------- */
 
 static bool fault_matches(const struct simdev_fault *f, const struct cmd *c)
 {
@@ -148,7 +149,8 @@ static bool fault_matches(const struct simdev_fault *f, const struct cmd *c)
 		return false;
 	if (f->len_bytes == 0)
 		return true;
-	return c->off_bytes < f->off_bytes + f->len_bytes && f->off_bytes < c->off_bytes + c->len_bytes;
+	return c->off_bytes < f->off_bytes + f->len_bytes &&
+	       f->off_bytes < c->off_bytes + c->len_bytes;
 }
 
 static void fault_choose(struct simdev *s, struct cmd *c)
@@ -175,7 +177,7 @@ static void fault_choose(struct simdev *s, struct cmd *c)
 static int begin(struct simdev *s, struct cmd *c)
 {
 	struct simdev_medium *m = s->m;
-	struct simdev_cmd told = { c->op, c->off_bytes, c->len_bytes, 0 };
+	struct simdev_cmd told = {c->op, c->off_bytes, c->len_bytes, 0};
 	simdev_hook hook;
 	void *ctx;
 
@@ -258,15 +260,15 @@ static int act(struct simdev *s, struct cmd *c, uint64_t *delay_ns)
 	return err;
 }
 
-/* ---- the device's functions ------------------------------------------------------------------------- */
+/* ---- the device's functions ------------------------------------------------------------------ */
 
 static uint64_t latency(struct simdev_medium *m)
 {
 	uint64_t ns;
 
 	medium_lock(m);
-	ns = m->min_ns + (m->max_ns > m->min_ns ?
-				  sim_rand_below(&m->rng, m->max_ns - m->min_ns + 1) : 0);
+	ns = m->min_ns +
+	     (m->max_ns > m->min_ns ? sim_rand_below(&m->rng, m->max_ns - m->min_ns + 1) : 0);
 	medium_unlock(m);
 	return ns;
 }
@@ -349,7 +351,8 @@ static bool outside(const struct simdev *s, uint64_t off_bytes, uint64_t len_byt
 
 static int sd_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
-	struct cmd c = { .op = SIMDEV_READ, .off_bytes = off_bytes, .len_bytes = len_bytes, .in = buf };
+	struct cmd c = {
+	    .op = SIMDEV_READ, .off_bytes = off_bytes, .len_bytes = len_bytes, .in = buf};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, buf);
 	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
@@ -357,7 +360,8 @@ static int sd_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *bu
 
 static int sd_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf)
 {
-	struct cmd c = { .op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes, .out = buf };
+	struct cmd c = {
+	    .op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes, .out = buf};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, buf);
 	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
@@ -365,14 +369,14 @@ static int sd_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const v
 
 static int sd_flush(struct dev *d)
 {
-	struct cmd c = { .op = SIMDEV_FLUSH };
+	struct cmd c = {.op = SIMDEV_FLUSH};
 
 	return run(simdev_of(d), &c);
 }
 
 static int sd_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 {
-	struct cmd c = { .op = SIMDEV_DISCARD, .off_bytes = off_bytes, .len_bytes = len_bytes };
+	struct cmd c = {.op = SIMDEV_DISCARD, .off_bytes = off_bytes, .len_bytes = len_bytes};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, NULL);
 	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
@@ -380,7 +384,7 @@ static int sd_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 
 static int sd_write_zeroes(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 {
-	struct cmd c = { .op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes };
+	struct cmd c = {.op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, NULL);
 	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
@@ -388,11 +392,11 @@ static int sd_write_zeroes(struct dev *d, uint64_t off_bytes, uint64_t len_bytes
 
 static int sd_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
 {
-	struct cmd c = { .op = SIMDEV_CAW,
-			 .off_bytes = off_bytes,
-			 .len_bytes = simdev_of(d)->m->sector_bytes,
-			 .out = set,
-			 .test = test };
+	struct cmd c = {.op = SIMDEV_CAW,
+			.off_bytes = off_bytes,
+			.len_bytes = simdev_of(d)->m->sector_bytes,
+			.out = set,
+			.test = test};
 
 	check_range(simdev_of(d), off_bytes, 0, test);
 	check_range(simdev_of(d), off_bytes, 0, set);
@@ -447,11 +451,11 @@ static void sd_batch(struct dev *d, struct dev_io *io, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		check_range(simdev_of(d), io[i].off_bytes, io[i].len_bytes, io[i].buf);
 		lunfs_assert(!outside(simdev_of(d), io[i].off_bytes, io[i].len_bytes));
-		c[i] = (struct cmd){ .op = io[i].op == DEV_READ ? SIMDEV_READ : SIMDEV_WRITE,
-				     .off_bytes = io[i].off_bytes,
-				     .len_bytes = io[i].len_bytes,
-				     .in = io[i].buf,
-				     .out = io[i].op == DEV_READ ? NULL : io[i].buf };
+		c[i] = (struct cmd){.op = io[i].op == DEV_READ ? SIMDEV_READ : SIMDEV_WRITE,
+				    .off_bytes = io[i].off_bytes,
+				    .len_bytes = io[i].len_bytes,
+				    .in = io[i].buf,
+				    .out = io[i].op == DEV_READ ? NULL : io[i].buf};
 	}
 	run_many(simdev_of(d), c, err, n);
 	for (size_t i = 0; i < n; i++)
@@ -469,12 +473,13 @@ static void sd_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		check_range(simdev_of(d), io[i].off_bytes, 0, io[i].test);
 		check_range(simdev_of(d), io[i].off_bytes, 0, io[i].set);
-		lunfs_assert(!outside(simdev_of(d), io[i].off_bytes, simdev_of(d)->m->sector_bytes));
-		c[i] = (struct cmd){ .op = SIMDEV_CAW,
-				     .off_bytes = io[i].off_bytes,
-				     .len_bytes = simdev_of(d)->m->sector_bytes,
-				     .out = io[i].set,
-				     .test = io[i].test };
+		lunfs_assert(
+		    !outside(simdev_of(d), io[i].off_bytes, simdev_of(d)->m->sector_bytes));
+		c[i] = (struct cmd){.op = SIMDEV_CAW,
+				    .off_bytes = io[i].off_bytes,
+				    .len_bytes = simdev_of(d)->m->sector_bytes,
+				    .out = io[i].set,
+				    .test = io[i].test};
 	}
 	run_many(simdev_of(d), c, err, n);
 	for (size_t i = 0; i < n; i++)
@@ -531,14 +536,14 @@ static void sd_close(struct dev *d)
 }
 
 const struct dev_ops simdev_ops = {
-	.read = sd_read,
-	.write = sd_write,
-	.flush = sd_flush,
-	.discard = sd_discard,
-	.write_zeroes = sd_write_zeroes,
-	.compare_and_write = sd_caw,
-	.batch = sd_batch,
-	.caw_batch = sd_caw_batch,
-	.drain = sd_drain,
-	.close = sd_close,
+    .read = sd_read,
+    .write = sd_write,
+    .flush = sd_flush,
+    .discard = sd_discard,
+    .write_zeroes = sd_write_zeroes,
+    .compare_and_write = sd_caw,
+    .batch = sd_batch,
+    .caw_batch = sd_caw_batch,
+    .drain = sd_drain,
+    .close = sd_close,
 };

@@ -45,7 +45,8 @@ void simdev_kill(struct dev *d);
 void simdev_power_cut(struct simdev_medium *m, uint64_t seed);
 uint64_t simdev_unflushed(struct simdev_medium *m); /* sectors that a power cut could lose */
 
-/* ---- faults ----------------------------------------------------------------------------------- */
+/* ---- faults -----------------------------------------------------------------------------------
+ */
 
 enum simdev_op {
 	SIMDEV_READ = 0x01,
@@ -57,22 +58,22 @@ enum simdev_op {
 };
 
 enum simdev_fault_kind {
-	SIMDEV_OK,              /* no fault */
-	SIMDEV_FAIL,            /* not executed; answers .error (0 means -EIO) */
-	SIMDEV_DELAY,           /* executed .delay_ns later; beyond the handle's deadline: as LATE */
-	SIMDEV_LOST_REPLY,      /* executed; answers -ETIMEDOUT */
-	SIMDEV_LOST_COMMAND,    /* never executed; answers -ETIMEDOUT */
-	SIMDEV_LATE,            /* answers -ETIMEDOUT; executed .delay_ns after that, unless drained */
-	SIMDEV_LIE_DONE,        /* write or CAW: says done, nothing was written */
-	SIMDEV_LIE_MISCOMPARE,  /* CAW: says MISCOMPARE, although equal; nothing written */
-	SIMDEV_RESENT,          /* CAW: executed twice below us: it landed, yet says MISCOMPARE */
+	SIMDEV_OK,	     /* no fault */
+	SIMDEV_FAIL,	     /* not executed; answers .error (0 means -EIO) */
+	SIMDEV_DELAY,	     /* executed .delay_ns later; beyond the handle's deadline: as LATE */
+	SIMDEV_LOST_REPLY,   /* executed; answers -ETIMEDOUT */
+	SIMDEV_LOST_COMMAND, /* never executed; answers -ETIMEDOUT */
+	SIMDEV_LATE,	     /* answers -ETIMEDOUT; executed .delay_ns after that, unless drained */
+	SIMDEV_LIE_DONE,     /* write or CAW: says done, nothing was written */
+	SIMDEV_LIE_MISCOMPARE, /* CAW: says MISCOMPARE, although equal; nothing written */
+	SIMDEV_RESENT,	       /* CAW: executed twice below us: it landed, yet says MISCOMPARE */
 };
 
 struct simdev_fault {
 	enum simdev_fault_kind kind;
-	unsigned ops;       /* enum simdev_op bits it applies to */
-	uint64_t nth;       /* 0 or 1: the next matching command, 2: the one after ... */
-	uint64_t count;     /* this many in a row (0 = 1) */
+	unsigned ops;	    /* enum simdev_op bits it applies to */
+	uint64_t nth;	    /* 0 or 1: the next matching command, 2: the one after ... */
+	uint64_t count;	    /* this many in a row (0 = 1) */
 	uint64_t off_bytes; /* only commands that touch [off, off + len); len 0: any */
 	uint64_t len_bytes;
 	uint64_t delay_ns;
@@ -96,14 +97,16 @@ typedef void (*simdev_hook)(void *ctx, struct dev *d, const struct simdev_cmd *c
 			    struct simdev_fault *out);
 void simdev_set_hook(struct simdev_medium *m, simdev_hook hook, void *ctx);
 
-/* ---- looking and tampering ---------------------------------------------------------------------- */
+/* ---- looking and tampering ----------------------------------------------------------------------
+ */
 
 struct simdev_counts { /* of the whole medium, all handles; what was executed */
 	uint64_t reads, writes, flushes, caws, miscompares, discards, late, faults;
 };
 void simdev_counts(struct simdev_medium *m, struct simdev_counts *out);
 
-/* As the next reader would see it, and straight on to the medium; no faults, no time, any length. */
+/* As the next reader would see it, and straight on to the medium; no faults, no time, any length.
+ */
 void simdev_peek(struct simdev_medium *m, uint64_t off_bytes, size_t len_bytes, void *buf);
 void simdev_poke(struct simdev_medium *m, uint64_t off_bytes, size_t len_bytes, const void *buf);
 /* To and from a sparse image file, so that real tools can look at it. 0 or -errno. */

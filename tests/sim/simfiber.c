@@ -41,10 +41,10 @@ struct fiber {
 	ucontext_t ctx;
 	void (*fn)(void *);
 	void *arg;
-	char *map;          /* NULL: the thread's own stack */
+	char *map;	    /* NULL: the thread's own stack */
 	const void *bottom; /* for ASan; learned at the first switch away where map is NULL */
 	size_t size_bytes;
-	void *fake;         /* ASan's fake stack while switched away */
+	void *fake; /* ASan's fake stack while switched away */
 	struct fiber *came_from;
 	void *tsan;
 };

@@ -99,7 +99,8 @@ static struct simpage *pop_dirty(struct simpages *sp)
 	return p;
 }
 
-/* Multiples of 512 bytes. A cache may destage when it likes, so older versions can reach the medium. */
+/* Multiples of 512 bytes. A cache may destage when it likes, so older versions can reach the
+ * medium. */
 void simpages_write(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, const uint8_t *buf,
 		    bool durable, uint64_t *rng)
 {

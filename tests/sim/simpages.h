@@ -15,9 +15,9 @@
 struct simpage {
 	struct simpage *next; /* in its bucket */
 	struct simpage *next_dirty;
-	bool listed;          /* stands in the list of pages that may be dirty */
+	bool listed; /* stands in the list of pages that may be dirty */
 	uint64_t index;
-	uint8_t dirty;        /* bit a unit of 512 bytes: newer in cache[] */
+	uint8_t dirty; /* bit a unit of 512 bytes: newer in cache[] */
 	uint8_t stable[SIMPAGE_BYTES];
 	uint8_t cache[SIMPAGE_BYTES];
 };
@@ -38,7 +38,7 @@ void simpages_write(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, c
 		    bool durable, uint64_t *rng);
 void simpages_flush(struct simpages *sp);
 void simpages_lose(struct simpages *sp, uint64_t *rng); /* power cut */
-uint64_t simpages_dirty(struct simpages *sp);           /* sectors */
+uint64_t simpages_dirty(struct simpages *sp);		/* sectors */
 void simpages_copy(const struct simpages *from, struct simpages *to);
 void simpages_clear(struct simpages *sp);
 

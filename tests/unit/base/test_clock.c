@@ -170,7 +170,7 @@ static void a_wait_ends_at_its_deadline_and_not_before(void **state)
 static void random_and_time(void *arg)
 {
 	struct world *w = arg;
-	uint8_t a[32] = { 0 }, b[32] = { 0 };
+	uint8_t a[32] = {0}, b[32] = {0};
 	struct timespec ts;
 
 	w->clk->ops->random(w->clk, a, sizeof(a));
@@ -186,7 +186,7 @@ static void random_bytes_differ_and_the_date_is_plausible(void **state)
 	on_both(random_and_time, 3);
 }
 
-/* ---- only simulated --------------------------------------------------------------------------------- */
+/* ---- only simulated -------------------------------------------------------------------------- */
 
 static void note(void *arg)
 {
@@ -244,7 +244,7 @@ static void sleep_a_day(void *arg)
 static void a_day_of_virtual_time_takes_no_time(void **state)
 {
 	struct clock *clk = simclock_new();
-	struct world w = { .clk = clk };
+	struct world w = {.clk = clk};
 	time_t before = time(NULL);
 
 	(void)state;
@@ -352,14 +352,14 @@ static void a_deadlock_is_reported_and_aborts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_mutex_lets_one_task_in),
-		cmocka_unit_test(a_broadcast_wakes_all_that_wait),
-		cmocka_unit_test(a_wait_ends_at_its_deadline_and_not_before),
-		cmocka_unit_test(random_bytes_differ_and_the_date_is_plausible),
-		cmocka_unit_test(the_same_seed_gives_the_same_run_and_another_seed_another),
-		cmocka_unit_test(a_day_of_virtual_time_takes_no_time),
-		cmocka_unit_test(a_paused_group_stands_still_and_goes_on_and_a_killed_one_never_does),
-		cmocka_unit_test(a_deadlock_is_reported_and_aborts),
+	    cmocka_unit_test(a_mutex_lets_one_task_in),
+	    cmocka_unit_test(a_broadcast_wakes_all_that_wait),
+	    cmocka_unit_test(a_wait_ends_at_its_deadline_and_not_before),
+	    cmocka_unit_test(random_bytes_differ_and_the_date_is_plausible),
+	    cmocka_unit_test(the_same_seed_gives_the_same_run_and_another_seed_another),
+	    cmocka_unit_test(a_day_of_virtual_time_takes_no_time),
+	    cmocka_unit_test(a_paused_group_stands_still_and_goes_on_and_a_killed_one_never_does),
+	    cmocka_unit_test(a_deadlock_is_reported_and_aborts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

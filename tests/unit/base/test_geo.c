@@ -11,22 +11,22 @@
 /* 256 MiB, 512-byte sectors, 4 journals of 1 MiB, groups of 16 MiB, the last one short. */
 static struct geo sample(void)
 {
-	struct geo g = { .sb_seq = 1,
-			 .dev_blks = 65536,
-			 .sector_bytes = 512,
-			 .cell_blks = 1,
-			 .payload_off = 512,
-			 .payload_io_bytes = 3584,
-			 .slots = 8,
-			 .journals = 4,
-			 .board_row_bytes = 8192,
-			 .journal_blks = 256,
-			 .group_blks = 4096,
-			 .group0_blk = 2048,
-			 .bitmap_cells = 1,
-			 .beat_ms = 3000,
-			 .deadline_ms = 8000,
-			 .lease_ms = 16000 };
+	struct geo g = {.sb_seq = 1,
+			.dev_blks = 65536,
+			.sector_bytes = 512,
+			.cell_blks = 1,
+			.payload_off = 512,
+			.payload_io_bytes = 3584,
+			.slots = 8,
+			.journals = 4,
+			.board_row_bytes = 8192,
+			.journal_blks = 256,
+			.group_blks = 4096,
+			.group0_blk = 2048,
+			.bitmap_cells = 1,
+			.beat_ms = 3000,
+			.deadline_ms = 8000,
+			.lease_ms = 16000};
 
 	memset(g.vol_id, 0x11, sizeof(g.vol_id));
 	memset(g.uuid, 0x22, sizeof(g.uuid));
@@ -257,7 +257,7 @@ static void a_cell_stands_whole_and_aligned_in_its_group(void **state)
 
 static void copies_stand_in_groups_1_and_powers_of_3_5_and_7(void **state)
 {
-	static const uint64_t yes[] = { 1, 3, 5, 7, 9, 25, 27, 49, 81, 125, 243, 343 };
+	static const uint64_t yes[] = {1, 3, 5, 7, 9, 25, 27, 49, 81, 125, 243, 343};
 	size_t n = 0;
 
 	(void)state;
@@ -303,19 +303,19 @@ static void a_payload_is_known_by_type_volume_address_and_crc(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_encoded_superblock_decodes_to_the_same_geometry),
-		cmocka_unit_test(a_label_of_64_bytes_survives),
-		cmocka_unit_test(no_magic_is_no_lunfs_and_a_flipped_bit_is_damage),
-		cmocka_unit_test(an_unknown_incompat_bit_is_refused_and_named),
-		cmocka_unit_test(a_newer_format_is_refused),
-		cmocka_unit_test(reserved_bytes_must_be_zero),
-		cmocka_unit_test(every_range_is_checked),
-		cmocka_unit_test(a_journal_may_lie_inside_one_group),
-		cmocka_unit_test(a_range_is_good_only_inside_one_groups_allocatable_part),
-		cmocka_unit_test(a_cell_stands_whole_and_aligned_in_its_group),
-		cmocka_unit_test(copies_stand_in_groups_1_and_powers_of_3_5_and_7),
-		cmocka_unit_test(the_tail_copy_opens_the_last_whole_64_kib),
-		cmocka_unit_test(a_payload_is_known_by_type_volume_address_and_crc),
+	    cmocka_unit_test(an_encoded_superblock_decodes_to_the_same_geometry),
+	    cmocka_unit_test(a_label_of_64_bytes_survives),
+	    cmocka_unit_test(no_magic_is_no_lunfs_and_a_flipped_bit_is_damage),
+	    cmocka_unit_test(an_unknown_incompat_bit_is_refused_and_named),
+	    cmocka_unit_test(a_newer_format_is_refused),
+	    cmocka_unit_test(reserved_bytes_must_be_zero),
+	    cmocka_unit_test(every_range_is_checked),
+	    cmocka_unit_test(a_journal_may_lie_inside_one_group),
+	    cmocka_unit_test(a_range_is_good_only_inside_one_groups_allocatable_part),
+	    cmocka_unit_test(a_cell_stands_whole_and_aligned_in_its_group),
+	    cmocka_unit_test(copies_stand_in_groups_1_and_powers_of_3_5_and_7),
+	    cmocka_unit_test(the_tail_copy_opens_the_last_whole_64_kib),
+	    cmocka_unit_test(a_payload_is_known_by_type_volume_address_and_crc),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

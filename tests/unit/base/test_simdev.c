@@ -135,13 +135,13 @@ static void a_killed_handle_answers_enodev_and_the_other_goes_on(void **state)
 
 static void a_fault_hits_the_nth_command_of_its_kind_and_place(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_FAIL,
-				  .ops = SIMDEV_WRITE,
-				  .nth = 2,
-				  .count = 2,
-				  .off_bytes = 8192,
-				  .len_bytes = 4096,
-				  .error = -EROFS };
+	struct simdev_fault f = {.kind = SIMDEV_FAIL,
+				 .ops = SIMDEV_WRITE,
+				 .nth = 2,
+				 .count = 2,
+				 .off_bytes = 8192,
+				 .len_bytes = 4096,
+				 .error = -EROFS};
 	BED;
 
 	simdev_inject(t.a, &f);
@@ -158,7 +158,7 @@ static void a_fault_hits_the_nth_command_of_its_kind_and_place(void **state)
 
 static void a_lost_reply_landed_and_a_lost_command_did_not(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW };
+	struct simdev_fault f = {.kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW};
 	uint64_t before;
 	BED;
 
@@ -177,7 +177,7 @@ static void a_lost_reply_landed_and_a_lost_command_did_not(void **state)
 
 static void a_late_command_lands_after_its_time_out(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 50 * MS };
+	struct simdev_fault f = {.kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 50 * MS};
 	BED;
 
 	t.a->deadline_ms = 100;
@@ -191,7 +191,7 @@ static void a_late_command_lands_after_its_time_out(void **state)
 
 static void after_a_drain_no_command_is_on_its_way(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 50 * MS };
+	struct simdev_fault f = {.kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 50 * MS};
 	char now;
 	BED;
 
@@ -209,7 +209,7 @@ static void after_a_drain_no_command_is_on_its_way(void **state)
 
 static void a_delay_within_the_deadline_is_only_slow_and_beyond_it_a_time_out(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_DELAY, .ops = SIMDEV_CAW, .delay_ns = 30 * MS };
+	struct simdev_fault f = {.kind = SIMDEV_DELAY, .ops = SIMDEV_CAW, .delay_ns = 30 * MS};
 	BED;
 
 	t.a->deadline_ms = 100;
@@ -226,7 +226,7 @@ static void a_delay_within_the_deadline_is_only_slow_and_beyond_it_a_time_out(vo
 
 static void a_lying_compare_and_write_lies_as_told(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LIE_DONE, .ops = SIMDEV_CAW };
+	struct simdev_fault f = {.kind = SIMDEV_LIE_DONE, .ops = SIMDEV_CAW};
 	BED;
 
 	simdev_inject(t.a, &f);
@@ -266,14 +266,14 @@ static void a_hook_can_end_the_world_at_any_write(void **state)
 
 static void a_batch_does_all_and_reports_each(void **state)
 {
-	struct simdev_fault f = { .kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE, .off_bytes = 4096,
-				  .len_bytes = 512 };
+	struct simdev_fault f = {
+	    .kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE, .off_bytes = 4096, .len_bytes = 512};
 	struct simdev_counts n;
 	struct dev_io io[3];
 	BED;
 
 	for (int i = 0; i < 3; i++)
-		io[i] = (struct dev_io){ DEV_WRITE, (uint64_t)i * 4096, 4096, t.x, 99 };
+		io[i] = (struct dev_io){DEV_WRITE, (uint64_t)i * 4096, 4096, t.x, 99};
 	simdev_inject(t.a, &f);
 	t.a->ops->batch(t.a, io, 3);
 	assert_int_equal(io[0].result, 0);
@@ -322,7 +322,7 @@ static void a_clone_and_a_saved_image_hold_the_same(void **state)
 	unlink(path);
 }
 
-/* ---- several at once ------------------------------------------------------------------------------------ */
+/* ---- several at once ------------------------------------------------------------------------- */
 
 struct race {
 	struct bed *t;
@@ -348,7 +348,7 @@ static void contend(void *arg)
 static void race(void *arg)
 {
 	struct bed *t = arg;
-	struct race r[2] = { { t, t->a, 0 }, { t, t->b, 0 } };
+	struct race r[2] = {{t, t->a, 0}, {t, t->b, 0}};
 	struct task *task[2];
 	uint64_t sum;
 
@@ -412,21 +412,21 @@ static void a_reader_may_see_half_of_a_long_write(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_one_handle_wrote_the_other_reads_even_at_63_tib),
-		cmocka_unit_test(compare_and_write_swaps_only_what_is_equal),
-		cmocka_unit_test(flushed_writes_survive_a_power_cut_and_unflushed_ones_tear),
-		cmocka_unit_test(a_killed_handle_answers_enodev_and_the_other_goes_on),
-		cmocka_unit_test(a_fault_hits_the_nth_command_of_its_kind_and_place),
-		cmocka_unit_test(a_lost_reply_landed_and_a_lost_command_did_not),
-		cmocka_unit_test(a_late_command_lands_after_its_time_out),
-		cmocka_unit_test(after_a_drain_no_command_is_on_its_way),
-		cmocka_unit_test(a_delay_within_the_deadline_is_only_slow_and_beyond_it_a_time_out),
-		cmocka_unit_test(a_lying_compare_and_write_lies_as_told),
-		cmocka_unit_test(a_hook_can_end_the_world_at_any_write),
-		cmocka_unit_test(a_batch_does_all_and_reports_each),
-		cmocka_unit_test(a_clone_and_a_saved_image_hold_the_same),
-		cmocka_unit_test(no_increment_by_compare_and_write_is_lost),
-		cmocka_unit_test(a_reader_may_see_half_of_a_long_write),
+	    cmocka_unit_test(what_one_handle_wrote_the_other_reads_even_at_63_tib),
+	    cmocka_unit_test(compare_and_write_swaps_only_what_is_equal),
+	    cmocka_unit_test(flushed_writes_survive_a_power_cut_and_unflushed_ones_tear),
+	    cmocka_unit_test(a_killed_handle_answers_enodev_and_the_other_goes_on),
+	    cmocka_unit_test(a_fault_hits_the_nth_command_of_its_kind_and_place),
+	    cmocka_unit_test(a_lost_reply_landed_and_a_lost_command_did_not),
+	    cmocka_unit_test(a_late_command_lands_after_its_time_out),
+	    cmocka_unit_test(after_a_drain_no_command_is_on_its_way),
+	    cmocka_unit_test(a_delay_within_the_deadline_is_only_slow_and_beyond_it_a_time_out),
+	    cmocka_unit_test(a_lying_compare_and_write_lies_as_told),
+	    cmocka_unit_test(a_hook_can_end_the_world_at_any_write),
+	    cmocka_unit_test(a_batch_does_all_and_reports_each),
+	    cmocka_unit_test(a_clone_and_a_saved_image_hold_the_same),
+	    cmocka_unit_test(no_increment_by_compare_and_write_is_lost),
+	    cmocka_unit_test(a_reader_may_see_half_of_a_long_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

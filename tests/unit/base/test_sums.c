@@ -11,7 +11,7 @@
 
 static void crc32c_gives_the_check_value_of_rfc_3720(void **state)
 {
-	uint8_t zeroes[32] = { 0 }, up[32];
+	uint8_t zeroes[32] = {0}, up[32];
 
 	(void)state;
 	for (uint8_t i = 0; i < 32; i++)
@@ -39,7 +39,7 @@ static void a_sealed_buffer_fails_after_any_bit_flips(void **state)
 
 static void the_crc_field_counts_as_zero(void **state)
 {
-	uint8_t buf[40] = { 1, 2, 3 };
+	uint8_t buf[40] = {1, 2, 3};
 	uint32_t plain = crc32c(buf, sizeof(buf));
 
 	(void)state;
@@ -52,7 +52,7 @@ static void the_crc_field_counts_as_zero(void **state)
 
 static void mem_is_zero_sees_a_single_byte(void **state)
 {
-	uint8_t buf[33] = { 0 };
+	uint8_t buf[33] = {0};
 
 	(void)state;
 	assert_true(mem_is_zero(buf, sizeof(buf)));
@@ -64,15 +64,16 @@ static void mem_is_zero_sees_a_single_byte(void **state)
 	}
 }
 
-/* From the paper's appendix A and the reference implementation's vectors: key 00..0f, input 00 01 .. */
+/* From the paper's appendix A and the reference implementation's vectors: key 00..0f, input 00 01
+ * .. */
 static void siphash_gives_the_reference_vectors(void **state)
 {
 	static const struct {
 		size_t len;
 		uint64_t hash;
-	} v[] = { { 0, 0x726fdb47dd0e0e31ull }, { 1, 0x74f839c593dc67fdull },
-		  { 7, 0xab0200f58b01d137ull }, { 8, 0x93f5f5799a932462ull },
-		  { 15, 0xa129ca6149be45e5ull }, { 63, 0x958a324ceb064572ull } };
+	} v[] = {{0, 0x726fdb47dd0e0e31ull},  {1, 0x74f839c593dc67fdull},
+		 {7, 0xab0200f58b01d137ull},  {8, 0x93f5f5799a932462ull},
+		 {15, 0xa129ca6149be45e5ull}, {63, 0x958a324ceb064572ull}};
 	uint8_t key[16], in[64];
 
 	(void)state;
@@ -132,7 +133,7 @@ static void bit_count_counts_only_below_the_end(void **state)
 
 static void bit_find_from_past_the_end_is_the_end(void **state)
 {
-	uint8_t map[2] = { 0xff, 0xff };
+	uint8_t map[2] = {0xff, 0xff};
 
 	(void)state;
 	assert_int_equal(bit_find(map, 16, 10, true), 10);
@@ -142,14 +143,14 @@ static void bit_find_from_past_the_end_is_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(crc32c_gives_the_check_value_of_rfc_3720),
-		cmocka_unit_test(a_sealed_buffer_fails_after_any_bit_flips),
-		cmocka_unit_test(the_crc_field_counts_as_zero),
-		cmocka_unit_test(mem_is_zero_sees_a_single_byte),
-		cmocka_unit_test(siphash_gives_the_reference_vectors),
-		cmocka_unit_test(bit_find_agrees_with_looking_at_every_bit),
-		cmocka_unit_test(bit_count_counts_only_below_the_end),
-		cmocka_unit_test(bit_find_from_past_the_end_is_the_end),
+	    cmocka_unit_test(crc32c_gives_the_check_value_of_rfc_3720),
+	    cmocka_unit_test(a_sealed_buffer_fails_after_any_bit_flips),
+	    cmocka_unit_test(the_crc_field_counts_as_zero),
+	    cmocka_unit_test(mem_is_zero_sees_a_single_byte),
+	    cmocka_unit_test(siphash_gives_the_reference_vectors),
+	    cmocka_unit_test(bit_find_agrees_with_looking_at_every_bit),
+	    cmocka_unit_test(bit_count_counts_only_below_the_end),
+	    cmocka_unit_test(bit_find_from_past_the_end_is_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

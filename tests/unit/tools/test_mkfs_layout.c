@@ -20,8 +20,7 @@
 #define TIB (1ull << 40)
 
 static const struct mkfs_options defaults = {
-	.label = "", .beat_ms = 3000, .deadline_ms = 8000, .lease_ms = 16000
-};
+    .label = "", .beat_ms = 3000, .deadline_ms = 8000, .lease_ms = 16000};
 
 static int make(const struct mkfs_options *o, uint64_t size, uint32_t sector, uint32_t phys,
 		struct geo *g)
@@ -59,7 +58,7 @@ static void check_sound(const struct geo *g, uint64_t size)
 
 static void every_size_from_64_mib_to_64_tib_has_a_sound_layout(void **state)
 {
-	static const uint32_t kind[3][2] = { { 512, 512 }, { 512, 4096 }, { 4096, 4096 } };
+	static const uint32_t kind[3][2] = {{512, 512}, {512, 4096}, {4096, 4096}};
 	struct geo g;
 
 	(void)state;
@@ -71,8 +70,8 @@ static void every_size_from_64_mib_to_64_tib_has_a_sound_layout(void **state)
 		for (uint64_t size = 64 * MIB; size <= 64 * TIB; size *= 2) {
 			assert_int_equal(make(&defaults, size, kind[k][0], kind[k][1], &g), 0);
 			check_sound(&g, size);
-			assert_int_equal(make(&defaults, size + 512 * 7, kind[k][0], kind[k][1], &g),
-					 0);
+			assert_int_equal(
+			    make(&defaults, size + 512 * 7, kind[k][0], kind[k][1], &g), 0);
 			check_sound(&g, size + 512 * 7);
 		}
 	}
@@ -106,7 +105,8 @@ static void hosts_slots_journals_and_groups_follow_the_size(void **state)
 
 	(void)state;
 	make(&defaults, 64 * MIB, 512, 512, &g);
-	assert_true(g.journals == 4 && g.slots == 8 && g.journal_blks == 256 && g.group_blks == 2048);
+	assert_true(g.journals == 4 && g.slots == 8 && g.journal_blks == 256 &&
+		    g.group_blks == 2048);
 	make(&defaults, GIB, 512, 512, &g);
 	assert_true(g.journals == 8 && g.slots == 64 && g.journal_blks == 512);
 	assert_int_equal(g.group_blks * 4096ull, 64 * MIB);
@@ -185,7 +185,7 @@ static void sizes_are_read_with_and_without_a_suffix(void **state)
 
 static int parse(struct mkfs_options *o, const char *a, const char *b, const char *c)
 {
-	char *argv[] = { (char *)"mkfs.lunfs", (char *)a, (char *)b, (char *)c, NULL };
+	char *argv[] = {(char *)"mkfs.lunfs", (char *)a, (char *)b, (char *)c, NULL};
 	int argc = 1 + (a != NULL) + (b != NULL) + (c != NULL);
 
 	optind = 0;
@@ -220,14 +220,14 @@ static void options_are_taken_or_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_size_from_64_mib_to_64_tib_has_a_sound_layout),
-		cmocka_unit_test(beyond_64_tib_works_too),
-		cmocka_unit_test(cells_keep_lock_and_payload_in_separate_physical_blocks),
-		cmocka_unit_test(hosts_slots_journals_and_groups_follow_the_size),
-		cmocka_unit_test(hosts_and_journal_size_are_obeyed),
-		cmocka_unit_test(what_does_not_fit_is_refused),
-		cmocka_unit_test(sizes_are_read_with_and_without_a_suffix),
-		cmocka_unit_test(options_are_taken_or_refused),
+	    cmocka_unit_test(every_size_from_64_mib_to_64_tib_has_a_sound_layout),
+	    cmocka_unit_test(beyond_64_tib_works_too),
+	    cmocka_unit_test(cells_keep_lock_and_payload_in_separate_physical_blocks),
+	    cmocka_unit_test(hosts_slots_journals_and_groups_follow_the_size),
+	    cmocka_unit_test(hosts_and_journal_size_are_obeyed),
+	    cmocka_unit_test(what_does_not_fit_is_refused),
+	    cmocka_unit_test(sizes_are_read_with_and_without_a_suffix),
+	    cmocka_unit_test(options_are_taken_or_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mkfs.lunfs on a simulated device: what it writes, in which order, and whom it will not disturb. */
+/* mkfs.lunfs on a simulated device: what it writes, in which order, and whom it will not disturb.
+ */
 /* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,8 +36,7 @@ struct bed {
 };
 
 static const struct mkfs_options opts = {
-	.label = "", .beat_ms = 150, .deadline_ms = 400, .lease_ms = 800, .quiet = true
-};
+    .label = "", .beat_ms = 150, .deadline_ms = 400, .lease_ms = 800, .quiet = true};
 
 static void bed_init(struct bed *b, uint64_t size, uint32_t sector)
 {
@@ -45,7 +45,8 @@ static void bed_init(struct bed *b, uint64_t size, uint32_t sector)
 	b->d = simdev_new(b->clk, size, sector, sector);
 	b->m = simdev_medium_of(b->d);
 	b->other = simdev_attach(b->m);
-	assert_int_equal(layout_make(&opts, size, sector, sector, &b->g, b->why, sizeof(b->why)), 0);
+	assert_int_equal(layout_make(&opts, size, sector, sector, &b->g, b->why, sizeof(b->why)),
+			 0);
 	memset(b->g.vol_id, 0x33, 16);
 	memset(b->g.hash_key, 0x44, 16);
 }
@@ -59,7 +60,7 @@ static void bed_end(struct bed *b)
 
 static int make(struct bed *b)
 {
-	struct mkfs_found none = { .patches = 0 };
+	struct mkfs_found none = {.patches = 0};
 	struct live_table *old;
 	int err = live_watch(b->d, b->clk, true, &old, b->why, sizeof(b->why));
 
@@ -173,7 +174,7 @@ static void check_volume(struct bed *b)
 
 static void a_fresh_volume_decodes_at_every_size(void **state)
 {
-	static const uint64_t size[] = { 64ull << 20, 1ull << 30, 40ull << 30, 64ull << 40 };
+	static const uint64_t size[] = {64ull << 20, 1ull << 30, 40ull << 30, 64ull << 40};
 	struct bed b;
 
 	(void)state;
@@ -238,7 +239,7 @@ static void an_interrupted_mkfs_is_no_volume_or_a_whole_one(void **state)
 	assert_in_range(whole, 1, 38);
 }
 
-/* ---- hosts that use it --------------------------------------------------------------------------------- */
+/* ---- hosts that use it ----------------------------------------------------------------------- */
 
 static void slot_set(struct bed *b, unsigned slot, uint16_t slot_state, uint64_t seq)
 {
@@ -312,7 +313,8 @@ static void a_dead_host_costs_its_lease_and_no_more(void **state)
 	(void)state;
 	bed_init(&b, 64ull << 20, 512);
 	assert_int_equal(make(&b), 0);
-	slot_set(&b, 3, LUNFS_SLOT_RECOVERING, 1); /* without a recoverer: it does not even decode */
+	slot_set(&b, 3, LUNFS_SLOT_RECOVERING,
+		 1); /* without a recoverer: it does not even decode */
 	slot_set(&b, 5, LUNFS_SLOT_LIVE, 1);
 	before = clock_now_ns(b.clk);
 	simclock_run(b.clk, run_make, &b, 1);
@@ -324,7 +326,7 @@ static void a_dead_host_costs_its_lease_and_no_more(void **state)
 
 static void a_live_host_is_found_when_the_superblock_is_gone(void **state)
 {
-	uint8_t zero[4096] = { 0 };
+	uint8_t zero[4096] = {0};
 	struct bed b;
 
 	(void)state;
@@ -375,13 +377,13 @@ static void a_host_that_mounts_in_the_last_moment_keeps_its_volume(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_fresh_volume_decodes_at_every_size),
-		cmocka_unit_test(a_second_mkfs_leaves_nothing_of_the_first),
-		cmocka_unit_test(an_interrupted_mkfs_is_no_volume_or_a_whole_one),
-		cmocka_unit_test(a_beating_host_is_refused_and_named_and_nothing_is_written),
-		cmocka_unit_test(a_dead_host_costs_its_lease_and_no_more),
-		cmocka_unit_test(a_live_host_is_found_when_the_superblock_is_gone),
-		cmocka_unit_test(a_host_that_mounts_in_the_last_moment_keeps_its_volume),
+	    cmocka_unit_test(a_fresh_volume_decodes_at_every_size),
+	    cmocka_unit_test(a_second_mkfs_leaves_nothing_of_the_first),
+	    cmocka_unit_test(an_interrupted_mkfs_is_no_volume_or_a_whole_one),
+	    cmocka_unit_test(a_beating_host_is_refused_and_named_and_nothing_is_written),
+	    cmocka_unit_test(a_dead_host_costs_its_lease_and_no_more),
+	    cmocka_unit_test(a_live_host_is_found_when_the_superblock_is_gone),
+	    cmocka_unit_test(a_host_that_mounts_in_the_last_moment_keeps_its_volume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
