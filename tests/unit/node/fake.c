@@ -494,14 +494,43 @@ void fake_free(struct fake *f)
 	free(t);
 }
 
-uint8_t *fake_cell(struct fake *f, unsigned n)
+static struct fblk *nth(struct fake *f, unsigned n)
 {
 	struct txns *t = of(f);
 
 	for (unsigned k = 0; k < CELLS; k++)
 		if (t->blk[k] && t->blk[k]->in_use && n-- == 0)
-			return t->blk[k]->data;
+			return t->blk[k];
 	return NULL;
+}
+
+unsigned fake_payloads(struct fake *f)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < CELLS; k++)
+		n += of(f)->blk[k] && of(f)->blk[k]->in_use;
+	return n;
+}
+
+const uint8_t *fake_payload(struct fake *f, unsigned n)
+{
+	return nth(f, n)->data;
+}
+
+void fake_damage(struct fake *f, unsigned n, size_t off, uint8_t byte)
+{
+	struct fblk *b = nth(f, n);
+
+	b->data[off] = b->shadow[off] = byte;
+}
+
+int fake_reload(struct fake *f)
+{
+	struct txns *t = of(f);
+
+	inode_put(&f->ne, &f->i);
+	return inode_get(&f->ne, &t->lock, 0, &f->i);
 }
 
 /* ---- walking ----------------------------------------------------------------------------------------------- */

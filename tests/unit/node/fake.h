@@ -51,8 +51,11 @@ uint64_t fake_blocks(struct fake *f, uint32_t len);
 bool fake_block_used(struct fake *f, uint64_t blk);
 void fake_blocks_free(struct fake *f, uint64_t blk, uint32_t len);
 
-/* The content of a live cell; NULL if @n is past the last one. */
-uint8_t *fake_cell(struct fake *f, unsigned n);
+/* Payloads in use, the inode's among them; and one byte of one of them as if read so from disk. */
+unsigned fake_payloads(struct fake *f);
+const uint8_t *fake_payload(struct fake *f, unsigned n);
+void fake_damage(struct fake *f, unsigned n, size_t off, uint8_t byte);
+int fake_reload(struct fake *f); /* inode_put(), inode_get() */
 
 /*
  * An independent walk over both forks that asserts the tree's form; also that every live cell is in
