@@ -3,8 +3,10 @@
 # Installs the Debian packages that building and testing lunfs take, as far as they are missing, and
 # builds into build/. Sourced by run.sh and demo.sh.
 
+# shellcheck disable=SC2034 # used by who sources this
 BUILD_PACKAGES=(gcc meson ninja-build pkg-config libfuse3-dev fuse3 libblkid-dev uuid-dev
 	libsgutils2-dev libiscsi-dev libcmocka-dev libjson-c-dev libisal-dev uthash-dev)
+# shellcheck disable=SC2034
 TEST_PACKAGES=(jq python3 attr acl util-linux sqlite3 git qemu-utils qemu-system-x86
 	busybox-static cpio kmod procps xz-utils zstd)
 

@@ -26,7 +26,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	done
 	wait_until 30 test -s "$WORK/shared.c.$round" || fail "the load did not start"
 	sleep "0.$((RANDOM % 8 + 1))" # the moment of death is random
-	kill -9 $(pid_of a) $(pid_of b) $(pid_of c)
+	kill -9 "$(pid_of a)" "$(pid_of b)" "$(pid_of c)"
 	for h in a b c; do kill_host $h 2>/dev/null || { umount -l "$(mnt $h)"; drop_host $h; }; done
 	for j in "${jobs[@]}"; do
 		kill -9 "$j" 2>/dev/null || true

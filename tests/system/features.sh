@@ -4,7 +4,7 @@
 # seen from another.
 . "$(dirname "$0")/lib.sh"
 
-make_image 1G --hosts 2 ${LUNFS_MKFS_ARGS:-}
+make_image 1G --hosts 2
 mount_host a
 mount_host b
 python3 "$(dirname "$0")/features.py" "$(mnt a)" "$(mnt b)" || fail "see above"

@@ -11,7 +11,7 @@ mount_host a
 mount_host b
 git init -q "$(mnt a)/repo"
 cp -r "$TOP/fs" "$TOP/include" "$(mnt a)/repo/"
-cd "$(mnt a)/repo"
+cd "$(mnt a)/repo" || fail "no repository"
 git add -A
 git commit -qm one
 for i in $(seq 1 20); do
@@ -20,7 +20,7 @@ for i in $(seq 1 20); do
 done
 git gc -q
 git fsck --strict >/dev/null 2>&1 || fail "git fsck on a"
-cd "$(mnt b)"
+cd "$(mnt b)" || fail "no mount"
 git clone -q repo clone
 git -C clone fsck --strict >/dev/null 2>&1 || fail "git fsck on b"
 [ "$(git -C clone rev-parse HEAD)" = "$(git -C "$(mnt a)/repo" rev-parse HEAD)" ] || fail "heads differ"

@@ -65,10 +65,12 @@ wait_until() { # seconds command...
 
 now_ms() { date +%s%3N; }
 
-make_image() { # size [mkfs options]
+make_image() { # size [mkfs options]; more options from LUNFS_MKFS_ARGS
+	local more
+	read -ra more <<<"${LUNFS_MKFS_ARGS:-}"
 	truncate -s "$1" "$DEV"
 	shift
-	"$MKFS" -q --timing "$TIMING" "$@" "$DEV"
+	"$MKFS" -q --timing "$TIMING" "$@" "${more[@]}" "$DEV"
 }
 
 # The daemon in the foreground mode of a background job: its pid is known for sure.

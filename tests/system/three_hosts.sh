@@ -3,7 +3,7 @@
 # What one of three hosts has finished, the others see in their next system call.
 . "$(dirname "$0")/lib.sh"
 
-make_image 1G --hosts 4 ${LUNFS_MKFS_ARGS:-}
+make_image 1G --hosts 4
 for h in a b c; do mount_host $h; done
 A=$(mnt a) B=$(mnt b) C=$(mnt c)
 
@@ -53,7 +53,7 @@ say "an unlinked file lives on while another host has it open"
 
 for h in a b c; do
 	(mkdir "$(mnt $h)/own.$h" && cd "$(mnt $h)/own.$h" &&
-		for i in $(seq 1 100); do echo $i >f$i; done) &
+		for i in $(seq 1 100); do echo "$i" >"f$i"; done) &
 	(for i in $(seq 1 50); do
 		mkdir -p "$(mnt $h)/shared" && echo "$h $i" >"$(mnt $h)/shared/$h.$i"
 	done) &
