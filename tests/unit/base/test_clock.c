@@ -80,6 +80,7 @@ static void add_often(void *arg)
 		if (w->in++)
 			w->broken = true;
 		v = w->value;
+		clock_sleep_ns(w->clk, 0); /* let others try */
 		w->value = v + 1;
 		w->in--;
 		mtx_unlock(&w->mtx);
