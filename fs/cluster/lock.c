@@ -205,6 +205,8 @@ static void pin(struct stripe *s, struct lock *l, enum lock_local local)
 {
 	struct locks *ls = l->ls;
 
+	if (l->drain_ok)
+		l->drained = true;
 	if (local == LOCAL_EXCL)
 		l->pin_excl = true;
 	else
@@ -349,6 +351,11 @@ void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local)
 		reap_queue(ls, l);
 	if (l->nwaiters || l->state != LST_IDLE)
 		cond_broadcast(&l->cond);
+	if (l->parked && !lock_pins(l) && !atomic_load(&ls->stopping)) {
+		l->parked = false;
+		work_queue(ls, l, WORK_FINISH);
+		table_put(s, l); /* the queue has a reference of its own */
+	}
 	if (!lock_pins(l)) {
 		l->refs++;
 		table_put(s, l); /* a lock forgotten while it was pinned ends here */

@@ -57,7 +57,7 @@ struct waiter { /* one lock_pin() that could not be served at once; on its stack
 	bool current;  /* its payload is current */
 };
 
-enum lock_work { WORK_NONE = 0, WORK_REVOKE = 1, WORK_PROBE = 2 };
+enum lock_work { WORK_NONE, WORK_REVOKE, WORK_PROBE, WORK_FINISH };
 
 struct lock {
 	struct locks *ls;
@@ -72,8 +72,10 @@ struct lock {
 	unsigned pins_shared;
 	bool pin_excl;
 	bool drain_ok;   /* LOCK_DRAIN pins are admitted although it is busy */
+	bool drained;    /* such a pin was admitted since the invalidation began */
 	bool on_lru;
 	bool born;       /* the record on disk is still the born image */
+	bool parked;     /* a revoke waits for the last unpin */
 	bool drop;       /* wanted by lock_drop() */
 	bool on_reap;
 	bool served;     /* unpinned once since it was received */
@@ -82,6 +84,7 @@ struct lock {
 	uint8_t queued;  /* enum lock_work */
 	enum lock_state state;
 	enum lock_mode held;
+	enum lock_mode keep; /* how far the revoke under way goes */
 	struct cond cond;
 	struct ats_sector sec;
 	struct lunfs_lock_rec known; /* what stands on disk as far as we know */

@@ -3,7 +3,7 @@
  * Giving a lock up because somebody asks for it: a small pool of revokers.
  *
  * The lock is made busy (no new pins, save LOCK_DRAIN ones while kernel caches are invalidated),
- * its pins drain, what is dirty under it is committed and written in place, and one ATS hands it
+ * its pins drain (no thread waits for that: the last unpin queues the rest), what is dirty under it is committed and written in place, and one ATS hands it
  * straight to whoever has waited longest, with the others noted as waiters. Whatever fails on the
  * way leaves the lock here, to be tried again.
  */
@@ -17,7 +17,6 @@
 #include <string.h>
 
 #define RACES_MAX 256u
-#define SETTLE_NAP_NS 10000000ull
 
 /* ---- the queue -------------------------------------------------------------------------------------- */
 
@@ -107,11 +106,15 @@ int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const str
 	if (ls->cb.invalidate) {
 		mtx_lock(&s->mtx);
 		l->drain_ok = true;
+		l->drained = false;
 		cond_broadcast(&l->cond);
 		mtx_unlock(&s->mtx);
 		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
 	}
 	rc = drain_pins(ls, l, w);
+	/* What was let in may have filled a cache behind the back of the invalidation. */
+	if (!rc && l->drained)
+		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
 	if (!rc && ls->cb.flush)
 		rc = ls->cb.flush(ls->cb.ctx, l, keep);
 	return rc;
@@ -280,53 +283,81 @@ static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
 	return true;
 }
 
-static void settle_here(struct locks *ls, struct lock *l)
+/* No pin is left: flush, and the ATS. */
+static void finish(struct locks *ls, struct lock *l)
 {
-	while (!atomic_load(&ls->stopping) && lock_settle(ls, l) == -EINPROGRESS)
-		clock_sleep_ns(ls->env.clk, SETTLE_NAP_NS);
-}
-
-static void revoke(struct locks *ls, struct lock *l, enum lock_mode keep)
-{
-	int rc = lock_retire(ls, l, keep, NULL);
 	struct stripe *s = table_stripe(ls, l->addr);
+	int rc = ls->cb.flush ? ls->cb.flush(ls->cb.ctx, l, l->keep) : 0;
 
 	if (!rc)
-		rc = l->held == LOCK_EX ? give_ex(ls, l, keep) : lock_leave_shared(ls, l);
+		rc = l->held == LOCK_EX ? give_ex(ls, l, l->keep) : lock_leave_shared(ls, l);
 	if (rc == -EINPROGRESS)
-		settle_here(ls, l);
+		rc = lock_settle(ls, l); /* else the reaper does, or whoever wants it next */
 	mtx_lock(&s->mtx);
 	l->retry_ns = rc ? lock_now(ls) + LOCK_RETRY_NS : 0;
+	lock_end_work(s, l);
+	table_put(s, l);
 	mtx_unlock(&s->mtx);
+}
+
+/* Kernel caches go. false: pins are left, whose last unpin queues the rest of the work. */
+static bool drained(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+	bool yes;
+
+	invalidate(ls, l, l->keep);
+	mtx_lock(&s->mtx);
+	l->drain_ok = false;
+	yes = !lock_pins(l);
+	l->parked = !yes;
+	mtx_unlock(&s->mtx);
+	return yes;
+}
+
+static void probe(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	lock_probe(ls, l);
+	mtx_lock(&s->mtx);
+	lock_end_work(s, l);
+	table_put(s, l);
+	mtx_unlock(&s->mtx);
+}
+
+/* Is there still something to do? Then the lock is busy by us. */
+static bool begin(struct locks *ls, struct lock *l, enum lock_work what)
+{
+	if (what == WORK_FINISH)
+		return true;
+	if (l->state != LST_IDLE || l->unsettled)
+		return false;
+	if (what == WORK_PROBE ? l->held == LOCK_EX
+			       : l->held == LOCK_NONE || !goal(ls, l, &l->keep))
+		return false;
+	l->state = what == WORK_REVOKE ? LST_REVOKE : LST_ACQUIRE;
+	table_touch(table_stripe(ls, l->addr), l);
+	return true;
 }
 
 static void work_on(struct locks *ls, struct lock *l)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
-	enum lock_mode keep = LOCK_NONE;
 	enum lock_work what;
+	bool go;
 
 	mtx_lock(&s->mtx);
 	what = l->queued;
 	l->queued = WORK_NONE;
-	if (l->state != LST_IDLE || l->unsettled ||
-	    (what == WORK_REVOKE && (l->held == LOCK_NONE || !goal(ls, l, &keep))) ||
-	    (what == WORK_PROBE && l->held == LOCK_EX)) {
+	go = begin(ls, l, what);
+	if (!go)
 		table_put(s, l);
-		mtx_unlock(&s->mtx);
-		return;
-	}
-	l->state = what == WORK_REVOKE ? LST_REVOKE : LST_ACQUIRE;
-	table_touch(s, l);
 	mtx_unlock(&s->mtx);
-	if (what == WORK_REVOKE)
-		revoke(ls, l, keep);
-	else
-		lock_probe(ls, l);
-	mtx_lock(&s->mtx);
-	lock_end_work(s, l);
-	table_put(s, l);
-	mtx_unlock(&s->mtx);
+	if (go && what == WORK_PROBE)
+		probe(ls, l);
+	else if (go && (what == WORK_FINISH || drained(ls, l)))
+		finish(ls, l);
 }
 
 /* ---- the pool ----------------------------------------------------------------------------------------------- */

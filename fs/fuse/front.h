@@ -15,6 +15,7 @@
 #include "vol/ops.h"
 #include <fuse_lowlevel.h>
 
+struct inval;
 struct nodes;
 
 struct front {
@@ -22,6 +23,7 @@ struct front {
 	struct volume *vol;
 	struct clock *clk;
 	struct nodes *nodes;
+	struct inval *inval;
 	struct nodeid root;
 	bool read_only;
 	atomic_bool initialised; /* INIT was answered */
@@ -40,9 +42,17 @@ void nodes_remember(struct nodes *n, struct nodeid id);
 void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count);
 /* Generation under which the kernel knows @ino; 0 if it does not. */
 uint64_t nodes_generation(struct nodes *n, uint64_t ino);
-/* The kernel is about to cache pages of @ino; taken back by nodes_take_pages(). */
-void nodes_mark_pages(struct nodes *n, uint64_t ino);
+/*
+ * A request on file data begins, and ends. @pages: the kernel may have pages of @ino from now on,
+ * until nodes_take_pages() takes that back. True: somebody here has it open to read and to write,
+ * so a page may be dirtied by a store that nobody hears of.
+ */
+bool nodes_data_begin(struct nodes *n, uint64_t ino, bool pages);
+void nodes_data_end(struct nodes *n, uint64_t ino);
+bool nodes_busy(struct nodes *n, uint64_t ino); /* such requests are in hand */
 bool nodes_take_pages(struct nodes *n, uint64_t ino);
+/* A handle that a writable mapping can be made of comes (+1) or goes (-1). */
+void nodes_mappable(struct nodes *n, uint64_t ino, int delta);
 
 /* ---- requests ------------------------------------------------------------------------------------- */
 
@@ -115,6 +125,13 @@ void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 /* Name under which the root's virtual attribute gives vol_stats_json(); never listed. */
 #define STATS_XATTR "lunfs.stats"
+
+/* ---- inval.c ---------------------------------------------------------------------------------------- */
+
+struct inval *inval_new(struct front *f);
+void inval_free(struct inval *v);
+/* The kernel drops its pages of @ino; see inval.c for the bound. */
+void inval_pages(struct inval *v, uint64_t ino);
 
 /* ---- session.c -------------------------------------------------------------------------------------- */
 

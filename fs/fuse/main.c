@@ -203,11 +203,14 @@ static int serve(struct daemon *d, struct clock *clk)
 	rc = vol_root(f->vol, &f->root);
 	if (rc == 0) {
 		f->se = mount_session(d);
+		f->inval = f->se ? inval_new(f) : NULL;
 		rc = f->se ? front_loop(f) : -EIO;
 	}
 	if (f->se)
 		fuse_session_unmount(f->se);
 	rc2 = vol_unmount(f->vol);
+	if (f->inval)
+		inval_free(f->inval);
 	if (f->se)
 		fuse_session_destroy(f->se);
 	nodes_free(f->nodes);

@@ -14,6 +14,8 @@ struct node {
 	uint64_t generation;
 	uint64_t lookups;
 	bool pages;
+	unsigned busy;     /* requests on its data in hand */
+	unsigned mappable; /* handles open to read and to write */
 	UT_hash_handle hh;
 };
 
@@ -96,14 +98,53 @@ uint64_t nodes_generation(struct nodes *n, uint64_t ino)
 	return gen;
 }
 
-void nodes_mark_pages(struct nodes *n, uint64_t ino)
+bool nodes_data_begin(struct nodes *n, uint64_t ino, bool pages)
+{
+	bool mappable;
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	mappable = e && e->mappable;
+	if (e) {
+		e->pages |= pages;
+		e->busy++;
+	}
+	mtx_unlock(&n->mtx);
+	return mappable;
+}
+
+void nodes_data_end(struct nodes *n, uint64_t ino)
 {
 	struct node *e;
 
 	mtx_lock(&n->mtx);
 	e = find(n, ino);
-	if (e)
-		e->pages = true;
+	if (e && e->busy)
+		e->busy--;
+	mtx_unlock(&n->mtx);
+}
+
+bool nodes_busy(struct nodes *n, uint64_t ino)
+{
+	struct node *e;
+	bool busy;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	busy = e && e->busy;
+	mtx_unlock(&n->mtx);
+	return busy;
+}
+
+void nodes_mappable(struct nodes *n, uint64_t ino, int delta)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e && (delta > 0 || e->mappable))
+		e->mappable += (unsigned)delta;
 	mtx_unlock(&n->mtx);
 }
 

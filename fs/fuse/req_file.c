@@ -12,6 +12,7 @@ struct handle {
 	struct nodeid id;
 	bool append; /* O_APPEND when opened: the end of file is where the lock says it is */
 	bool direct; /* no pages are cached through this handle */
+	bool mappable; /* cached, open to read and to write: a store through a mapping can dirty pages */
 };
 
 static struct handle *fi_handle(const struct fuse_file_info *fi)
@@ -19,7 +20,7 @@ static struct handle *fi_handle(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
-static void handle_new(struct nodeid id, struct fuse_file_info *fi)
+static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info *fi)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 
@@ -28,8 +29,19 @@ static void handle_new(struct nodeid id, struct fuse_file_info *fi)
 	h->append = fi->flags & O_APPEND;
 	/* The kernel would put appended bytes into pages at the offset it believes in. */
 	h->direct = h->append;
+	h->mappable = !h->direct && (fi->flags & O_ACCMODE) == O_RDWR;
+	if (h->mappable)
+		nodes_mappable(f->nodes, id.ino, 1);
 	fi->direct_io = h->direct;
 	fi->fh = (uintptr_t)h;
+}
+
+static void handle_free(struct front *f, struct handle *h)
+{
+	if (h->mappable)
+		nodes_mappable(f->nodes, h->id.ino, -1);
+	vol_release(f->vol, h->id);
+	free(h);
 }
 
 void req_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -46,11 +58,9 @@ void req_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_rc(req, rc);
 		return;
 	}
-	handle_new(id, fi);
-	if (fuse_reply_open(req, fi) != 0) {
-		vol_release(c.f->vol, id);
-		free(fi_handle(fi));
-	}
+	handle_new(c.f, id, fi);
+	if (fuse_reply_open(req, fi) != 0)
+		handle_free(c.f, fi_handle(fi));
 }
 
 void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -68,25 +78,21 @@ void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 		reply_rc(req, rc);
 		return;
 	}
-	handle_new(va.id, fi);
+	nodes_remember(c.f->nodes, va.id);
+	handle_new(c.f, va.id, fi);
 	e.ino = va.id.ino;
 	e.generation = va.id.generation;
 	e.attr = va.st;
-	nodes_remember(c.f->nodes, va.id);
 	if (fuse_reply_create(req, &e, fi) != 0) {
+		handle_free(c.f, fi_handle(fi));
 		nodes_forget(c.f->nodes, va.id.ino, 1);
-		vol_release(c.f->vol, va.id);
-		free(fi_handle(fi));
 	}
 }
 
 void req_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct handle *h = fi_handle(fi);
-
 	(void)ino;
-	vol_release(req_front(req)->vol, h->id);
-	free(h);
+	handle_free(req_front(req), fi_handle(fi));
 	reply_rc(req, 0);
 }
 
@@ -95,6 +101,11 @@ void req_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	(void)fi;
 	reply_rc(req, 0);
+}
+
+static bool caches_pages(const struct handle *h, const struct fuse_file_info *fi)
+{
+	return !h->direct && !(fi->flags & O_DIRECT);
 }
 
 void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
@@ -106,14 +117,15 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	int rc;
 
 	call_begin(&c, req);
-	if (!h->direct && !(fi->flags & O_DIRECT))
-		nodes_mark_pages(c.f->nodes, ino);
+	c.op.read_excl = nodes_data_begin(c.f->nodes, ino, caches_pages(h, fi)) &&
+			 caches_pages(h, fi);
 	rc = vol_read(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, &done);
 	call_end(&c, req);
 	if (rc)
 		reply_rc(req, rc);
 	else
 		fuse_reply_buf(req, buf, done);
+	nodes_data_end(c.f->nodes, ino);
 	free(buf);
 }
 
@@ -127,8 +139,7 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	int rc;
 
 	call_begin(&c, req);
-	if (!h->direct && !(fi->flags & O_DIRECT))
-		nodes_mark_pages(c.f->nodes, ino);
+	nodes_data_begin(c.f->nodes, ino, caches_pages(h, fi));
 	rc = vol_write(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, flags, &done, NULL);
 	if (!rc && (fi->flags & O_SYNC) == O_SYNC)
 		rc = vol_fsync(c.f->vol, &c.op, h->id, false);
@@ -139,6 +150,7 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 		reply_rc(req, rc);
 	else
 		fuse_reply_write(req, done);
+	nodes_data_end(c.f->nodes, ino);
 }
 
 void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

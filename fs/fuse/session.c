@@ -89,6 +89,6 @@ void front_invalidate(void *ctx, uint64_t ino)
 	 * Requests that mark pages do so before they take the lock and with the folio locked in the
 	 * kernel, so a page that is still on its way in is waited for by the notification.
 	 */
-	if (f->se && nodes_take_pages(f->nodes, ino))
-		fuse_lowlevel_notify_inval_inode(f->se, ino, 0, 0);
+	if (f->inval && nodes_take_pages(f->nodes, ino))
+		inval_pages(f->inval, ino);
 }

@@ -16,6 +16,7 @@
 struct op_ctx {
 	uint32_t uid, gid, umask; /* of the caller: ownership of what is created */
 	struct lock_intr *intr;   /* may be NULL */
+	bool read_excl;           /* vol_read: what is read may be changed by a store in memory */
 };
 
 /* Wake the operation that waits with @intr (op_ctx.intr): it ends with -EINTR. Never sleeps. */

@@ -72,7 +72,8 @@ static int read_body(struct op *o, void *arg)
 	size_t len;
 	int rc;
 
-	rc = op_get(o, a->id, LOCK_SH, LOCAL_SHARED, &i);
+	rc = op_get(o, a->id, o->c && o->c->read_excl && !o->v->read_only ? LOCK_EX : LOCK_SH,
+		    LOCAL_SHARED, &i);
 	if (rc)
 		return rc;
 	if (!S_ISREG(i->mode))
@@ -93,7 +94,7 @@ static int read_body(struct op *o, void *arg)
 int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	     size_t len_bytes, void *buf, size_t *done)
 {
-	struct reading a = { .id = id, .off = off_bytes, .len = len_bytes, .buf = buf };
+	struct reading a = {.id = id, .off = off_bytes, .len = len_bytes, .buf = buf};
 	struct op o;
 	int rc;
 
@@ -105,7 +106,8 @@ int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_
 	return rc;
 }
 
-/* ---- SEEK_DATA, SEEK_HOLE ------------------------------------------------------------------------ */
+/* ---- SEEK_DATA, SEEK_HOLE
+ * ------------------------------------------------------------------------ */
 
 static int seek_extents(struct volume *v, struct inode *i, struct reading *a)
 {
@@ -157,7 +159,7 @@ static int seek_body(struct op *o, void *arg)
 int vol_lseek(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	      int whence, uint64_t *out)
 {
-	struct reading a = { .id = id, .off = off_bytes, .whence = whence, .out = out };
+	struct reading a = {.id = id, .off = off_bytes, .whence = whence, .out = out};
 	struct op o;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)

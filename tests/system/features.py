@@ -158,11 +158,16 @@ def locks():
     expect_errno(errno.EAGAIN, fcntl.flock, g, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(f, fcntl.LOCK_UN)
     fcntl.flock(g, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    pid = os.fork()
     fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10)
+    pid = os.fork()
     if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
+        try:
+            fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10)
+        except BlockingIOError:
+            fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 10)
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0, "two processes hold the same byte-range lock"
 
 
 def mapping():
