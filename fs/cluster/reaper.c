@@ -133,6 +133,8 @@ static bool next_queued(struct locks *ls, struct lock *l)
 		mine = true;
 		make_busy(s, l);
 	} else {
+		if (l->unsettled)
+			reap_queue(ls, l); /* by a waiter, if it does not give up */
 		table_put(s, l);
 	}
 	mtx_unlock(&s->mtx);

@@ -3,9 +3,10 @@
  * Giving a lock up because somebody asks for it: a small pool of revokers.
  *
  * The lock is made busy (no new pins, save LOCK_DRAIN ones while kernel caches are invalidated),
- * its pins drain (no thread waits for that: the last unpin queues the rest), what is dirty under it is committed and written in place, and one ATS hands it
- * straight to whoever has waited longest, with the others noted as waiters. Whatever fails on the
- * way leaves the lock here, to be tried again.
+ * its pins drain (no thread waits for that: the last unpin queues the rest), what is dirty under it
+ * is committed and written in place, and one ATS hands it straight to whoever has waited longest,
+ * with the others noted as waiters. Whatever fails on the way leaves the lock here, to be tried
+ * again.
  */
 #include "cluster/lock_impl.h"
 
@@ -98,26 +99,36 @@ static int drain_pins(struct locks *ls, struct lock *l, const struct waiter *w)
 	return rc;
 }
 
-int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const struct waiter *w)
+static void invalidate(struct locks *ls, struct lock *l, enum lock_mode keep)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
+
+	if (!ls->cb.invalidate)
+		return;
+	mtx_lock(&s->mtx);
+	l->drain_ok = true;
+	l->drained = false;
+	cond_broadcast(&l->cond);
+	mtx_unlock(&s->mtx);
+	ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+}
+
+/* No pin is left, and none is admitted any more. */
+static int flush(struct locks *ls, struct lock *l, enum lock_mode keep)
+{
+	/* What was let in may have filled a cache behind the back of the invalidation. */
+	if (l->drained)
+		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+	return ls->cb.flush ? ls->cb.flush(ls->cb.ctx, l, keep) : 0;
+}
+
+int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const struct waiter *w)
+{
 	int rc;
 
-	if (ls->cb.invalidate) {
-		mtx_lock(&s->mtx);
-		l->drain_ok = true;
-		l->drained = false;
-		cond_broadcast(&l->cond);
-		mtx_unlock(&s->mtx);
-		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
-	}
+	invalidate(ls, l, keep);
 	rc = drain_pins(ls, l, w);
-	/* What was let in may have filled a cache behind the back of the invalidation. */
-	if (!rc && l->drained)
-		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
-	if (!rc && ls->cb.flush)
-		rc = ls->cb.flush(ls->cb.ctx, l, keep);
-	return rc;
+	return rc ? rc : flush(ls, l, keep);
 }
 
 /* ---- who gets it ---------------------------------------------------------------------------------------- */
@@ -287,7 +298,7 @@ static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
 static void finish(struct locks *ls, struct lock *l)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
-	int rc = ls->cb.flush ? ls->cb.flush(ls->cb.ctx, l, l->keep) : 0;
+	int rc = flush(ls, l, l->keep);
 
 	if (!rc)
 		rc = l->held == LOCK_EX ? give_ex(ls, l, l->keep) : lock_leave_shared(ls, l);

@@ -206,6 +206,11 @@ static void forget(struct stripe *s, struct lock *l)
 	l->unsettled = false;
 	l->known_valid = false;
 	l->born = l->drop = false;
+	if (l->parked) {
+		l->parked = false;
+		l->state = LST_IDLE;
+		l->refs--;
+	}
 	lock_set_held(l, LOCK_NONE);
 	table_touch(s, l);
 	if (!l->refs && !lock_pins(l))
