@@ -280,7 +280,7 @@ int tail_write(struct txns *t)
 	r = write_header(t, tail, seq);
 	mtx_lock(&t->mtx);
 	if (r) {
-		txns_fail_locked(t, "its journal header could not be written", r);
+		txns_fail_locked(t, "the journal header could not be written", r);
 	} else {
 		t->tail = tail;
 		t->log_used -= freed;

@@ -213,7 +213,7 @@ static void end_commit_locked(struct txns *t, struct txn *x, int r)
 	bool logged = x->log_blks != 0, ok;
 
 	if (r)
-		txns_fail_locked(t, "its journal could not be written", r);
+		txns_fail_locked(t, "the journal could not be written", r);
 	ok = !t->failed;
 	if (ok)
 		images_committed_locked(t, x);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * I/O of the transaction layer. Writes pass the host's gate. A write whose fate is unknown is sent
- * again only once the device proved that the first one cannot land any more; where it cannot prove
- * that, the write has failed (and with it the volume, which leaves the rest to recovery and
- * fencing). A flush carries nothing, so it is simply repeated.
+ * I/O of the transaction layer. Writes pass the host's gate, and none starts once the volume has
+ * failed. A write whose fate is unknown is sent again only once the device proved that the first one
+ * cannot land any more; where it cannot prove that, the write has failed (and with it the volume,
+ * which leaves the rest to recovery and fencing). A flush carries nothing, so it is simply repeated.
  */
 #include "txn/txn_impl.h"
 
@@ -13,6 +13,8 @@ static int write_gate(struct txns *t)
 {
 	int r;
 
+	if (txn_failed(t))
+		return -EIO;
 	atomic_fetch_add(&t->gated, 1);
 	r = host_write_gate(t->host);
 	atomic_fetch_sub(&t->gated, 1);

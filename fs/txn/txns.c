@@ -36,9 +36,9 @@ void txns_fail_locked(struct txns *t, const char *why, int err)
 		return;
 	t->failed = true;
 	log_err("journal-failed",
-		"this host stops using the volume because %s (%s): every change since the last "
-		"commit is lost here, other hosts will replay what was committed; unmount, look "
-		"at the device, mount again",
+		"%s (%s), so this host stops using the volume: changes since the last commit are "
+		"lost, other hosts replay what was committed; unmount, look at the device, mount "
+		"again",
 		why, strerror(-err));
 	wake_all_locked(t);
 }
@@ -138,7 +138,7 @@ int txns_stop(struct txns *t)
 	if (!r && t->log_blks)
 		r = tail_write(t);
 	if (r)
-		txns_fail(t, "its journal could not be emptied", r);
+		txns_fail(t, "the journal could not be emptied", r);
 	return r ? -EIO : 0;
 }
 

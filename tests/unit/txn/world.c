@@ -182,23 +182,6 @@ uint64_t world_cell(const struct world *w, unsigned n)
 	       (uint64_t)n * w->geo.cell_blks;
 }
 
-void payload_set(void *payload, uint32_t value)
-{
-	struct lunfs_bt_pl *p = payload;
-
-	memset(p->area, (int)(value & 0xff), sizeof(p->area));
-	memcpy(p->area, &value, sizeof(value));
-}
-
-uint32_t payload_get(const void *payload)
-{
-	const struct lunfs_bt_pl *p = payload;
-	uint32_t value;
-
-	memcpy(&value, p->area, sizeof(value));
-	return value;
-}
-
 void world_plant(struct world *w, uint64_t addr, uint64_t guard, uint16_t type, uint64_t version,
 		 uint32_t value)
 {
