@@ -85,6 +85,21 @@ void fix_unpin(struct box *b, struct lock *l, enum lock_mode mode, enum lock_loc
 uint64_t fix_get(struct box *b, struct lock *l);
 void fix_add(struct box *b, struct lock *l);
 
+/* Pin, read (SH) or add one (EX), unpin. */
+void fix_touch(struct box *b, unsigned cell, enum lock_mode mode);
+/* The host's poller runs fast from now on for a while. */
+void fix_warm(struct fix *f, unsigned host);
+
+struct fix_job { /* of a task beside the first one */
+	struct box *b;
+	unsigned cell, rounds;
+	enum lock_mode mode;
+	struct lock_intr intr;
+	int rc;
+	bool done;
+};
+void fix_pinner(void *job); /* pin once, unpin, done */
+
 void fix_record(struct fix *f, unsigned cell, struct lunfs_lock_rec *out);
 void fix_poke_record(struct fix *f, unsigned cell, struct lunfs_lock_rec *r);
 /* Wishes that stand in @column of @row. */

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Locks of hosts that are gone, and commands whose fate is unknown. */
+#include "fixture.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SH LOCK_SH
+#define EX LOCK_EX
+#define LSH LOCAL_SHARED
+#define LEX LOCAL_EXCL
+
+/* ---- the dead --------------------------------------------------------------------------------------- */
+
+static void body_unmounted(struct fix *f)
+{
+	fix_up(f, 0);
+	fix_up(f, 1);
+	fix_touch(&f->box[0], 1, EX);
+	fix_touch(&f->box[0], 2, SH);
+	fix_down(f, 0);
+	fix_sleep_ms(f, 2 * FIX_BEAT_MS);
+	fix_io_reset(f);
+	fix_touch(&f->box[1], 1, EX);
+	assert_int_equal(f->box[1].val[1].value, 1 + 1);
+	assert_int_equal(f->io.cell_caws, 1);
+	assert_int_equal(f->box[1].loaded, 0); /* newer than recorded: read again under the lock */
+	fix_touch(&f->box[1], 2, EX);
+	assert_int_equal(f->io.cell_caws, 2);
+}
+
+static void lock_of_an_unmounted_host_is_taken_by_one_ats(void **state)
+{
+	(void)state;
+	fix_run(body_unmounted, 512, 13);
+}
+
+static void body_killed(struct fix *f)
+{
+	struct lunfs_lock_rec r;
+	uint64_t began;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	fix_touch(&f->box[0], 1, EX);
+	fix_touch(&f->box[0], 2, SH);
+	fix_kill(f, 0);
+	began = clock_now_ns(f->clk);
+	fix_touch(&f->box[1], 1, EX);
+	assert_true(clock_now_ns(f->clk) >= began + (FIX_LEASE_MS - FIX_BEAT_MS) * 1000000ull);
+	assert_true(clock_now_ns(f->clk) < began + 3 * FIX_LEASE_MS * 1000000ull);
+	assert_int_equal(f->box[1].replayed, 1);
+	fix_touch(&f->box[1], 2, EX);
+	fix_record(f, 1, &r);
+	assert_int_equal(le64_get(r.owner), host_owner(f->box[1].host));
+}
+
+static void lock_of_a_dead_host_waits_for_its_recovery(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_killed, 512, seed);
+}
+
+static void body_dead_pending(struct fix *f)
+{
+	struct fix_job j = { .b = &f->box[0], .cell = 1, .mode = EX };
+	struct lunfs_lock_rec r;
+	struct lock *l;
+
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	assert_int_equal(fix_pin(&f->box[1], 1, SH, LSH, 0, NULL, &l), 0);
+	fix_task(f, 0, fix_pinner, &j);
+	fix_sleep_ms(f, 50);
+	fix_record(f, 1, &r);
+	assert_int_equal(le64_get(r.ex_pending), host_owner(f->box[0].host));
+	fix_kill(f, 0);
+	fix_touch(&f->box[2], 1, SH); /* as soon as the other is known to be dead */
+	fix_unpin(&f->box[1], l, SH, LSH);
+}
+
+static void pending_mark_of_a_dead_host_is_ignored(void **state)
+{
+	(void)state;
+	fix_run(body_dead_pending, 512, 14);
+}
+
+static void body_renew(struct fix *f)
+{
+	struct guard_renew g[4];
+	struct lunfs_lock_rec before, after;
+	uint64_t dead;
+	struct lock *l;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	for (unsigned i = 0; i < 3; i++)
+		fix_touch(&f->box[0], i, EX);
+	fix_touch(&f->box[1], 2, EX); /* handed over: not the dead host's any more */
+	dead = host_owner(f->box[0].host);
+	memset(g, 0, sizeof(g));
+	for (unsigned i = 0; i < 4; i++) {
+		g[i].addr = fix_addr(f, i);
+		g[i].possession = 1;
+	}
+	g[1].possession = 9; /* another possession of the same lock */
+	fix_record(f, 0, &before);
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(locks_renew_guards(f->box[1].ls, dead, g, 4), 0);
+		assert_true(g[0].live);
+		assert_false(g[1].live);
+		assert_false(g[2].live);
+		assert_false(g[3].live);
+		assert_int_equal(g[2].recorded_version, 2);
+	}
+	fix_record(f, 0, &after);
+	assert_int_equal(le64_get(after.hdr.image_seq), le64_get(before.hdr.image_seq) + 2);
+	assert_int_equal(le64_get(after.possession_seq), 1);
+	assert_int_equal(le64_get(after.owner), dead);
+	assert_int_equal(lock_pin(f->box[1].ls, fix_addr(f, 2), EX, LSH, 0, NULL, &l), 0);
+	lock_unpin(f->box[1].ls, l, LSH);
+}
+
+static void guards_of_the_same_possession_are_renewed_and_live(void **state)
+{
+	(void)state;
+	fix_run(body_renew, 512, 15);
+}
+
+/* ---- unknown fates ------------------------------------------------------------------------------------ */
+
+static void body_fates(struct fix *f)
+{
+	static const enum simdev_fault_kind kinds[] = {
+		SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND, SIMDEV_LATE, SIMDEV_RESENT, SIMDEV_DELAY,
+	};
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	for (unsigned k = 0; k < 5; k++) {
+		struct simdev_fault fault = {
+			.kind = kinds[k],
+			.ops = SIMDEV_CAW,
+			.off_bytes = geo_blk_off(fix_addr(f, 0)),
+			.len_bytes = 64 * LUNFS_BLOCK_BYTES,
+			.delay_ns = 30000000,
+		};
+
+		simdev_inject(f->box[0].dev, &fault); /* the cold acquire */
+		fix_touch(&f->box[0], 1 + k, EX);
+		simdev_inject(f->box[0].dev, &fault); /* the hand-over */
+		fix_touch(&f->box[1], 1 + k, EX);
+		simdev_inject_clear(f->box[0].dev);
+		fix_touch(&f->box[0], 1 + k, SH);
+		assert_int_equal(f->box[0].val[1 + k].value, 2);
+	}
+}
+
+static void ats_of_unknown_fate_is_settled_before_anything_else(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 20; seed++)
+		fix_run(body_fates, 512, seed);
+}
+
+static void body_no_answers(struct fix *f)
+{
+	struct simdev_fault fault = {
+		.kind = SIMDEV_LOST_COMMAND,
+		.ops = SIMDEV_CAW,
+		.count = 1000,
+		.off_bytes = geo_blk_off(fix_addr(f, 1)),
+		.len_bytes = 512,
+	};
+	struct lock *l;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	simdev_inject(f->box[0].dev, &fault);
+	assert_int_equal(fix_pin(&f->box[0], 1, EX, LSH, LOCK_TRY, NULL, &l), -EAGAIN);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), LOCK_NONE);
+	simdev_inject_clear(f->box[0].dev);
+	fix_touch(&f->box[1], 1, EX);
+	fix_touch(&f->box[0], 1, EX);
+	assert_int_equal(f->box[0].val[1].value, 2);
+}
+
+static void unknown_fate_counts_as_neither_held_nor_free(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_no_answers, 512, seed);
+}
+
+/* ---- the lease ------------------------------------------------------------------------------------ */
+
+static void body_lost(struct fix *f)
+{
+	struct lock *l;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	fix_touch(&f->box[0], 1, EX);
+	simclock_pause(f->clk, 1, clock_now_ns(f->clk) + 10 * FIX_LEASE_MS * 1000000ull);
+	fix_touch(&f->box[1], 1, EX);
+	fix_sleep_ms(f, 11 * FIX_LEASE_MS);
+	assert_int_equal(host_state(f->box[0].host), HOST_LOST);
+	assert_int_equal(lock_pin(f->box[0].ls, fix_addr(f, 1), EX, LSH, 0, NULL, &l), -EIO);
+	assert_int_equal(lock_pin(f->box[0].ls, fix_addr(f, 1), EX, LSH, LOCK_TRY, NULL, &l),
+			 -EIO);
+	locks_stop(f->box[0].ls);
+	host_abandon(f->box[0].host);
+	f->box[0].up = false;
+}
+
+static void host_that_lost_its_lease_gets_no_pin(void **state)
+{
+	(void)state;
+	fix_run(body_lost, 512, 23);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lock_of_an_unmounted_host_is_taken_by_one_ats),
+		cmocka_unit_test(lock_of_a_dead_host_waits_for_its_recovery),
+		cmocka_unit_test(pending_mark_of_a_dead_host_is_ignored),
+		cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
+		cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
+		cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
+		cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
+	};
+
+	return cmocka_run_group_tests_name("lock-dead", tests, NULL, NULL);
+}
