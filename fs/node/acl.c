@@ -46,7 +46,7 @@ static size_t count(size_t len_bytes)
 	return (len_bytes - sizeof(struct acl_head)) / sizeof(struct acl_entry);
 }
 
-struct order { /* what the entries seen so far allow */
+struct order {		/* what the entries seen so far allow */
 	unsigned state; /* the tag that may come next at the latest; 0: complete */
 	bool needs_mask;
 };
@@ -88,7 +88,7 @@ static bool entry_ok(struct order *o, const struct acl_entry *e)
 int acl_check(const void *acl, size_t len_bytes)
 {
 	const struct acl_head *h = acl;
-	struct order o = { .state = TAG_USER_OBJ };
+	struct order o = {.state = TAG_USER_OBJ};
 
 	if (len_bytes < sizeof(*h) || (len_bytes - sizeof(*h)) % sizeof(struct acl_entry))
 		return -EINVAL;
@@ -141,7 +141,7 @@ struct classes { /* the entries that stand for the mode's three classes */
 
 static struct classes find_classes(void *acl, size_t len_bytes)
 {
-	struct classes c = { 0 };
+	struct classes c = {0};
 
 	for (size_t k = 0; k < count(len_bytes); k++) {
 		struct acl_entry *e = &entries(acl)[k];

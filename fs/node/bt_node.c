@@ -54,7 +54,7 @@ static void set_items(uint8_t *area, size_t n)
 	head(area)->items = le16_make((uint16_t)n);
 }
 
-/* ---- checking --------------------------------------------------------------------------------- */
+/* ---- checking ----------------------------------------------------------------------- */
 
 static int check_leaf(const uint8_t *area, size_t size, struct bt_range range)
 {
@@ -77,8 +77,7 @@ static int check_leaf(const uint8_t *area, size_t size, struct bt_range range)
 	return bodies == size - body_off ? 0 : -EUCLEAN;
 }
 
-static int check_inner(const struct geo *g, const uint8_t *area, size_t size,
-		       struct bt_range range)
+static int check_inner(const struct geo *g, const uint8_t *area, size_t size, struct bt_range range)
 {
 	unsigned n = node_items(area);
 
@@ -111,7 +110,7 @@ int node_check(const struct geo *g, const uint8_t *area, size_t size, int level,
 	return have ? check_inner(g, area, size, range) : check_leaf(area, size, range);
 }
 
-/* ---- looking ------------------------------------------------------------------------------------ */
+/* ---- looking ------------------------------------------------------------------------ */
 
 unsigned node_level(const uint8_t *area)
 {
@@ -176,7 +175,7 @@ unsigned inner_find(const uint8_t *area, uint64_t key)
 	return lo - 1;
 }
 
-/* ---- leaves --------------------------------------------------------------------------------------- */
+/* ---- leaves ------------------------------------------------------------------------- */
 
 struct leaf_list { /* all items of a leaf, bodies in an image of it or outside */
 	uint8_t image[BT_AREA_BYTES];
@@ -214,9 +213,9 @@ static void leaf_append(uint8_t *area, uint64_t key, const void *body, size_t le
 	size_t off = le16_get(head(area)->body_off) - len;
 
 	memcpy(area + off, body, len);
-	*lslot(area, n) = (struct lunfs_bt_leaf_slot){ .key = le64_make(key),
-						       .off = le16_make((uint16_t)off),
-						       .len = le16_make((uint16_t)len) };
+	*lslot(area, n) = (struct lunfs_bt_leaf_slot){.key = le64_make(key),
+						      .off = le16_make((uint16_t)off),
+						      .len = le16_make((uint16_t)len)};
 	head(area)->body_off = le16_make((uint16_t)off);
 	set_items(area, n + 1);
 }
@@ -356,7 +355,7 @@ uint64_t leaf_split(uint8_t *area, size_t size, uint8_t *right, unsigned idx, ui
 	return l.it[cut].key;
 }
 
-/* ---- interior nodes ---------------------------------------------------------------------------------- */
+/* ---- interior nodes ----------------------------------------------------------------- */
 
 bool inner_fits(const uint8_t *area, size_t size)
 {
@@ -369,8 +368,8 @@ void inner_insert(uint8_t *area, unsigned idx, uint64_t key, uint64_t child)
 
 	lunfs_assert(idx <= n);
 	memmove(islot(area, idx + 1), islot(area, idx), (n - idx) * ISLOT);
-	*islot(area, idx) = (struct lunfs_bt_inner_slot){ .key = le64_make(key),
-							  .child = le64_make(child) };
+	*islot(area, idx) =
+	    (struct lunfs_bt_inner_slot){.key = le64_make(key), .child = le64_make(child)};
 	set_items(area, n + 1);
 }
 
@@ -394,8 +393,7 @@ uint64_t inner_split(uint8_t *area, size_t size, uint8_t *right, unsigned idx, u
 
 	lunfs_assert(idx > 0 && idx <= n && n >= 2);
 	memcpy(all, islot(area, 0), idx * ISLOT);
-	all[idx] = (struct lunfs_bt_inner_slot){ .key = le64_make(key),
-						 .child = le64_make(child) };
+	all[idx] = (struct lunfs_bt_inner_slot){.key = le64_make(key), .child = le64_make(child)};
 	memcpy(all + idx + 1, islot(area, idx), (n - idx) * ISLOT);
 	cut = how != BT_SPLIT_EVEN && idx == n ? n : (n + 1) / 2;
 	sep = le64_get(all[cut].key);

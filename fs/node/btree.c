@@ -4,8 +4,8 @@
  *
  * - A node is used only after node_check() with the level and range that its parent gives it, so a
  *   walk goes down at every step and a loop cannot be followed.
- * - A change that reached its first mblk_dirty() ends well: it needs no block that its path does not
- *   hold and no cell that is not reserved.
+ * - A change that reached its first mblk_dirty() ends well: it needs no block that its path does
+ * not hold and no cell that is not reserved.
  * - inode.blks counts cell_blks for every cell of a tree.
  */
 #include "node/node_impl.h"
@@ -40,7 +40,7 @@ static int damaged(const struct bt *bt, uint64_t addr)
 	return -EUCLEAN;
 }
 
-/* ---- paths -------------------------------------------------------------------------------------- */
+/* ---- paths -------------------------------------------------------------------------- */
 
 struct bt_step *bt_leaf(struct bt_path *p)
 {
@@ -80,9 +80,9 @@ static int push_root(const struct bt *bt, struct bt_path *p)
 {
 	struct bt_step *s = &p->s[0];
 
-	*s = (struct bt_step){ .area = fork_area(bt->i, bt->fork),
-			       .size = fork_bytes(bt->fork),
-			       .range = { .lo = 0, .hi = UINT64_MAX } };
+	*s = (struct bt_step){.area = fork_area(bt->i, bt->fork),
+			      .size = fork_bytes(bt->fork),
+			      .range = {.lo = 0, .hi = UINT64_MAX}};
 	p->n = 1;
 	if (!has_tree(bt)) {
 		s->area = (uint8_t *)no_tree;
@@ -133,10 +133,10 @@ static int push_child(const struct bt *bt, struct bt_path *p, unsigned idx)
 	rc = get_node(bt, addr, &m);
 	if (rc)
 		return rc;
-	*s = (struct bt_step){ .m = m,
-			       .area = ((struct lunfs_bt_pl *)m->data)->area,
-			       .size = BT_AREA_BYTES,
-			       .range = range };
+	*s = (struct bt_step){.m = m,
+			      .area = ((struct lunfs_bt_pl *)m->data)->area,
+			      .size = BT_AREA_BYTES,
+			      .range = range};
 	if (node_check(geo_of(bt), s->area, s->size, (int)node_level(up->area) - 1, range)) {
 		mblk_put(bt->ne->txns, m);
 		return damaged(bt, addr);
@@ -253,7 +253,7 @@ int bt_depth(const struct bt *bt, unsigned *depth)
 	return rc;
 }
 
-/* ---- inserting ------------------------------------------------------------------------------------ */
+/* ---- inserting ---------------------------------------------------------------------- */
 
 static void dirty(const struct bt *bt, const struct node_txn *nt, struct bt_step *s)
 {
@@ -268,8 +268,8 @@ void bt_dirty_leaf(const struct bt *bt, const struct node_txn *nt, struct bt_pat
 static struct mblk *new_node(const struct bt *bt, const struct node_txn *nt, unsigned level)
 {
 	struct cell c = cell_take(nt->h, bt->ne->alloc, nt->cells);
-	struct mblk *m = mblk_new(nt->h, bt->i->m->guard, c.addr, LUNFS_BLK_BTREE, c.version,
-				  bt->i->generation);
+	struct mblk *m =
+	    mblk_new(nt->h, bt->i->m->guard, c.addr, LUNFS_BLK_BTREE, c.version, bt->i->generation);
 
 	node_init(((struct lunfs_bt_pl *)m->data)->area, BT_AREA_BYTES, level);
 	bt->i->blks += cell_blks(bt);
@@ -278,8 +278,8 @@ static struct mblk *new_node(const struct bt *bt, const struct node_txn *nt, uns
 
 static bool step_fits(struct bt_step *s, size_t len)
 {
-	return node_level(s->area) ? inner_fits(s->area, s->size) :
-				     leaf_fits(s->area, s->size, len);
+	return node_level(s->area) ? inner_fits(s->area, s->size)
+				   : leaf_fits(s->area, s->size, len);
 }
 
 /* How many cells an insertion at @p takes: a node a full level from the leaf up. */
@@ -378,7 +378,7 @@ int bt_insert(const struct bt *bt, const struct node_txn *nt, struct bt_path *p,
 	return 0;
 }
 
-/* ---- removing --------------------------------------------------------------------------------------- */
+/* ---- removing ----------------------------------------------------------------------- */
 
 unsigned bt_drop_count(struct bt_path *p)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one B+tree of lunfs: u64 keys, leaf bodies of variable length, the root in a fork of an inode,
- * all other nodes in cells guarded by that inode.
+ * The one B+tree of lunfs: u64 keys, leaf bodies of variable length, the root in a fork of an
+ * inode, all other nodes in cells guarded by that inode.
  *
  * Reading: a path is a root-to-leaf walk that holds a reference to every node on it; each node was
  * checked when it was read (structure, level one below its parent's, keys inside the range that the
@@ -19,7 +19,7 @@
 #define BT_DEPTH_MAX (BT_LEVEL_MAX + 1u)
 #define BT_AREA_BYTES (sizeof(((struct lunfs_bt_pl *)0)->area))
 
-/* ---- one node (bt_node.c): pure, in memory ------------------------------------------------------ */
+/* ---- one node (bt_node.c): pure, in memory ------------------------------------------ */
 
 struct bt_range { /* lo <= key <= hi */
 	uint64_t lo, hi;
@@ -53,9 +53,9 @@ void inner_remove(uint8_t *area, unsigned idx); /* at least one stays */
 
 /* Where an overfull node is cut. */
 enum bt_split {
-	BT_SPLIT_EVEN,   /* halves: keys in random order */
+	BT_SPLIT_EVEN,	 /* halves: keys in random order */
 	BT_SPLIT_APPEND, /* behind the last item of a node: leave it full; else halves */
-	BT_SPLIT_RUN,    /* right behind the new item: many more with following keys will come */
+	BT_SPLIT_RUN,	 /* right behind the new item: many more with following keys will come */
 };
 
 /*
@@ -69,7 +69,7 @@ uint64_t inner_split(uint8_t *area, size_t size, uint8_t *right, unsigned idx, u
 /* Copy the whole node in @src to the larger @dst. */
 void node_move(uint8_t *dst, size_t dst_size, const uint8_t *src, size_t src_size);
 
-/* ---- the tree (btree.c) --------------------------------------------------------------------------- */
+/* ---- the tree (btree.c) ------------------------------------------------------------- */
 
 struct bt {
 	const struct node_env *ne;
@@ -81,7 +81,7 @@ struct bt_step {
 	struct mblk *m; /* NULL: the root */
 	uint8_t *area;
 	size_t size;
-	unsigned idx;   /* child taken; in the leaf: item, may be one behind the last */
+	unsigned idx; /* child taken; in the leaf: item, may be one behind the last */
 	struct bt_range range;
 };
 
@@ -96,7 +96,7 @@ struct bt_path {
  */
 int bt_seek(const struct bt *bt, uint64_t key, struct bt_path *p);
 int bt_seek_last(const struct bt *bt, struct bt_path *p); /* leaf idx behind the last item */
-void bt_put(const struct bt *bt, struct bt_path *p);      /* harmless if nothing is held */
+void bt_put(const struct bt *bt, struct bt_path *p);	  /* harmless if nothing is held */
 
 /* The leaf at the end of the path. */
 struct bt_step *bt_leaf(struct bt_path *p);
@@ -121,8 +121,9 @@ int bt_seek_floor(const struct bt *bt, uint64_t key, struct bt_path *p);
 int bt_insert(const struct bt *bt, const struct node_txn *nt, struct bt_path *p, uint64_t key,
 	      const void *body, size_t len, enum bt_split how);
 /*
- * Remove the item at @p. A node that this empties is given up if nt->frees was prepared for it, with
- * the path then good for bt_put() only; else idx points to the item that followed in this leaf.
+ * Remove the item at @p. A node that this empties is given up if nt->frees was prepared for it,
+ * with the path then good for bt_put() only; else idx points to the item that followed in this
+ * leaf.
  */
 void bt_remove(const struct bt *bt, const struct node_txn *nt, struct bt_path *p);
 /* Collect the cells that removing @n items from idx on empties in this leaf (and its parents). */

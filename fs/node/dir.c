@@ -16,7 +16,7 @@
 
 static struct bt dir_tree(const struct node_env *ne, struct inode *dir)
 {
-	return (struct bt){ .ne = ne, .i = dir, .fork = FORK_DATA };
+	return (struct bt){.ne = ne, .i = dir, .fork = FORK_DATA};
 }
 
 static uint64_t name_key(const struct node_env *ne, const char *name, size_t len)

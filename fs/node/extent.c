@@ -9,9 +9,12 @@
 
 #include <errno.h>
 
+/* So many removals in one transaction may empty a leaf that each of them alone does not. */
+#define LAST_ITEMS 8u
+
 static struct bt ext_tree(const struct node_env *ne, struct inode *i)
 {
-	return (struct bt){ .ne = ne, .i = i, .fork = FORK_DATA };
+	return (struct bt){.ne = ne, .i = i, .fork = FORK_DATA};
 }
 
 static uint64_t end_of(const struct ext *e)
@@ -29,10 +32,10 @@ static int ext_at(const struct bt *bt, struct bt_path *p, struct ext *out)
 
 	if (len != sizeof(*x))
 		goto out_damaged;
-	e = (struct ext){ .lblk = key,
-			  .blk = le64_get(x->blk),
-			  .len = le32_get(x->len),
-			  .flags = le32_get(x->flags) };
+	e = (struct ext){.lblk = key,
+			 .blk = le64_get(x->blk),
+			 .len = le32_get(x->len),
+			 .flags = le32_get(x->flags)};
 	if (!blk_range_ok(bt->ne->env->geo, e.blk, e.len) || e.flags & ~LUNFS_EXT_UNWRITTEN ||
 	    end_of(&e) < key)
 		goto out_damaged;
@@ -51,9 +54,9 @@ out_damaged:
 
 static struct lunfs_extent encode(const struct ext *e)
 {
-	return (struct lunfs_extent){ .blk = le64_make(e->blk),
-				      .len = le32_make((uint32_t)e->len),
-				      .flags = le32_make(e->flags) };
+	return (struct lunfs_extent){.blk = le64_make(e->blk),
+				     .len = le32_make((uint32_t)e->len),
+				     .flags = le32_make(e->flags)};
 }
 
 static void cut(struct ext *e, uint64_t from, uint64_t to)
@@ -109,13 +112,13 @@ int ext_map(const struct node_env *ne, struct inode *i, uint64_t lblk, struct ex
 	rc = next_ext(&bt, lblk, &p, &e);
 	if (rc && rc != -ENOENT)
 		return rc;
-	*out = (struct ext){ .lblk = lblk, .len = (rc ? UINT64_MAX : e.lblk) - lblk };
+	*out = (struct ext){.lblk = lblk, .len = (rc ? UINT64_MAX : e.lblk) - lblk};
 	if (!rc)
 		bt_put(&bt, &p);
 	return 0;
 }
 
-/* ---- changing --------------------------------------------------------------------------------------- */
+/* ---- changing ----------------------------------------------------------------------- */
 
 static bool goes_on(const struct geo *g, const struct ext *a, const struct ext *b)
 {
@@ -128,8 +131,8 @@ static bool same_leaf(struct bt_path *a, struct bt_path *b)
 	return bt_leaf(a)->area == bt_leaf(b)->area;
 }
 
-static void set_ext(const struct bt *bt, const struct node_txn *nt, struct bt_path *p,
-		    unsigned idx, const struct ext *e)
+static void set_ext(const struct bt *bt, const struct node_txn *nt, struct bt_path *p, unsigned idx,
+		    const struct ext *e)
 {
 	struct lunfs_extent x = encode(e);
 
@@ -171,8 +174,8 @@ static int look_around(const struct bt *bt, const struct ext *e, struct around *
 		rc = next_ext(bt, e->lblk, &a->next, &a->ne);
 	if (rc == -ENOENT)
 		rc = 0;
-	if (!rc && ((a->prev.n && end_of(&a->pe) > e->lblk) ||
-		    (a->next.n && a->ne.lblk < end_of(e)))) {
+	if (!rc &&
+	    ((a->prev.n && end_of(&a->pe) > e->lblk) || (a->next.n && a->ne.lblk < end_of(e)))) {
 		log_err("extent-overlap",
 			"inode %llu: blocks %llu to %llu of the file are mapped already; run "
 			"fsck.lunfs",
@@ -324,7 +327,7 @@ static int replace(const struct bt *bt, const struct node_txn *nt, struct part *
 	return rc;
 }
 
-/* ---- written and unwritten --------------------------------------------------------------------------- */
+/* ---- written and unwritten ---------------------------------------------------------- */
 
 /* The extents next to the one that changes, as far as the changed piece touches them. */
 struct beside {
@@ -415,7 +418,7 @@ int ext_set_written(const struct node_env *ne, const struct node_txn *nt, struct
 	return rc;
 }
 
-/* ---- removing ------------------------------------------------------------------------------------------ */
+/* ---- removing ----------------------------------------------------------------------- */
 
 static int part_to_remove(const struct bt *bt, uint64_t lblk, uint64_t len, struct part *t)
 {
@@ -438,13 +441,13 @@ int ext_remove_prepare(const struct node_env *ne, struct inode *i, uint64_t lblk
 	if (rc)
 		return rc;
 	if (leaves_leaf(&t))
-		rc = bt_remove_prepare(&bt, &t.p, 1, frees);
+		rc = bt_remove_prepare(&bt, &t.p, LAST_ITEMS, frees);
 	part_put(&bt, &t);
 	return rc;
 }
 
-int ext_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
-	       uint64_t lblk, uint64_t len)
+int ext_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i, uint64_t lblk,
+	       uint64_t len)
 {
 	struct bt bt = ext_tree(ne, i);
 	struct part t;

@@ -36,7 +36,7 @@ void fork_clear(struct txn_handle *h, struct inode *i)
 	inode_update(h, i);
 }
 
-/* ---- symbolic links ----------------------------------------------------------------------------- */
+/* ---- symbolic links ----------------------------------------------------------------- */
 
 unsigned symlink_need_changes(size_t len_bytes)
 {
@@ -48,7 +48,7 @@ unsigned symlink_need_changes(size_t len_bytes)
 int symlink_set(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		const char *target, size_t len_bytes)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_DATA };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_DATA};
 	unsigned parts = symlink_need_changes(len_bytes);
 	int rc = 0;
 
@@ -113,7 +113,7 @@ static int get_parts(const struct bt *bt, char *buf, size_t len)
 
 int symlink_get(const struct node_env *ne, struct inode *i, char *buf, size_t size)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_DATA };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_DATA};
 	size_t len = i->size;
 	int rc = 0;
 

@@ -104,7 +104,7 @@ static bool header_ok(const struct lunfs_inode_pl *p, uint64_t ino)
 
 static struct timespec time_get(le64 s, le32 ns)
 {
-	return (struct timespec){ .tv_sec = (time_t)le64_get(s), .tv_nsec = le32_get(ns) };
+	return (struct timespec){.tv_sec = (time_t)le64_get(s), .tv_nsec = le32_get(ns)};
 }
 
 static void fill(const struct lunfs_inode_pl *p, uint64_t ino, struct inode *out)
@@ -173,8 +173,7 @@ static void encode(const struct inode *i, struct lunfs_inode_pl *p)
 	p->data_format = i->data_format;
 }
 
-int inode_get(const struct node_env *ne, struct lock *lock, uint64_t generation,
-	      struct inode *out)
+int inode_get(const struct node_env *ne, struct lock *lock, uint64_t generation, struct inode *out)
 {
 	uint64_t ino = lock_addr(lock);
 	struct inode in;

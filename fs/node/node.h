@@ -19,11 +19,11 @@ struct node_env {
 	struct alloc *alloc;
 };
 
-/* ---- inode -------------------------------------------------------------------------------------- */
+/* ---- inode -------------------------------------------------------------------------- */
 
-struct inode { /* in core: decoded attributes of a referenced inode block */
-	struct mblk *m;     /* referenced; its guard is the inode's own lock */
-	uint64_t ino;       /* address of its cell */
+struct inode {		/* in core: decoded attributes of a referenced inode block */
+	struct mblk *m; /* referenced; its guard is the inode's own lock */
+	uint64_t ino;	/* address of its cell */
 	uint64_t generation;
 	uint32_t mode, nlink, uid, gid;
 	uint64_t size, blks;
@@ -41,8 +41,7 @@ int inode_decode(const struct geo *g, const void *payload, uint64_t ino, struct 
  * Load the inode behind pinned @lock. -ESTALE if @generation is not 0 and differs, or the cell is
  * no inode (freed); -EUCLEAN; -EIO. inode_put() when done.
  */
-int inode_get(const struct node_env *ne, struct lock *lock, uint64_t generation,
-	      struct inode *out);
+int inode_get(const struct node_env *ne, struct lock *lock, uint64_t generation, struct inode *out);
 void inode_put(const struct node_env *ne, struct inode *i);
 /* Write the attributes back into the block (marks it dirty). One credit. */
 void inode_update(struct txn_handle *h, struct inode *i);
@@ -56,7 +55,7 @@ void inode_create(const struct node_env *ne, struct txn_handle *h, struct lock *
 /* What an inode_encode does, for mkfs: a sealed payload, version 1. */
 void inode_format(const struct geo *g, const struct inode *i, void *payload);
 
-/* ---- operation context ---------------------------------------------------------------------------- */
+/* ---- operation context -------------------------------------------------------------- */
 
 /* What a changing call may draw on. */
 struct node_txn {
@@ -73,11 +72,15 @@ struct node_need {
 	unsigned cells, credits;
 };
 enum node_fork { FORK_DATA, FORK_XATTR };
-/* Reads the path's root; *need for @changes insertions/removals in one transaction. */
+/*
+ * Looks at the root only; *need for @changes insertions/removals in one transaction. Never more
+ * than ALLOC_CELLS_MAX cells for up to 12 changes, or 70 in FORK_XATTR (which come from one
+ * xattr_set()).
+ */
 int fork_need(const struct node_env *ne, struct inode *i, enum node_fork fork, unsigned changes,
 	      struct node_need *need);
 
-/* ---- directories ------------------------------------------------------------------------------------ */
+/* ---- directories -------------------------------------------------------------------- */
 
 struct dir_entry {
 	uint64_t ino, generation;
@@ -97,7 +100,8 @@ int dir_next(const struct node_env *ne, struct inode *dir, uint64_t from, struct
  */
 int dir_list(const struct node_env *ne, struct inode *dir, uint64_t from, struct dir_entry *out,
 	     size_t max, size_t *n);
-/* Caller checked that it does not exist. Adjusts dir->size and blks; caller updates times and inode. */
+/* Caller checked that it does not exist. Adjusts dir->size and blks; caller updates times and
+ * inode. */
 int dir_insert(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
 	       const char *name, uint64_t ino, uint64_t generation, uint8_t type);
 /* Point an existing name at another inode (rename over). No new cells. */
@@ -113,12 +117,12 @@ int dir_remove_prepare(const struct node_env *ne, struct inode *dir, const char 
 int dir_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
 	       const char *name);
 
-/* ---- extents ---------------------------------------------------------------------------------------- */
+/* ---- extents ------------------------------------------------------------------------ */
 
-struct ext { /* in core; blk 0 = hole */
-	uint64_t lblk;  /* logical, blocks */
-	uint64_t blk;   /* address */
-	uint64_t len;   /* blocks */
+struct ext {		/* in core; blk 0 = hole */
+	uint64_t lblk;	/* logical, blocks */
+	uint64_t blk;	/* address */
+	uint64_t len;	/* blocks */
 	uint32_t flags; /* LUNFS_EXT_* */
 };
 
@@ -143,30 +147,31 @@ int ext_set_written(const struct node_env *ne, const struct node_txn *nt, struct
  */
 int ext_remove_prepare(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
 		       struct free_res *frees);
-int ext_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
-	       uint64_t lblk, uint64_t len);
+int ext_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i, uint64_t lblk,
+	       uint64_t len);
 
-/* ---- inline data and symlinks ------------------------------------------------------------------------- */
+/* ---- inline data and symlinks ------------------------------------------------------- */
 
 /* Inline bytes: file data when data_format is INLINE (bytes past size are zero). */
 const uint8_t *inline_data(const struct inode *i);
 /* Caller announced nothing: dirties the block, sets INLINE, zeroes the rest of the fork. */
 void inline_set(struct txn_handle *h, struct inode *i, const void *buf, size_t len_bytes);
-void fork_clear(struct txn_handle *h, struct inode *i); /* data fork becomes EMPTY (it was INLINE) */
+void fork_clear(struct txn_handle *h,
+		struct inode *i); /* data fork becomes EMPTY (it was INLINE) */
 
 unsigned symlink_need_changes(size_t len_bytes); /* tree insertions; 0 if it fits in place */
 int symlink_set(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		const char *target, size_t len_bytes);
 int symlink_get(const struct node_env *ne, struct inode *i, char *buf, size_t size);
 
-/* ---- giving a whole inode up ---------------------------------------------------------------------------- */
+/* ---- giving a whole inode up -------------------------------------------------------- */
 
 /*
  * Shrink by steps for the orphan worker: one step collects at most ALLOC_CELLS_MAX / 2 extents or
  * nodes at the end of either fork. prepare fills @step and @frees (-EAGAIN with frees->want);
- * commit applies it inside a transaction of step->credits blocks (all included), frees the blocks and
- * cells, and writes the inode. step->done: nothing is left to do, both forks were empty already; the
- * inode's own cell can be freed. -ENOTEMPTY: a directory with entries.
+ * commit applies it inside a transaction of step->credits blocks (all included), frees the blocks
+ * and cells, and writes the inode. step->done: nothing is left to do, both forks were empty
+ * already; the inode's own cell can be freed. -ENOTEMPTY: a directory with entries.
  */
 struct node_shrink {
 	unsigned credits;
@@ -182,13 +187,16 @@ int node_shrink_prepare(const struct node_env *ne, struct inode *i, struct node_
 int node_shrink_commit(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		       const struct node_shrink *step);
 
-/* ---- xattrs ------------------------------------------------------------------------------------------------ */
+/* ---- xattrs
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* @name with its prefix ("user.x"). -EOPNOTSUPP: prefix unknown. */
-int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf,
-	      size_t size, size_t *len); /* size 0: only *len; -ERANGE; -ENODATA */
+int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf, size_t size,
+	      size_t *len); /* size 0: only *len; -ERANGE; -ENODATA */
 int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t size, size_t *len);
-/* How many insertions and removals setting it will take (0..130); checks limits: -E2BIG, -ERANGE. */
+/* How many insertions and removals setting it will take (0..130); checks limits: -E2BIG, -ERANGE.
+ */
 int xattr_set_changes(const struct node_env *ne, struct inode *i, const char *name,
 		      size_t len_bytes, unsigned *changes);
 #define XATTR_MUST_CREATE 0x1
@@ -208,13 +216,14 @@ int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *n
 int xattr_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		 const char *name);
 
-/* ---- POSIX ACLs (in the xattr form of linux/posix_acl_xattr.h) ----------------------------------------------- */
+/* ---- POSIX ACLs (in the xattr form of linux/posix_acl_xattr.h) ---------------------- */
 
 #define ACL_ACCESS_NAME "system.posix_acl_access"
 #define ACL_DEFAULT_NAME "system.posix_acl_default"
 /* Valid? -EINVAL. */
 int acl_check(const void *acl, size_t len_bytes);
-/* Setting an access ACL: *mode gets its permission bits; *minimal: it says no more than the mode. */
+/* Setting an access ACL: *mode gets its permission bits; *minimal: it says no more than the mode.
+ */
 int acl_to_mode(const void *acl, size_t len_bytes, uint32_t *mode, bool *minimal);
 /* chmod: the ACL in @acl follows the new mode (in place). */
 int acl_chmod(void *acl, size_t len_bytes, uint32_t mode);

@@ -22,10 +22,10 @@ static int extent_of(struct bt_path *p, struct ext *out)
 
 	if (len != sizeof(*x) || le32_get(x->len) == 0)
 		return -EUCLEAN;
-	*out = (struct ext){ .lblk = bt_key(p),
-			     .blk = le64_get(x->blk),
-			     .len = le32_get(x->len),
-			     .flags = le32_get(x->flags) };
+	*out = (struct ext){.lblk = bt_key(p),
+			    .blk = le64_get(x->blk),
+			    .len = le32_get(x->len),
+			    .flags = le32_get(x->flags)};
 	return 0;
 }
 
@@ -78,7 +78,8 @@ static unsigned groups_of(const struct geo *g, const struct node_shrink *step)
 	for (unsigned k = 0; k < step->n_ext; k++) {
 		unsigned j = 0;
 
-		while (j < k && geo_group_of(g, step->ext[j].blk) != geo_group_of(g, step->ext[k].blk))
+		while (j < k &&
+		       geo_group_of(g, step->ext[j].blk) != geo_group_of(g, step->ext[k].blk))
 			j++;
 		n += j == k;
 	}
@@ -106,7 +107,7 @@ static int prepare_leaf(const struct bt *bt, struct bt_path *p, struct node_shri
 int node_shrink_prepare(const struct node_env *ne, struct inode *i, struct node_shrink *step,
 			struct free_res *frees)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_DATA };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_DATA};
 	struct bt_path p;
 	int rc;
 
@@ -143,7 +144,7 @@ static void drop_items(const struct bt *bt, const struct node_txn *nt, struct bt
 int node_shrink_commit(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		       const struct node_shrink *step)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = step->fork };
+	struct bt bt = {.ne = ne, .i = i, .fork = step->fork};
 	struct bt_path p;
 	unsigned items;
 	uint64_t blks = 0;

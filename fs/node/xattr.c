@@ -17,10 +17,10 @@
 #define COLLISIONS 256u
 
 static const char *const prefixes[] = {
-	[LUNFS_XATTR_USER] = "user.",
-	[LUNFS_XATTR_TRUSTED] = "trusted.",
-	[LUNFS_XATTR_SECURITY] = "security.",
-	[LUNFS_XATTR_SYSTEM] = "system.",
+    [LUNFS_XATTR_USER] = "user.",
+    [LUNFS_XATTR_TRUSTED] = "trusted.",
+    [LUNFS_XATTR_SECURITY] = "security.",
+    [LUNFS_XATTR_SYSTEM] = "system.",
 };
 
 struct xname {
@@ -39,7 +39,7 @@ static int parse_name(const char *full, struct xname *out)
 		if (ns == LUNFS_XATTR_SYSTEM && strcmp(full, ACL_ACCESS_NAME) != 0 &&
 		    strcmp(full, ACL_DEFAULT_NAME) != 0)
 			return -EOPNOTSUPP;
-		*out = (struct xname){ .ns = ns, .name = full + n };
+		*out = (struct xname){.ns = ns, .name = full + n};
 		out->len = strnlen(out->name, LUNFS_NAME_MAX + 1);
 		if (out->len > LUNFS_NAME_MAX)
 			return -ERANGE;
@@ -117,7 +117,7 @@ static int find(const struct bt *bt, const struct xname *xn, struct bt_path *p, 
 	return rc ? rc : -ENOENT;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------ */
 
 static int copy_value(const struct bt *bt, struct bt_path *p, uint8_t *buf, size_t total)
 {
@@ -146,10 +146,10 @@ static int copy_value(const struct bt *bt, struct bt_path *p, uint8_t *buf, size
 	return rc == -ENOENT ? damaged(bt, key) : rc;
 }
 
-int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf,
-	      size_t size, size_t *len)
+int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf, size_t size,
+	      size_t *len)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_XATTR };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	const struct lunfs_xattr *x;
 	struct bt_path p;
 	struct xname xn;
@@ -177,7 +177,7 @@ out_put:
 
 int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t size, size_t *len)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_XATTR };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	const struct lunfs_xattr *x;
 	struct bt_path p;
 	size_t have = 0;
@@ -212,13 +212,13 @@ int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t siz
 	return 0;
 }
 
-/* ---- changing ------------------------------------------------------------------------------------- */
+/* ---- changing ----------------------------------------------------------------------- */
 
 /* An attribute's place with references to all nodes on the way to each of its parts. */
 struct xheld {
-	uint64_t key;   /* of part 0 */
+	uint64_t key; /* of part 0 */
 	bool exists;
-	unsigned parts; /* that are there */
+	unsigned parts;			    /* that are there */
 	struct bt_path path[PARTS_MAX + 1]; /* one a part that is there or will be, one behind */
 	unsigned paths;
 };
@@ -292,7 +292,7 @@ static int xheld_get(const struct bt *bt, const struct xname *xn, unsigned wante
 int xattr_set_changes(const struct node_env *ne, struct inode *i, const char *name,
 		      size_t len_bytes, unsigned *changes)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_XATTR };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	struct xheld *x;
 	struct xname xn;
 	int rc = parse_name(name, &xn);
@@ -376,7 +376,7 @@ static int drop_parts(const struct bt *bt, const struct node_txn *nt, const stru
 int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 	      const char *name, const void *value, size_t len_bytes, int flags)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_XATTR };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	uint8_t buf[sizeof(struct lunfs_xattr) + LUNFS_NAME_MAX + LUNFS_XATTR_PART_BYTES];
 	unsigned parts = parts_of(len_bytes);
 	struct xheld *x;
@@ -399,8 +399,8 @@ int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode
 	for (unsigned k = 0; k < parts && !rc; k++) {
 		size_t n = make_part(buf, &xn, k, value, len_bytes);
 
-		rc = put_part(&bt, nt, x->key + k, buf, n,
-			      parts > 1 ? BT_SPLIT_RUN : BT_SPLIT_EVEN);
+		rc =
+		    put_part(&bt, nt, x->key + k, buf, n, parts > 1 ? BT_SPLIT_RUN : BT_SPLIT_EVEN);
 	}
 	rc = half_done(nt, rc);
 	if (!rc)
@@ -414,7 +414,7 @@ int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *n
 		       size_t keep_bytes, struct free_res *frees)
 {
 	unsigned keep = keep_bytes == XATTR_KEEP_NOTHING ? 0 : parts_of(keep_bytes);
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_XATTR };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	unsigned in_leaf = 0;
 	struct xheld *x;
 	struct xname xn;
@@ -440,7 +440,7 @@ int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *n
 int xattr_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		 const char *name)
 {
-	struct bt bt = { .ne = ne, .i = i, .fork = FORK_XATTR };
+	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	struct xheld *x;
 	struct xname xn;
 	int rc = parse_name(name, &xn);

@@ -67,14 +67,14 @@ uint64_t fake_random(struct fake *f)
 	return z ^ z >> 31;
 }
 
-/* ---- locks ------------------------------------------------------------------------------------- */
+/* ---- locks -------------------------------------------------------------------------- */
 
 uint64_t lock_addr(const struct lock *l)
 {
 	return l->addr;
 }
 
-/* ---- cells --------------------------------------------------------------------------------------- */
+/* ---- cells -------------------------------------------------------------------------- */
 
 static uint64_t cell_addr(unsigned n)
 {
@@ -126,7 +126,7 @@ static struct cell find_cell(struct txns *t)
 	} while (b->live || b->gone || !can_be_cell(&t->f.geo, t->next_cell));
 	b->live = true;
 	t->f.live_cells++;
-	return (struct cell){ .addr = b->m.addr, .version = b->version };
+	return (struct cell){.addr = b->m.addr, .version = b->version};
 }
 
 struct cell cell_take(struct txn_handle *h, struct alloc *a, struct cell_res *res)
@@ -198,7 +198,7 @@ void cell_free_version(struct alloc *a, struct free_res *r, uint64_t cell, uint6
 	b->version = version;
 }
 
-/* ---- blocks of metadata --------------------------------------------------------------------------- */
+/* ---- blocks of metadata ------------------------------------------------------------- */
 
 static void touch(struct txns *t, struct fblk *b)
 {
@@ -302,7 +302,7 @@ void txn_abort_volume(struct txn_handle *h, const char *why)
 	f->aborted = true;
 }
 
-/* ---- data blocks ------------------------------------------------------------------------------------ */
+/* ---- data blocks -------------------------------------------------------------------- */
 
 static uint64_t data_blk(uint64_t n)
 {
@@ -371,14 +371,14 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 	fake_blocks_free(&t->f, blk, len);
 }
 
-/* ---- transactions ------------------------------------------------------------------------------------ */
+/* ---- transactions ------------------------------------------------------------------- */
 
 struct node_txn fake_begin_with(struct fake *f, unsigned cells, unsigned credits)
 {
 	struct txns *t = of(f);
 
 	assert_true(cells <= ALLOC_CELLS_MAX && !t->in_txn);
-	t->cells = (struct cell_res){ .n = cells };
+	t->cells = (struct cell_res){.n = cells};
 	for (unsigned k = 0; k < cells; k++)
 		t->cells.cell[k] = find_cell(t);
 	t->in_txn = true;
@@ -389,19 +389,19 @@ struct node_txn fake_begin_with(struct fake *f, unsigned cells, unsigned credits
 		f->most_cells = cells;
 	if (f->most_credits < credits)
 		f->most_credits = credits;
-	return (struct node_txn){ .h = (struct txn_handle *)t,
-				  .cells = &t->cells,
-				  .frees = f->with_frees ? &f->frees : NULL };
+	return (struct node_txn){.h = (struct txn_handle *)t,
+				 .cells = &t->cells,
+				 .frees = f->with_frees ? &f->frees : NULL};
 }
 
 struct node_txn fake_begin(struct fake *f, enum node_fork fork, unsigned changes)
 {
-	struct node_need need = { 0, 0 };
+	struct node_need need = {0, 0};
 	int rc = fork_need(&f->ne, &f->i, fork, changes, &need);
 
 	if (rc) {
 		assert_true(f->hostile);
-		need = (struct node_need){ 9 * changes < 64 ? 9 * changes : 64, 400 };
+		need = (struct node_need){9 * changes < 64 ? 9 * changes : 64, 400};
 	}
 	return fake_begin_with(f, need.cells, need.credits);
 }
@@ -442,20 +442,20 @@ void fake_end(struct fake *f)
 	memset(&f->frees, 0, sizeof(f->frees));
 }
 
-/* ---- the inode ----------------------------------------------------------------------------------------- */
+/* ---- the inode ---------------------------------------------------------------------- */
 
 static void make_geo(struct geo *g)
 {
-	*g = (struct geo){ .cell_blks = CELL_BLKS,
-			   .sector_bytes = 512,
-			   .group_blks = GROUP_BLKS,
-			   .group0_blk = GROUP0,
-			   .groups = GROUPS,
-			   .bitmap_cells = 3,
-			   .end_blk = GROUP0 + (uint64_t)GROUPS * GROUP_BLKS,
-			   .dev_blks = GROUP0 + (uint64_t)GROUPS * GROUP_BLKS + 64,
-			   .hash_key = "sixteen bytes ..",
-			   .vol_id = "this volume's id" };
+	*g = (struct geo){.cell_blks = CELL_BLKS,
+			  .sector_bytes = 512,
+			  .group_blks = GROUP_BLKS,
+			  .group0_blk = GROUP0,
+			  .groups = GROUPS,
+			  .bitmap_cells = 3,
+			  .end_blk = GROUP0 + (uint64_t)GROUPS * GROUP_BLKS,
+			  .dev_blks = GROUP0 + (uint64_t)GROUPS * GROUP_BLKS + 64,
+			  .hash_key = "sixteen bytes ..",
+			  .vol_id = "this volume's id"};
 }
 
 struct fake *fake_new(uint32_t mode)
@@ -468,8 +468,8 @@ struct fake *fake_new(uint32_t mode)
 	log_open("test", (enum log_level)0, 0);
 	make_geo(&f->geo);
 	f->env.geo = &f->geo;
-	f->ne = (struct node_env){ .env = &f->env, .txns = t, .alloc = (struct alloc *)t };
-	f->i = (struct inode){ .generation = 0x1234567, .mode = mode, .nlink = 1 };
+	f->ne = (struct node_env){.env = &f->env, .txns = t, .alloc = (struct alloc *)t};
+	f->i = (struct inode){.generation = 0x1234567, .mode = mode, .nlink = 1};
 	if (S_ISDIR(mode))
 		f->i.parent = cell_addr(40);
 	nt = fake_begin_with(f, 1, 1);
@@ -533,7 +533,9 @@ int fake_reload(struct fake *f)
 	return inode_get(&f->ne, &t->lock, 0, &f->i);
 }
 
-/* ---- walking ----------------------------------------------------------------------------------------------- */
+/* ---- walking
+ * -----------------------------------------------------------------------------------------------
+ */
 
 struct walker {
 	struct txns *t;
@@ -609,7 +611,7 @@ static void walk_fork(struct walker *k, enum node_fork fork, const uint8_t *area
 struct walk fake_walk(struct fake *f)
 {
 	const struct lunfs_inode_pl *pl = (const void *)f->i.m->data;
-	struct walker k = { .t = of(f) };
+	struct walker k = {.t = of(f)};
 	struct inode got;
 
 	assert_int_equal(inode_decode(&f->geo, pl, f->i.ino, &got), 0);

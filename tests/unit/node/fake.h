@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One inode on a volume in memory: the parts of txn/, alloc/ and cluster/ that node/ calls. It holds
- * node/ to its promises:
+ * One inode on a volume in memory: the parts of txn/, alloc/ and cluster/ that node/ calls. It
+ * holds node/ to its promises:
  * - no block changes that was not announced by mblk_dirty() in the transaction (shadow copies);
  * - no transaction dirties more blocks, or takes more cells, than were asked for;
  * - after the first change of an operation no block is read that is not referenced already;
@@ -27,9 +27,9 @@ struct fake {
 	struct free_res frees;
 	bool with_frees;      /* fake_begin() hands frees to the operation */
 	unsigned busy_permil; /* chance that a prepare says -EAGAIN */
-	bool hostile;         /* damage is expected: the volume may be aborted */
+	bool hostile;	      /* damage is expected: the volume may be aborted */
 	bool aborted;
-	uint64_t live_cells, data_blks; /* given out at present */
+	uint64_t live_cells, data_blks;	   /* given out at present */
 	unsigned most_cells, most_credits; /* asked for by any transaction */
 	uint64_t rnd;
 };

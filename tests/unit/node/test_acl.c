@@ -19,7 +19,7 @@ struct acl {
 
 static struct acl make(const struct entry *e, size_t n)
 {
-	struct acl a = { .len = 4 + 8 * n };
+	struct acl a = {.len = 4 + 8 * n};
 
 	a.b[0] = 2;
 	for (size_t k = 0; k < n; k++) {
@@ -35,8 +35,8 @@ static struct acl make(const struct entry *e, size_t n)
 }
 
 #define ACL(...)                                                                                   \
-	make((const struct entry[]){ __VA_ARGS__ },                                                \
-	     sizeof((const struct entry[]){ __VA_ARGS__ }) / sizeof(struct entry))
+	make((const struct entry[]){__VA_ARGS__},                                                  \
+	     sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry))
 
 static unsigned perm_of(const struct acl *a, size_t k)
 {
@@ -44,26 +44,24 @@ static unsigned perm_of(const struct acl *a, size_t k)
 }
 
 #define NOID 0xffffffffu
-#define MINIMAL ACL({ UO, 6, NOID }, { GO, 4, NOID }, { O, 4, NOID })
+#define MINIMAL ACL({UO, 6, NOID}, {GO, 4, NOID}, {O, 4, NOID})
 #define FULL                                                                                       \
-	ACL({ UO, 7, NOID }, { U, 6, 1000 }, { GO, 5, NOID }, { G, 3, 100 }, { M, 6, NOID },       \
-	    { O, 1, NOID })
+	ACL({UO, 7, NOID}, {U, 6, 1000}, {GO, 5, NOID}, {G, 3, 100}, {M, 6, NOID}, {O, 1, NOID})
 
 static void only_well_formed_lists_are_valid(void **state)
 {
 	struct acl a = FULL;
 	const struct acl bad[] = {
-		ACL({ UO, 6, NOID }, { GO, 4, NOID }),                                       /* no other */
-		ACL({ GO, 4, NOID }, { UO, 6, NOID }, { O, 4, NOID }),                       /* order */
-		ACL({ UO, 6, NOID }, { UO, 6, NOID }, { GO, 4, NOID }, { O, 4, NOID }),      /* twice */
-		ACL({ UO, 6, NOID }, { U, 6, 5 }, { GO, 4, NOID }, { O, 4, NOID }),          /* no mask */
-		ACL({ UO, 6, NOID }, { U, 6, NOID }, { GO, 4, NOID }, { M, 4, NOID }, { O, 4, NOID }),
-		ACL({ UO, 8, NOID }, { GO, 4, NOID }, { O, 4, NOID }),                       /* perm */
-		ACL({ UO, 6, NOID }, { GO, 4, NOID }, { O, 4, NOID }, { O, 4, NOID }),
-		ACL({ UO, 6, NOID }, { GO, 4, NOID }, { G, 4, 5 }, { U, 4, 5 }, { M, 4, NOID },
-		    { O, 4, NOID }),
-		ACL({ UO, 6, NOID }, { GO, 4, NOID }, { 64, 4, NOID }, { O, 4, NOID }),
-		ACL({ UO, 0x106, NOID }, { GO, 4, NOID }, { O, 4, NOID }),
+	    ACL({UO, 6, NOID}, {GO, 4, NOID}),				    /* no other */
+	    ACL({GO, 4, NOID}, {UO, 6, NOID}, {O, 4, NOID}),		    /* order */
+	    ACL({UO, 6, NOID}, {UO, 6, NOID}, {GO, 4, NOID}, {O, 4, NOID}), /* twice */
+	    ACL({UO, 6, NOID}, {U, 6, 5}, {GO, 4, NOID}, {O, 4, NOID}),	    /* no mask */
+	    ACL({UO, 6, NOID}, {U, 6, NOID}, {GO, 4, NOID}, {M, 4, NOID}, {O, 4, NOID}),
+	    ACL({UO, 8, NOID}, {GO, 4, NOID}, {O, 4, NOID}), /* perm */
+	    ACL({UO, 6, NOID}, {GO, 4, NOID}, {O, 4, NOID}, {O, 4, NOID}),
+	    ACL({UO, 6, NOID}, {GO, 4, NOID}, {G, 4, 5}, {U, 4, 5}, {M, 4, NOID}, {O, 4, NOID}),
+	    ACL({UO, 6, NOID}, {GO, 4, NOID}, {64, 4, NOID}, {O, 4, NOID}),
+	    ACL({UO, 0x106, NOID}, {GO, 4, NOID}, {O, 4, NOID}),
 	};
 
 	(void)state;
@@ -75,7 +73,7 @@ static void only_well_formed_lists_are_valid(void **state)
 	assert_int_equal(acl_check(a.b, a.len), -EINVAL);
 	a = MINIMAL;
 	assert_int_equal(acl_check(a.b, a.len), 0);
-	a = ACL({ UO, 6, NOID }, { GO, 4, NOID }, { M, 4, NOID }, { O, 4, NOID });
+	a = ACL({UO, 6, NOID}, {GO, 4, NOID}, {M, 4, NOID}, {O, 4, NOID});
 	assert_int_equal(acl_check(a.b, a.len), 0);
 	for (size_t k = 0; k < sizeof(bad) / sizeof(bad[0]); k++)
 		assert_int_equal(acl_check(bad[k].b, bad[k].len), -EINVAL);
@@ -138,10 +136,10 @@ static void a_new_file_gets_no_more_than_was_asked_for(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(only_well_formed_lists_are_valid),
-		cmocka_unit_test(the_mask_is_the_group_bits_of_the_mode),
-		cmocka_unit_test(chmod_changes_the_mask_and_not_the_group),
-		cmocka_unit_test(a_new_file_gets_no_more_than_was_asked_for),
+	    cmocka_unit_test(only_well_formed_lists_are_valid),
+	    cmocka_unit_test(the_mask_is_the_group_bits_of_the_mode),
+	    cmocka_unit_test(chmod_changes_the_mask_and_not_the_group),
+	    cmocka_unit_test(a_new_file_gets_no_more_than_was_asked_for),
 	};
 
 	return cmocka_run_group_tests_name("node-acl", tests, NULL, NULL);

@@ -131,8 +131,8 @@ static void attributes_that_share_a_hash_keep_apart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_hundred_and_twenty_eight_names_share_a_hash),
-		cmocka_unit_test(attributes_that_share_a_hash_keep_apart),
+	    cmocka_unit_test(a_hundred_and_twenty_eight_names_share_a_hash),
+	    cmocka_unit_test(attributes_that_share_a_hash_keep_apart),
 	};
 
 	return cmocka_run_group_tests_name("node-collide", tests, NULL, NULL);

@@ -37,8 +37,8 @@ static void damage(struct fake *f)
 		off += fake_random(f) % (LUNFS_PAYLOAD_BYTES - sizeof(*h));
 		break;
 	case 1:
-		off = inode ? (fake_random(f) % 2 ? 0x100 : 0x300) + fake_random(f) % 8 :
-			      off + fake_random(f) % 8;
+		off = inode ? (fake_random(f) % 2 ? 0x100 : 0x300) + fake_random(f) % 8
+			    : off + fake_random(f) % 8;
 		break;
 	default:
 		off = (inode ? 0x300 : off) + fake_random(f) % 200;
@@ -93,7 +93,7 @@ static void give_up(struct fake *f)
 	memset(&f->frees, 0, sizeof(f->frees));
 }
 
-/* ---- directories -------------------------------------------------------------------------------- */
+/* ---- directories -------------------------------------------------------------------- */
 
 static void dir_round(struct fake *f, unsigned names)
 {
@@ -149,7 +149,7 @@ static void a_damaged_directory_harms_nobody(void **state)
 	}
 }
 
-/* ---- files --------------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------- */
 
 static void file_round(struct fake *f, uint64_t span)
 {
@@ -168,7 +168,7 @@ static void file_round(struct fake *f, uint64_t span)
 		}
 		nt = fake_begin(f, FORK_DATA, 3);
 		if (!e.blk) {
-			e = (struct ext){ .lblk = at, .len = 1 + len % 3 };
+			e = (struct ext){.lblk = at, .len = 1 + len % 3};
 			e.blk = fake_blocks(f, (uint32_t)e.len);
 			ext_insert(&f->ne, &nt, &f->i, &e);
 		} else if (fake_random(f) % 2) {
@@ -189,7 +189,7 @@ static void a_damaged_file_harms_nobody(void **state)
 		unsigned extents = 60 + r % 3 * 600;
 
 		for (unsigned k = 0; k < extents; k++) {
-			struct ext e = { .lblk = (k * 37 % extents) * 5, .len = 3, .flags = k % 2 };
+			struct ext e = {.lblk = (k * 37 % extents) * 5, .len = 3, .flags = k % 2};
 			struct node_txn nt = fake_begin(f, FORK_DATA, 1);
 
 			e.blk = fake_blocks(f, 3);
@@ -203,7 +203,7 @@ static void a_damaged_file_harms_nobody(void **state)
 	}
 }
 
-/* ---- attributes ------------------------------------------------------------------------------------------ */
+/* ---- attributes --------------------------------------------------------------------- */
 
 static void set_xattr(struct fake *f, const char *name, size_t len)
 {
@@ -286,14 +286,14 @@ static void a_damaged_link_is_not_read(void **state)
 	}
 }
 
-/* ---- one node --------------------------------------------------------------------------------------------- */
+/* ---- one node ----------------------------------------------------------------------- */
 
 static void dead_bytes_are_reclaimed_when_room_runs_out(void **state)
 {
 	struct fake *f = fake_new(S_IFREG);
 	uint8_t area[300], body[80];
 	struct lunfs_bt_head *h = (void *)area;
-	struct bt_range all = { 0, UINT64_MAX };
+	struct bt_range all = {0, UINT64_MAX};
 	size_t len;
 
 	(void)state;
@@ -320,11 +320,11 @@ static void dead_bytes_are_reclaimed_when_room_runs_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_damaged_directory_harms_nobody),
-		cmocka_unit_test(a_damaged_file_harms_nobody),
-		cmocka_unit_test(damaged_attributes_harm_nobody),
-		cmocka_unit_test(a_damaged_link_is_not_read),
-		cmocka_unit_test(dead_bytes_are_reclaimed_when_room_runs_out),
+	    cmocka_unit_test(a_damaged_directory_harms_nobody),
+	    cmocka_unit_test(a_damaged_file_harms_nobody),
+	    cmocka_unit_test(damaged_attributes_harm_nobody),
+	    cmocka_unit_test(a_damaged_link_is_not_read),
+	    cmocka_unit_test(dead_bytes_are_reclaimed_when_room_runs_out),
 	};
 
 	alarm(TIME_LIMIT_S);

@@ -222,11 +222,11 @@ static void names_too_long_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names_are_there_from_insertion_to_removal),
-		cmocka_unit_test(two_hundred_thousand_names_are_three_levels_deep),
-		cmocka_unit_test(a_stream_misses_nothing_that_stays),
-		cmocka_unit_test(a_replaced_name_keeps_its_place),
-		cmocka_unit_test(names_too_long_are_refused),
+	    cmocka_unit_test(names_are_there_from_insertion_to_removal),
+	    cmocka_unit_test(two_hundred_thousand_names_are_three_levels_deep),
+	    cmocka_unit_test(a_stream_misses_nothing_that_stays),
+	    cmocka_unit_test(a_replaced_name_keeps_its_place),
+	    cmocka_unit_test(names_too_long_are_refused),
 	};
 
 	return cmocka_run_group_tests_name("node-dir", tests, NULL, NULL);

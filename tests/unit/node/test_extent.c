@@ -14,7 +14,7 @@ struct model {
 
 static void map_into(struct fake *f, uint64_t lblk, uint64_t blk, uint32_t len, uint32_t flags)
 {
-	struct ext e = { .lblk = lblk, .blk = blk, .len = len, .flags = flags };
+	struct ext e = {.lblk = lblk, .blk = blk, .len = len, .flags = flags};
 	struct node_txn nt = fake_begin(f, FORK_DATA, 1);
 
 	assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), 0);
@@ -191,7 +191,7 @@ static void a_mapped_block_is_not_mapped_again(void **state)
 {
 	struct fake *f = fake_new(S_IFREG | 0644);
 	uint64_t blk = fake_blocks(f, 100);
-	struct ext e = { .lblk = 45, .blk = blk + 50, .len = 10 };
+	struct ext e = {.lblk = 45, .blk = blk + 50, .len = 10};
 	struct node_txn nt;
 
 	(void)state;
@@ -209,6 +209,39 @@ static void a_mapped_block_is_not_mapped_again(void **state)
 	assert_true(e.blk == 0 && e.len == 45);
 	assert_int_equal(ext_map(&f->ne, &f->i, 100, &e), 0);
 	assert_true(e.blk == 0 && e.len == UINT64_MAX - 100);
+	fake_free(f);
+}
+
+static void cut_off_six_at_a_time_a_file_keeps_no_empty_node(void **state)
+{
+	enum { EXTENTS = 3000 };
+	struct fake *f = fake_new(S_IFREG | 0644);
+
+	(void)state;
+	for (unsigned k = 0; k < EXTENTS; k++)
+		map_into(f, k * 3, fake_blocks(f, 2), 2, k % 2);
+	for (unsigned k = 0; k < EXTENTS; k += 6) {
+		struct ext e[6];
+		struct node_txn nt;
+
+		f->with_frees = true;
+		for (unsigned j = 0; j < 6; j++) {
+			assert_int_equal(ext_map(&f->ne, &f->i, (k + j) * 3, &e[j]), 0);
+			assert_int_equal(ext_remove_prepare(&f->ne, &f->i, e[j].lblk, 2, &f->frees),
+					 0);
+		}
+		nt = fake_begin(f, FORK_DATA, 12);
+		for (unsigned j = 0; j < 6; j++) {
+			fake_next_op(f);
+			assert_int_equal(ext_remove(&f->ne, &nt, &f->i, e[j].lblk, 2), 0);
+		}
+		fake_end(f);
+		for (unsigned j = 0; j < 6; j++)
+			fake_blocks_free(f, e[j].blk, 2);
+		assert_int_equal(fake_walk(f).empty_leaves, 0);
+	}
+	assert_int_equal(f->live_cells, 1);
+	assert_int_equal(f->i.data_format, LUNFS_FORK_EMPTY);
 	fake_free(f);
 }
 
@@ -262,13 +295,14 @@ static void small_data_stands_in_the_inode(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_block_is_where_it_was_put),
-		cmocka_unit_test(scattered_appends_fill_their_leaves),
-		cmocka_unit_test(sequential_blocks_are_one_extent),
-		cmocka_unit_test(preallocated_space_written_in_order_is_one_extent_again),
-		cmocka_unit_test(a_mapped_block_is_not_mapped_again),
-		cmocka_unit_test(what_no_single_extent_covers_is_not_changed),
-		cmocka_unit_test(small_data_stands_in_the_inode),
+	    cmocka_unit_test(every_block_is_where_it_was_put),
+	    cmocka_unit_test(scattered_appends_fill_their_leaves),
+	    cmocka_unit_test(sequential_blocks_are_one_extent),
+	    cmocka_unit_test(preallocated_space_written_in_order_is_one_extent_again),
+	    cmocka_unit_test(a_mapped_block_is_not_mapped_again),
+	    cmocka_unit_test(cut_off_six_at_a_time_a_file_keeps_no_empty_node),
+	    cmocka_unit_test(what_no_single_extent_covers_is_not_changed),
+	    cmocka_unit_test(small_data_stands_in_the_inode),
 	};
 
 	return cmocka_run_group_tests_name("node-extent", tests, NULL, NULL);

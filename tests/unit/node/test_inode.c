@@ -8,27 +8,27 @@
 
 static struct inode some_inode(uint32_t mode)
 {
-	return (struct inode){ .ino = 4096 + 2 * 300,
-			       .generation = 0xabcdef0123456789ull,
-			       .mode = mode,
-			       .nlink = 3,
-			       .uid = 1000,
-			       .gid = 4294967294u,
-			       .size = S_ISREG(mode) ? 123456789012ull : 0,
-			       .blks = 77,
-			       .atime = { .tv_sec = -5, .tv_nsec = 999999999 },
-			       .mtime = { .tv_sec = 1ll << 40, .tv_nsec = 1 },
-			       .ctime = { .tv_sec = 3, .tv_nsec = 2 },
-			       .btime = { .tv_sec = 4, .tv_nsec = 3 },
-			       .rdev_major = S_ISCHR(mode) ? 5 : 0,
-			       .rdev_minor = S_ISCHR(mode) ? 300 : 0,
-			       .parent = S_ISDIR(mode) ? 4096 + 2 * 400 : 0 };
+	return (struct inode){.ino = 4096 + 2 * 300,
+			      .generation = 0xabcdef0123456789ull,
+			      .mode = mode,
+			      .nlink = 3,
+			      .uid = 1000,
+			      .gid = 4294967294u,
+			      .size = S_ISREG(mode) ? 123456789012ull : 0,
+			      .blks = 77,
+			      .atime = {.tv_sec = -5, .tv_nsec = 999999999},
+			      .mtime = {.tv_sec = 1ll << 40, .tv_nsec = 1},
+			      .ctime = {.tv_sec = 3, .tv_nsec = 2},
+			      .btime = {.tv_sec = 4, .tv_nsec = 3},
+			      .rdev_major = S_ISCHR(mode) ? 5 : 0,
+			      .rdev_minor = S_ISCHR(mode) ? 300 : 0,
+			      .parent = S_ISDIR(mode) ? 4096 + 2 * 400 : 0};
 }
 
 static void attributes_are_read_back_as_written(void **state)
 {
-	static const uint32_t modes[] = { S_IFREG | 06755, S_IFDIR | 01777, S_IFCHR | 0600,
-					  S_IFBLK,	   S_IFIFO | 0644,  S_IFSOCK | 0777 };
+	static const uint32_t modes[] = {S_IFREG | 06755, S_IFDIR | 01777, S_IFCHR | 0600,
+					 S_IFBLK,	  S_IFIFO | 0644,  S_IFSOCK | 0777};
 	struct fake *f = fake_new(S_IFREG);
 	uint8_t pl[LUNFS_PAYLOAD_BYTES];
 
@@ -66,33 +66,33 @@ static void what_cannot_be_true_is_refused(void **state)
 		size_t off;
 		unsigned byte;
 	} bad[] = {
-		{ reg, AT(hdr.addr), 1 },
-		{ reg, AT(hdr.guard), 1 },
-		{ reg, AT(hdr.guard_gen), 1 },
-		{ reg, AT(generation), 1 },
-		{ reg, AT(mode) + 1, 0x00 },
-		{ reg, AT(mode) + 1, 0x30 },
-		{ reg, AT(mode) + 2, 1 },
-		{ reg, AT(nlink) + 3, 0x80 },
-		{ reg, AT(size) + 7, 0x80 },
-		{ reg, AT(blks) + 6, 1 },
-		{ reg, AT(atime_ns) + 3, 0x40 },
-		{ reg, AT(btime_ns) + 3, 0xff },
-		{ reg, AT(rdev_major), 1 },
-		{ reg, AT(parent), 1 },
-		{ dir, AT(parent), 1 },
-		{ dir, AT(parent) + 7, 1 },
-		{ reg, AT(flags), 4 },
-		{ reg, AT(flags), LUNFS_INODE_ORPHAN_DIR },
-		{ reg, AT(orphan_slot), 1 },
-		{ reg, AT(xattr_format), LUNFS_FORK_INLINE },
-		{ reg, AT(data_format), 3 },
-		{ reg, AT(data_format), LUNFS_FORK_INLINE }, /* its size is larger than the fork */
-		{ dir, AT(data_format), LUNFS_FORK_INLINE },
-		{ S_IFIFO, AT(size), 1 },
-		{ S_IFIFO, AT(data_format), LUNFS_FORK_TREE },
-		{ S_IFLNK, AT(data_format), LUNFS_FORK_INLINE }, /* size 0 */
-		{ reg, AT(reserved) + 0x4f, 1 },
+	    {reg, AT(hdr.addr), 1},
+	    {reg, AT(hdr.guard), 1},
+	    {reg, AT(hdr.guard_gen), 1},
+	    {reg, AT(generation), 1},
+	    {reg, AT(mode) + 1, 0x00},
+	    {reg, AT(mode) + 1, 0x30},
+	    {reg, AT(mode) + 2, 1},
+	    {reg, AT(nlink) + 3, 0x80},
+	    {reg, AT(size) + 7, 0x80},
+	    {reg, AT(blks) + 6, 1},
+	    {reg, AT(atime_ns) + 3, 0x40},
+	    {reg, AT(btime_ns) + 3, 0xff},
+	    {reg, AT(rdev_major), 1},
+	    {reg, AT(parent), 1},
+	    {dir, AT(parent), 1},
+	    {dir, AT(parent) + 7, 1},
+	    {reg, AT(flags), 4},
+	    {reg, AT(flags), LUNFS_INODE_ORPHAN_DIR},
+	    {reg, AT(orphan_slot), 1},
+	    {reg, AT(xattr_format), LUNFS_FORK_INLINE},
+	    {reg, AT(data_format), 3},
+	    {reg, AT(data_format), LUNFS_FORK_INLINE}, /* its size is larger than the fork */
+	    {dir, AT(data_format), LUNFS_FORK_INLINE},
+	    {S_IFIFO, AT(size), 1},
+	    {S_IFIFO, AT(data_format), LUNFS_FORK_TREE},
+	    {S_IFLNK, AT(data_format), LUNFS_FORK_INLINE}, /* size 0 */
+	    {reg, AT(reserved) + 0x4f, 1},
 	};
 
 	(void)state;
@@ -118,13 +118,13 @@ static void an_old_generation_is_stale(void **state)
 	fake_free(f);
 }
 
-/* ---- giving up ---------------------------------------------------------------------------------- */
+/* ---- giving up ---------------------------------------------------------------------- */
 
 static void add_extents(struct fake *f, unsigned n)
 {
 	for (unsigned k = 0; k < n; k++) {
 		uint32_t len = 1 + (uint32_t)(fake_random(f) % 20);
-		struct ext e = { .lblk = k * 21ull, .blk = fake_blocks(f, len), .len = len };
+		struct ext e = {.lblk = k * 21ull, .blk = fake_blocks(f, len), .len = len};
 		struct node_txn nt = fake_begin(f, FORK_DATA, 1);
 
 		assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), 0);
@@ -145,8 +145,7 @@ static void add_xattrs(struct fake *f, unsigned n)
 		assert_int_equal(xattr_set_changes(&f->ne, &f->i, name, k * 97 % 30000, &changes),
 				 0);
 		nt = fake_begin(f, FORK_XATTR, changes);
-		assert_int_equal(
-			xattr_set(&f->ne, &nt, &f->i, name, value, k * 97 % 30000, 0), 0);
+		assert_int_equal(xattr_set(&f->ne, &nt, &f->i, name, value, k * 97 % 30000, 0), 0);
 		fake_end(f);
 	}
 }
@@ -245,13 +244,13 @@ static void a_directory_with_names_is_not_given_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(attributes_are_read_back_as_written),
-		cmocka_unit_test(what_cannot_be_true_is_refused),
-		cmocka_unit_test(an_old_generation_is_stale),
-		cmocka_unit_test(a_file_given_up_leaves_no_block_and_no_cell),
-		cmocka_unit_test(an_inode_with_inline_data_is_done_at_once),
-		cmocka_unit_test(a_long_link_is_given_up_in_steps_too),
-		cmocka_unit_test(a_directory_with_names_is_not_given_up),
+	    cmocka_unit_test(attributes_are_read_back_as_written),
+	    cmocka_unit_test(what_cannot_be_true_is_refused),
+	    cmocka_unit_test(an_old_generation_is_stale),
+	    cmocka_unit_test(a_file_given_up_leaves_no_block_and_no_cell),
+	    cmocka_unit_test(an_inode_with_inline_data_is_done_at_once),
+	    cmocka_unit_test(a_long_link_is_given_up_in_steps_too),
+	    cmocka_unit_test(a_directory_with_names_is_not_given_up),
 	};
 
 	return cmocka_run_group_tests_name("node-inode", tests, NULL, NULL);

@@ -69,7 +69,7 @@ struct attr {
 
 static void name_of(char *buf, unsigned k)
 {
-	static const char *const ns[] = { "user.", "trusted.", "security." };
+	static const char *const ns[] = {"user.", "trusted.", "security."};
 
 	sprintf(buf, "%s%0*u", ns[k % 3], k % 5 == 4 ? 200 : 3, k);
 }
@@ -117,7 +117,7 @@ static void values_are_there_as_they_were_set(void **state)
 {
 	enum { ATTRS = 60, STEPS = 6000 };
 	struct fake *f = fake_new(S_IFREG | 0644);
-	struct attr a[ATTRS] = { 0 };
+	struct attr a[ATTRS] = {0};
 	char name[256];
 
 	(void)state;
@@ -135,7 +135,7 @@ static void values_are_there_as_they_were_set(void **state)
 			assert_int_equal(drop(f, name), a[k].there ? 0 : -ENODATA);
 			a[k].there = false;
 		} else {
-			a[k] = (struct attr){ true, step, random_len(f) };
+			a[k] = (struct attr){true, step, random_len(f)};
 			assert_int_equal(set(f, name, step, a[k].len, 0), 0);
 		}
 		if (step % 200 == 0) {
@@ -237,11 +237,11 @@ static void a_link_of_any_length_is_read_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(values_are_there_as_they_were_set),
-		cmocka_unit_test(attributes_that_come_and_go_leave_nothing_behind),
-		cmocka_unit_test(flags_are_obeyed_before_anything_changes),
-		cmocka_unit_test(names_and_sizes_have_limits),
-		cmocka_unit_test(a_link_of_any_length_is_read_back),
+	    cmocka_unit_test(values_are_there_as_they_were_set),
+	    cmocka_unit_test(attributes_that_come_and_go_leave_nothing_behind),
+	    cmocka_unit_test(flags_are_obeyed_before_anything_changes),
+	    cmocka_unit_test(names_and_sizes_have_limits),
+	    cmocka_unit_test(a_link_of_any_length_is_read_back),
 	};
 
 	return cmocka_run_group_tests_name("node-xattr", tests, NULL, NULL);
