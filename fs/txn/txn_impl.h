@@ -9,7 +9,8 @@
  *   journal.c     the log as bytes: header, descriptors, commit block
  *   io.c          gated writes, reads, and flushes that callers share
  *   checkpoint.c  committed images written in place; the tail; giving up a guard
- *   replay.c      a dead host's log
+ *   scan.c        a dead host's log, read and checked
+ *   replay.c      and what is still live of it, written in place
  *   txns.c        birth and end of it all
  *
  * The life of a change: a block is *dirty* in the one running transaction; the committer freezes it
