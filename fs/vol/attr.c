@@ -21,7 +21,8 @@ struct timespec vol_now_after(struct volume *v, struct timespec old)
 {
 	struct timespec now = vol_now(v);
 
-	/* Another host's clock may be ahead by a little; a user's utimes() into the future by a lot. */
+	/* Another host's clock may be ahead by a little; a user's utimes() into the future by a
+	 * lot. */
 	if (later(now, old) || old.tv_sec > now.tv_sec + 2)
 		return now;
 	if (++old.tv_nsec == 1000000000) {
@@ -67,7 +68,7 @@ void attr_fill(struct volume *v, const struct inode *i, struct vattr *out)
 
 	(void)v;
 	memset(out, 0, sizeof(*out));
-	out->id = (struct nodeid){ i->ino, i->generation };
+	out->id = (struct nodeid){i->ino, i->generation};
 	st->st_ino = i->ino;
 	st->st_mode = i->mode;
 	st->st_nlink = i->nlink;

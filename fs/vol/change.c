@@ -24,7 +24,7 @@ void change_init(struct change *ch, struct op *o)
 
 int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes)
 {
-	struct node_need need = { 0, 0 };
+	struct node_need need = {0, 0};
 	int rc;
 
 	if (changes == 0)
@@ -102,7 +102,8 @@ void change_end(struct change *ch)
 int change_broken(struct change *ch, int rc, const char *what)
 {
 	log_err("change-broken",
-		"Changing %s failed half-way (%s); the volume stops here and nothing of it is committed. Unmount and run fsck.lunfs.",
+		"Changing %s failed half-way (%s); the volume stops here and nothing of it is "
+		"committed. Unmount and run fsck.lunfs.",
 		what, strerror(-rc));
 	txn_abort_volume(ch->nt.h, what);
 	return rc;

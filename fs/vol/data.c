@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * File data and the device. All transfers are whole blocks from aligned memory and go straight to the
- * device; several at once where a file lies in pieces. Bytes of a block beyond the end of file are not
- * defined on disk: they are zeroed when the file grows over them.
+ * File data and the device. All transfers are whole blocks from aligned memory and go straight to
+ * the device; several at once where a file lies in pieces. Bytes of a block beyond the end of file
+ * are not defined on disk: they are zeroed when the file grows over them.
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
@@ -35,7 +35,8 @@ static int settle(struct volume *v, struct dev_io *io)
 			io->result = dev_write(d, io->off_bytes, io->len_bytes, io->buf);
 	}
 	if (io->result == -ETIMEDOUT && io->op == DEV_WRITE)
-		vol_fail(v, "a write of file data timed out and the device cannot say whether it will still land");
+		vol_fail(v, "a write of file data timed out and the device cannot say whether it "
+			    "will still land");
 	return io->result == -ETIMEDOUT ? -EIO : io->result;
 }
 
@@ -65,10 +66,10 @@ int io_add(struct io_list *l, enum dev_io_op op, uint64_t blk, uint64_t len_blks
 
 	if (rc)
 		return rc;
-	l->io[l->n++] = (struct dev_io){ .op = op,
-					 .off_bytes = geo_blk_off(blk),
-					 .len_bytes = (size_t)(len_blks * BLK),
-					 .buf = buf };
+	l->io[l->n++] = (struct dev_io){.op = op,
+					.off_bytes = geo_blk_off(blk),
+					.len_bytes = (size_t)(len_blks * BLK),
+					.buf = buf};
 	return 0;
 }
 
@@ -133,11 +134,12 @@ int data_zero_tail(struct op *o, struct inode *i, uint64_t off)
 	return data_zero_part(o->v, i, i->size, end);
 }
 
-/* ---- inline files ------------------------------------------------------------------------------- */
+/* ---- inline files -------------------------------------------------------------------------------
+ */
 
 static int move_out(struct change *ch, struct inode *i, struct blk_res *res)
 {
-	struct ext e = { .lblk = 0, .blk = res->blk, .len = 1, .flags = 0 };
+	struct ext e = {.lblk = 0, .blk = res->blk, .len = 1, .flags = 0};
 
 	fork_clear(ch->nt.h, i);
 	blk_take(ch->nt.h, ch->o->v->alloc, res, 1);
@@ -162,7 +164,8 @@ int data_leave_inline(struct op *o, struct inode *i)
 		return rc;
 	}
 	buf = dev_buf_alloc((size_t)BLK);
-	memcpy(buf, inline_data(i), i->size < LUNFS_DATA_FORK_BYTES ? (size_t)i->size : LUNFS_DATA_FORK_BYTES);
+	memcpy(buf, inline_data(i),
+	       i->size < LUNFS_DATA_FORK_BYTES ? (size_t)i->size : LUNFS_DATA_FORK_BYTES);
 	io_init(&l, v);
 	rc = io_add(&l, DEV_WRITE, res.blk, 1, buf);
 	if (rc == 0)

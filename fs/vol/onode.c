@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How often each inode is open on this host. Counted up under the inode's lock, so whoever has it
- * exclusively knows; when the lock is given up while the file is open, the lock layer records an OPEN
- * mark on disk (onodes_is_open), and the last close has to take the mark back. The last close of a
- * file without a name makes the orphan worker look at it.
+ * exclusively knows; when the lock is given up while the file is open, the lock layer records an
+ * OPEN mark on disk (onodes_is_open), and the last close has to take the mark back. The last close
+ * of a file without a name makes the orphan worker look at it.
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
@@ -34,7 +34,7 @@ void onodes_free(struct onodes *t)
 {
 	struct onode *e, *tmp;
 
-	HASH_ITER(hh, t->table, e, tmp) {
+	HASH_ITER (hh, t->table, e, tmp) {
 		HASH_DEL(t->table, e);
 		free(e);
 	}

@@ -77,7 +77,8 @@ void op_plan(struct op *o, uint64_t ino, enum lock_mode mode, enum lock_local lo
 		e->local = local;
 }
 
-/* ---- pins -------------------------------------------------------------------------------------- */
+/* ---- pins --------------------------------------------------------------------------------------
+ */
 
 static struct lock_intr *intr_of(const struct op *o)
 {
@@ -194,7 +195,8 @@ static void forget_unused(struct op *o)
 	o->n = kept;
 }
 
-/* ---- inodes -------------------------------------------------------------------------------------- */
+/* ---- inodes
+ * -------------------------------------------------------------------------------------- */
 
 static int load(struct op *o, struct opn *e, struct nodeid id)
 {
@@ -244,13 +246,14 @@ int op_get(struct op *o, struct nodeid id, enum lock_mode mode, enum lock_local 
 int op_get_entry(struct op *o, const struct dir_entry *de, enum lock_mode mode,
 		 enum lock_local local, struct inode **out)
 {
-	struct nodeid id = { de->ino, de->generation };
+	struct nodeid id = {de->ino, de->generation};
 	int rc = op_get(o, id, mode, local, out);
 
 	if (rc != -ESTALE)
 		return rc;
 	log_err("dangling-name",
-		"The name '%s' leads to inode %llu, which does not exist; unmount everywhere and run fsck.lunfs.",
+		"The name '%s' leads to inode %llu, which does not exist; unmount everywhere and "
+		"run fsck.lunfs.",
 		de->name, (unsigned long long)de->ino);
 	return -EUCLEAN;
 }
@@ -274,7 +277,8 @@ void op_forget(struct op *o, struct inode *i)
 	entry_of(o, i)->loaded = false;
 }
 
-/* ---- the rounds ------------------------------------------------------------------------------------ */
+/* ---- the rounds
+ * ------------------------------------------------------------------------------------ */
 
 static int enter(struct op *o, void *arg)
 {
@@ -302,7 +306,8 @@ static int wait_for_allocator(struct op *o)
 
 	if (++o->waits > OP_WAITS_MAX) {
 		log_warn("allocator-busy",
-			 "An operation gave up after waiting %u times for allocation lock %llu, which other hosts keep taking.",
+			 "An operation gave up after waiting %u times for allocation lock %llu, "
+			 "which other hosts keep taking.",
 			 OP_WAITS_MAX, (unsigned long long)o->want);
 		return -ENOSPC;
 	}

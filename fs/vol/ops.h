@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The in-process file API of a mounted volume: what the FUSE front end, the tests and the simulator call.
+ * The in-process file API of a mounted volume: what the FUSE front end, the tests and the simulator
+ * call.
  * Each operation is atomic, takes and gives back all its locks and transactions itself, may sleep,
  * and returns 0 or a negative errno. Permission checks are the caller's (the kernel's).
  *

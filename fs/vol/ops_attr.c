@@ -113,7 +113,7 @@ static int set_size(struct op *o, struct setattr *a, struct inode *i)
 static int setattr_body(struct op *o, void *arg)
 {
 	struct setattr *a = arg;
-	struct mode_acl ma = { 0 };
+	struct mode_acl ma = {0};
 	struct inode *i;
 	int rc;
 
@@ -133,7 +133,7 @@ static int setattr_body(struct op *o, void *arg)
 int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const struct stat *st,
 		unsigned set, struct vattr *out)
 {
-	struct setattr a = { .id = id, .st = st, .set = set, .out = out };
+	struct setattr a = {.id = id, .st = st, .set = set, .out = out};
 	struct op o;
 	int rc;
 

@@ -27,7 +27,8 @@ struct create {
 	struct vattr *out;
 };
 
-/* ---- ownership and permissions ------------------------------------------------------------------ */
+/* ---- ownership and permissions ------------------------------------------------------------------
+ */
 
 static int load_default_acl(struct op *o, struct inode *dir, struct acls *acl)
 {
@@ -95,14 +96,16 @@ static void new_attrs(struct op *o, const struct inode *dir, const struct create
 		i->parent = dir->ino;
 }
 
-/* ---- the new cell --------------------------------------------------------------------------------- */
+/* ---- the new cell
+ * --------------------------------------------------------------------------------- */
 
 struct newcell {
 	struct cell_res res;
 	struct lock *l;
 };
 
-/* A cell whose own lock is to be had at once: its last user may still hold it, then take another. */
+/* A cell whose own lock is to be had at once: its last user may still hold it, then take another.
+ */
 static int get_cell(struct op *o, uint64_t goal, struct newcell *nc)
 {
 	struct volume *v = o->v;
@@ -133,7 +136,8 @@ static void put_cell(struct op *o, struct newcell *nc)
 	cell_unreserve(o->v->alloc, &nc->res);
 }
 
-/* ---- create ---------------------------------------------------------------------------------------- */
+/* ---- create
+ * ---------------------------------------------------------------------------------------- */
 
 static unsigned acl_parts(const struct acls *acl)
 {
@@ -215,7 +219,7 @@ static int create_in(struct op *o, const struct create *a, const struct acls *ac
 	if (rc == 0) {
 		rc = write_new(&ch, a, acl, &nc, dir, &i);
 		if (rc == 0 && a->open)
-			onodes_open(o->v->onodes, (struct nodeid){ i.ino, i.generation });
+			onodes_open(o->v->onodes, (struct nodeid){i.ino, i.generation});
 		if (rc == 0)
 			attr_fill(o->v, &i, a->out);
 		inode_put(&o->v->ne, &i);
@@ -246,7 +250,7 @@ static int dir_may_grow(struct op *o, struct inode *dir, const char *name, bool 
 static int create_body(struct op *o, void *arg)
 {
 	const struct create *a = arg;
-	struct acls acl = { 0 };
+	struct acls acl = {0};
 	struct inode *dir;
 	uint32_t mode;
 	int rc;
@@ -277,7 +281,7 @@ static int create(struct volume *v, const struct op_ctx *c, struct create *a)
 int vol_mknod(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
 	      mode_t mode, dev_t rdev, struct vattr *out)
 {
-	struct create a = { .dir = dir, .name = name, .mode = mode, .rdev = rdev, .out = out };
+	struct create a = {.dir = dir, .name = name, .mode = mode, .rdev = rdev, .out = out};
 
 	if ((mode & S_IFMT) == 0)
 		a.mode |= S_IFREG;
@@ -292,11 +296,8 @@ int vol_mknod(struct volume *v, const struct op_ctx *c, struct nodeid dir, const
 int vol_create(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
 	       mode_t mode, struct vattr *out)
 {
-	struct create a = { .dir = dir,
-			    .name = name,
-			    .mode = (mode & 07777) | S_IFREG,
-			    .open = true,
-			    .out = out };
+	struct create a = {
+	    .dir = dir, .name = name, .mode = (mode & 07777) | S_IFREG, .open = true, .out = out};
 
 	return create(v, c, &a);
 }
@@ -304,9 +305,7 @@ int vol_create(struct volume *v, const struct op_ctx *c, struct nodeid dir, cons
 int vol_mkdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
 	      mode_t mode, struct vattr *out)
 {
-	struct create a = {
-		.dir = dir, .name = name, .mode = (mode & 07777) | S_IFDIR, .out = out
-	};
+	struct create a = {.dir = dir, .name = name, .mode = (mode & 07777) | S_IFDIR, .out = out};
 
 	return create(v, c, &a);
 }
@@ -315,8 +314,7 @@ int vol_symlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, con
 		const char *target, struct vattr *out)
 {
 	struct create a = {
-		.dir = dir, .name = name, .mode = 0777 | S_IFLNK, .target = target, .out = out
-	};
+	    .dir = dir, .name = name, .mode = 0777 | S_IFLNK, .target = target, .out = out};
 
 	if (target[0] == '\0')
 		return -ENOENT;
@@ -325,7 +323,8 @@ int vol_symlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, con
 	return create(v, c, &a);
 }
 
-/* ---- link -------------------------------------------------------------------------------------------- */
+/* ---- link
+ * -------------------------------------------------------------------------------------------- */
 
 struct linking {
 	struct nodeid id, dir;
@@ -387,7 +386,7 @@ static int link_body(struct op *o, void *arg)
 int vol_link(struct volume *v, const struct op_ctx *c, struct nodeid id, struct nodeid dir,
 	     const char *name, struct vattr *out)
 {
-	struct linking a = { .id = id, .dir = dir, .name = name, .out = out };
+	struct linking a = {.id = id, .dir = dir, .name = name, .out = out};
 	struct op o;
 	int rc = vol_check_name(name);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Listing directories. Cookies: 0 is ".", 1 is "..", from 128 on positions in hash order. Attributes
- * are added only for inodes whose lock this host holds already, so that a listing costs no lock I/O
- * and takes nothing away from other hosts.
+ * Listing directories. Cookies: 0 is ".", 1 is "..", from 128 on positions in hash order.
+ * Attributes are added only for inodes whose lock this host holds already, so that a listing costs
+ * no lock I/O and takes nothing away from other hosts.
  */
 #include "vol/vol_impl.h"
 #include <dirent.h>
@@ -105,9 +105,7 @@ static int list_body(struct op *o, void *arg)
 int vol_readdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, uint64_t cookie,
 		bool plus, struct vdirent *out, size_t max, size_t *n)
 {
-	struct listing a = {
-		.dir = dir, .cookie = cookie, .plus = plus, .out = out, .max = max
-	};
+	struct listing a = {.dir = dir, .cookie = cookie, .plus = plus, .out = out, .max = max};
 	struct op o;
 	int rc;
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Looking at names and attributes, opening and closing. Access times are not updated by reads (noatime). */
+/* Looking at names and attributes, opening and closing. Access times are not updated by reads
+ * (noatime). */
 #include "vol/vol_impl.h"
 
 int vol_root(struct volume *v, struct nodeid *out)
 {
 	struct vattr va;
-	int rc = vol_getattr(v, NULL, (struct nodeid){ v->geo.root_ino, 0 }, &va);
+	int rc = vol_getattr(v, NULL, (struct nodeid){v->geo.root_ino, 0}, &va);
 
 	if (rc == 0)
 		*out = va.id;
@@ -31,7 +32,7 @@ static int lookup_dots(struct op *o, const struct look *a, struct inode *dir)
 	}
 	if (dir->nlink == 0)
 		return -ENOENT;
-	rc = op_get(o, (struct nodeid){ dir->parent, 0 }, LOCK_SH, LOCAL_SHARED, &up);
+	rc = op_get(o, (struct nodeid){dir->parent, 0}, LOCK_SH, LOCAL_SHARED, &up);
 	if (rc == 0 && !S_ISDIR(up->mode))
 		rc = -EUCLEAN;
 	if (rc == 0)
@@ -64,7 +65,7 @@ static int lookup_body(struct op *o, void *arg)
 int vol_lookup(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
 	       struct vattr *out)
 {
-	struct look a = { .id = dir, .name = name, .out = out };
+	struct look a = {.id = dir, .name = name, .out = out};
 	struct op o;
 	int rc = vol_check_name(name);
 
@@ -89,7 +90,7 @@ static int getattr_body(struct op *o, void *arg)
 
 int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, struct vattr *out)
 {
-	struct look a = { .id = id, .out = out };
+	struct look a = {.id = id, .out = out};
 	struct op o;
 
 	op_init(&o, v, c);
@@ -110,10 +111,9 @@ static int readlink_body(struct op *o, void *arg)
 	return symlink_get(&o->v->ne, i, a->buf, a->size);
 }
 
-int vol_readlink(struct volume *v, const struct op_ctx *c, struct nodeid id, char *buf,
-		 size_t size)
+int vol_readlink(struct volume *v, const struct op_ctx *c, struct nodeid id, char *buf, size_t size)
 {
-	struct look a = { .id = id, .buf = buf, .size = size };
+	struct look a = {.id = id, .buf = buf, .size = size};
 	struct op o;
 
 	op_init(&o, v, c);
@@ -132,13 +132,13 @@ static int open_body(struct op *o, void *arg)
 		return rc;
 	if (i->nlink == 0 && onodes_count(o->v->onodes, i->ino) == 0)
 		return -ESTALE;
-	onodes_open(o->v->onodes, (struct nodeid){ i->ino, i->generation });
+	onodes_open(o->v->onodes, (struct nodeid){i->ino, i->generation});
 	return 0;
 }
 
 int vol_open(struct volume *v, const struct op_ctx *c, struct nodeid id)
 {
-	struct look a = { .id = id };
+	struct look a = {.id = id};
 	struct op o;
 
 	op_init(&o, v, c);

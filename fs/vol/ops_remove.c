@@ -41,7 +41,7 @@ static int write_removal(struct change *ch, struct removal *a, struct inode *dir
 	inode_update(ch->nt.h, i);
 	inode_update(ch->nt.h, dir);
 	if (last)
-		a->gone = (struct nodeid){ i->ino, i->generation };
+		a->gone = (struct nodeid){i->ino, i->generation};
 	return 0;
 }
 
@@ -107,7 +107,7 @@ static int remove_name(struct volume *v, const struct op_ctx *c, struct removal 
 
 int vol_unlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name)
 {
-	struct removal a = { .dir = dir, .name = name };
+	struct removal a = {.dir = dir, .name = name};
 
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return -EISDIR;
@@ -116,7 +116,7 @@ int vol_unlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, cons
 
 int vol_rmdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name)
 {
-	struct removal a = { .dir = dir, .name = name, .rmdir = true };
+	struct removal a = {.dir = dir, .name = name, .rmdir = true};
 
 	if (strcmp(name, ".") == 0)
 		return -EINVAL;

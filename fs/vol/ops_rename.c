@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rename, replace and exchange. When a directory moves to another parent, the volume-wide rename lock
- * is held, and the ancestors of its new place are walked with nothing else pinned: nobody else
+ * Rename, replace and exchange. When a directory moves to another parent, the volume-wide rename
+ * lock is held, and the ancestors of its new place are walked with nothing else pinned: nobody else
  * moves directories meanwhile, so what the walk saw stays true until the names are changed.
  */
 #include "vol/vol_impl.h"
@@ -14,17 +14,18 @@ struct renaming {
 	const char *name, *newname;
 	bool noreplace, exchange;
 	uint64_t walked_src, walked_tgt; /* the ancestors were found free of these */
-	struct nodeid gone;              /* out: lost its last name */
+	struct nodeid gone;		 /* out: lost its last name */
 };
 
-struct rn { /* what one round found */
+struct rn {					/* what one round found */
 	struct inode *dir, *newdir, *src, *tgt; /* tgt NULL: the new name is free */
 	struct dir_entry src_de, tgt_de;
 	struct inode *odir;
 	bool tgt_last;
 };
 
-/* ---- ancestors ----------------------------------------------------------------------------------- */
+/* ---- ancestors
+ * ----------------------------------------------------------------------------------- */
 
 static int parent_of(struct op *o, uint64_t ino, uint64_t *parent)
 {
@@ -83,7 +84,8 @@ static int walk_body(struct op *o, void *arg)
 	return rc;
 }
 
-/* ---- checks ---------------------------------------------------------------------------------------- */
+/* ---- checks
+ * ---------------------------------------------------------------------------------------- */
 
 static int find_names(struct op *o, struct renaming *a, struct rn *r)
 {
@@ -156,7 +158,8 @@ static int check_kinds(const struct renaming *a, const struct rn *r)
 	return tgt_dir && r->tgt->size ? -ENOTEMPTY : 0;
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------ */
+/* ---- changes
+ * ------------------------------------------------------------------------------------------ */
 
 static int rename_needs(struct op *o, struct change *ch, const struct renaming *a, struct rn *r)
 {
@@ -205,8 +208,8 @@ static int write_names(struct change *ch, const struct renaming *a, struct rn *r
 		rc = dir_replace(ne, &ch->nt, r->newdir, a->newname, r->src->ino,
 				 r->src->generation, src_type);
 	else if (rc == 0)
-		rc = dir_insert(ne, &ch->nt, r->newdir, a->newname, r->src->ino,
-				r->src->generation, src_type);
+		rc = dir_insert(ne, &ch->nt, r->newdir, a->newname, r->src->ino, r->src->generation,
+				src_type);
 	return rc;
 }
 
@@ -221,7 +224,7 @@ static int drop_target(struct change *ch, struct renaming *a, struct rn *r)
 		r->newdir->nlink--;
 	if (r->tgt_last) {
 		rc = orphan_insert(ch, t, r->odir);
-		a->gone = (struct nodeid){ t->ino, t->generation };
+		a->gone = (struct nodeid){t->ino, t->generation};
 	}
 	return rc;
 }
@@ -256,7 +259,7 @@ static int write_rename(struct change *ch, struct renaming *a, struct rn *r)
 static int rename_body(struct op *o, void *arg)
 {
 	struct renaming *a = arg;
-	struct rn r = { 0 };
+	struct rn r = {0};
 	struct change ch;
 	int rc;
 
@@ -296,12 +299,12 @@ static int check_names(const struct renaming *a)
 int vol_rename(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
 	       struct nodeid newdir, const char *newname, unsigned flags)
 {
-	struct renaming a = { .dir = dir,
-			      .newdir = newdir,
-			      .name = name,
-			      .newname = newname,
-			      .noreplace = flags & RENAME_NOREPLACE,
-			      .exchange = flags & RENAME_EXCHANGE };
+	struct renaming a = {.dir = dir,
+			     .newdir = newdir,
+			     .name = name,
+			     .newname = newname,
+			     .noreplace = flags & RENAME_NOREPLACE,
+			     .exchange = flags & RENAME_EXCHANGE};
 	struct op o;
 	int rc = check_names(&a);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fallocate: preallocate, punch holes, zero ranges. Worked off in transactions of a few extents; what
- * was done stays done when space runs out half-way, as POSIX allows.
+ * fallocate: preallocate, punch holes, zero ranges. Worked off in transactions of a few extents;
+ * what was done stays done when space runs out half-way, as POSIX allows.
  */
 #include "vol/vol_impl.h"
 #include <linux/falloc.h>
@@ -9,7 +9,7 @@
 
 #define ALLOC_PARTS 8u
 #define ALLOC_STEP_BLKS (1u << 18) /* 1 GiB */
-#define UNWRITE_PARTS 4u           /* each may split an extent in three */
+#define UNWRITE_PARTS 4u	   /* each may split an extent in three */
 
 struct falloc {
 	struct nodeid id;
@@ -17,7 +17,8 @@ struct falloc {
 	uint64_t off, len;
 };
 
-/* ---- preallocation -------------------------------------------------------------------------------- */
+/* ---- preallocation
+ * -------------------------------------------------------------------------------- */
 
 struct runs { /* reserved for one transaction */
 	unsigned n;
@@ -36,8 +37,8 @@ static int reserve_hole(struct op *o, struct inode *i, struct runs *r, uint64_t 
 		goal = r->res[r->n - 1].blk + r->res[r->n - 1].len;
 	else if (lblk && ext_map(&o->v->ne, i, lblk - 1, &e) == 0 && e.blk)
 		goal = e.blk + 1;
-	rc = blk_reserve(o->v->alloc, len < ALLOC_STEP_BLKS ? (uint32_t)len : ALLOC_STEP_BLKS,
-			 goal, 0, res);
+	rc = blk_reserve(o->v->alloc, len < ALLOC_STEP_BLKS ? (uint32_t)len : ALLOC_STEP_BLKS, goal,
+			 0, res);
 	if (rc == -EAGAIN)
 		o->want = res->want;
 	if (rc == 0)
@@ -75,10 +76,10 @@ static int insert_runs(struct change *ch, struct inode *i, struct runs *r)
 
 	while (r->n && rc == 0) {
 		struct blk_res *res = &r->res[r->n - 1];
-		struct ext e = { .lblk = r->lblk[r->n - 1],
-				 .blk = res->blk,
-				 .len = res->len,
-				 .flags = LUNFS_EXT_UNWRITTEN };
+		struct ext e = {.lblk = r->lblk[r->n - 1],
+				.blk = res->blk,
+				.len = res->len,
+				.flags = LUNFS_EXT_UNWRITTEN};
 
 		blk_take(ch->nt.h, v->alloc, res, res->len);
 		r->n--;
@@ -114,7 +115,8 @@ static int fill_holes(struct op *o, struct inode *i, uint64_t pos, uint64_t end)
 	return 0;
 }
 
-/* ---- zeroing ----------------------------------------------------------------------------------------- */
+/* ---- zeroing
+ * ----------------------------------------------------------------------------------------- */
 
 /* Written extents in [from, to) become unwritten: they read as zeroes and keep their blocks. */
 static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t to)
@@ -151,7 +153,8 @@ static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t t
 	return rc;
 }
 
-/* The parts of blocks at both ends of [from, to) become zero; *first and *last: whole blocks between. */
+/* The parts of blocks at both ends of [from, to) become zero; *first and *last: whole blocks
+ * between. */
 static int zero_edges(struct op *o, struct inode *i, uint64_t from, uint64_t to, uint64_t *first,
 		      uint64_t *last)
 {
@@ -169,11 +172,12 @@ static int zero_edges(struct op *o, struct inode *i, uint64_t from, uint64_t to,
 	return rc;
 }
 
-/* ---- inline files ---------------------------------------------------------------------------------------- */
+/* ---- inline files
+ * ---------------------------------------------------------------------------------------- */
 
 static int zero_inline(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 {
-	uint8_t bytes[LUNFS_DATA_FORK_BYTES] = { 0 };
+	uint8_t bytes[LUNFS_DATA_FORK_BYTES] = {0};
 	struct change ch;
 	int rc;
 
@@ -192,7 +196,8 @@ static int zero_inline(struct op *o, struct inode *i, uint64_t from, uint64_t to
 	return rc;
 }
 
-/* ---- the operation ----------------------------------------------------------------------------------------- */
+/* ---- the operation
+ * ----------------------------------------------------------------------------------------- */
 
 static int set_end(struct op *o, struct inode *i, uint64_t size)
 {
@@ -278,7 +283,7 @@ static int falloc_body(struct op *o, void *arg)
 int vol_fallocate(struct volume *v, const struct op_ctx *c, struct nodeid id, int mode,
 		  uint64_t off_bytes, uint64_t len_bytes)
 {
-	struct falloc a = { .id = id, .mode = mode, .off = off_bytes, .len = len_bytes };
+	struct falloc a = {.id = id, .mode = mode, .off = off_bytes, .len = len_bytes};
 	struct op o;
 
 	if (mode != 0 && mode != FALLOC_FL_KEEP_SIZE &&

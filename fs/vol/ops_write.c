@@ -3,15 +3,16 @@
  * Writing file data.
  *
  * Whole blocks over written space go in place, many writers side by side (host EX, local shared); a
- * short step, local exclusive, sets the time stamps afterwards. Everything else is done local exclusive in
- * pieces of at most 1 MiB: blocks are reserved, the data is written to them, and only then does one
- * transaction add the extents, mark them written, and set the size: a crash shows no stale blocks.
+ * short step, local exclusive, sets the time stamps afterwards. Everything else is done local
+ * exclusive in pieces of at most 1 MiB: blocks are reserved, the data is written to them, and only
+ * then does one transaction add the extents, mark them written, and set the size: a crash shows no
+ * stale blocks.
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
 
 #define PIECE_BYTES (1u << 20)
-#define PARTS_MAX 8u    /* extents of a piece; more: the piece ends earlier */
+#define PARTS_MAX 8u	/* extents of a piece; more: the piece ends earlier */
 #define CHANGES_MAX 12u /* tree changes of a piece: cells for them fit in one reservation */
 
 struct writing {
@@ -37,13 +38,14 @@ struct piece {
 	uint64_t lblk, nblks;
 	unsigned n, changes;
 	struct part part[PARTS_MAX];
-	uint8_t *tmp;      /* bounce memory, or NULL */
+	uint8_t *tmp;	    /* bounce memory, or NULL */
 	const uint8_t *mem; /* block lblk + k is at mem + k * BLK ... */
-	uint64_t n_mem;     /* ... for k < n_mem; the last one, if more, is tail */
+	uint64_t n_mem;	    /* ... for k < n_mem; the last one, if more, is tail */
 	uint8_t *tail;
 };
 
-/* ---- over written space, side by side ----------------------------------------------------------- */
+/* ---- over written space, side by side -----------------------------------------------------------
+ */
 
 static bool can_overwrite(const struct writing *a, const struct inode *i)
 {
@@ -79,7 +81,8 @@ static int overwrite(struct volume *v, struct inode *i, const struct writing *a)
 	return io_run(&l);
 }
 
-/* ---- planning a piece ------------------------------------------------------------------------------ */
+/* ---- planning a piece
+ * ------------------------------------------------------------------------------ */
 
 static uint64_t goal_for(struct volume *v, struct inode *i, uint64_t lblk, const struct piece *p)
 {
@@ -94,8 +97,8 @@ static uint64_t goal_for(struct volume *v, struct inode *i, uint64_t lblk, const
 
 static int plan_new(struct op *o, struct inode *i, struct piece *p, struct part *t)
 {
-	int rc = blk_reserve(o->v->alloc, (uint32_t)t->len, goal_for(o->v, i, t->lblk, p), 0,
-			     &t->res);
+	int rc =
+	    blk_reserve(o->v->alloc, (uint32_t)t->len, goal_for(o->v, i, t->lblk, p), 0, &t->res);
 
 	if (rc == -EAGAIN)
 		o->want = t->res.want;
@@ -124,9 +127,9 @@ static int plan_part(struct op *o, struct inode *i, struct piece *p, uint64_t lb
 	t->lblk = lblk;
 	t->blk = e.blk;
 	t->len = e.len < left ? e.len : left;
-	t->kind = e.blk == 0			     ? PART_NEW :
-		  (e.flags & LUNFS_EXT_UNWRITTEN) ? PART_UNWRITTEN :
-						    PART_WRITTEN;
+	t->kind = e.blk == 0			    ? PART_NEW
+		  : (e.flags & LUNFS_EXT_UNWRITTEN) ? PART_UNWRITTEN
+						    : PART_WRITTEN;
 	if (p->changes + changes_of(t) > CHANGES_MAX)
 		return -E2BIG;
 	if (t->kind == PART_NEW)
@@ -167,7 +170,8 @@ static int plan(struct op *o, struct inode *i, struct piece *p)
 	return 0;
 }
 
-/* ---- memory for a piece ------------------------------------------------------------------------------- */
+/* ---- memory for a piece
+ * ------------------------------------------------------------------------------- */
 
 /* What stands in block @lblk now, zero beyond the end of file. */
 static int read_edge(struct volume *v, struct inode *i, uint64_t lblk, uint8_t *buf)
@@ -231,14 +235,16 @@ static int write_out(struct volume *v, struct piece *p)
 		if (at + n > p->n_mem)
 			n = p->n_mem - at;
 		if (n)
-			rc = io_add(&l, DEV_WRITE, t->blk, n, (void *)(uintptr_t)(p->mem + at * BLK));
+			rc = io_add(&l, DEV_WRITE, t->blk, n,
+				    (void *)(uintptr_t)(p->mem + at * BLK));
 		if (rc == 0 && n < t->len)
 			rc = io_add(&l, DEV_WRITE, t->blk + n, 1, p->tail);
 	}
 	return rc ? rc : io_run(&l);
 }
 
-/* ---- the transaction of a piece -------------------------------------------------------------------------- */
+/* ---- the transaction of a piece
+ * -------------------------------------------------------------------------- */
 
 static int needs(struct change *ch, struct inode *i, const struct piece *p)
 {
@@ -252,7 +258,7 @@ static int needs(struct change *ch, struct inode *i, const struct piece *p)
 static int map_part(struct change *ch, struct inode *i, struct part *t)
 {
 	const struct node_env *ne = &ch->o->v->ne;
-	struct ext e = { .lblk = t->lblk, .blk = t->blk, .len = t->len, .flags = 0 };
+	struct ext e = {.lblk = t->lblk, .blk = t->blk, .len = t->len, .flags = 0};
 
 	if (t->kind == PART_WRITTEN)
 		return 0;
@@ -312,12 +318,14 @@ static int write_piece(struct op *o, struct inode *i, const struct writing *a, s
 	return rc;
 }
 
-/* ---- inline -------------------------------------------------------------------------------------------------- */
+/* ---- inline
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static int write_inline(struct op *o, struct inode *i, const struct writing *a)
 {
 	uint64_t end = a->off + a->len, size = end > i->size ? end : i->size;
-	uint8_t bytes[LUNFS_DATA_FORK_BYTES] = { 0 };
+	uint8_t bytes[LUNFS_DATA_FORK_BYTES] = {0};
 	struct change ch;
 	int rc;
 
@@ -342,13 +350,14 @@ static bool fits_inline(const struct inode *i, const struct writing *a)
 	       a->off <= LUNFS_DATA_FORK_BYTES - a->len;
 }
 
-/* ---- the operation ---------------------------------------------------------------------------------------------- */
+/* ---- the operation
+ * ---------------------------------------------------------------------------------------------- */
 
 static int write_pieces(struct op *o, struct inode *i, struct writing *a)
 {
 	while (a->done < a->len) {
 		size_t n = a->len - a->done;
-		struct piece p = { .off = a->off + a->done, .src = a->buf + a->done };
+		struct piece p = {.off = a->off + a->done, .src = a->buf + a->done};
 		int rc;
 
 		if (n > PIECE_BYTES - p.off % PIECE_BYTES)
@@ -368,7 +377,8 @@ static int write_excl(struct op *o, struct inode *i, struct writing *a)
 {
 	int rc;
 
-	/* What is appended stays in one piece: if another host came in between, this one ends short. */
+	/* What is appended stays in one piece: if another host came in between, this one ends
+	 * short. */
 	if ((a->flags & VWRITE_APPEND) && a->placed && a->done && i->size != a->off + a->done) {
 		a->len = a->done;
 		return 0;
@@ -449,8 +459,7 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
 	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out)
 {
 	struct writing a = {
-		.id = id, .off = off_bytes, .len = len_bytes, .buf = buf, .flags = flags
-	};
+	    .id = id, .off = off_bytes, .len = len_bytes, .buf = buf, .flags = flags};
 	struct op o;
 	int rc;
 

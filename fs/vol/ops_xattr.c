@@ -6,7 +6,7 @@
 struct xa {
 	struct nodeid id;
 	const char *name;
-	void *buf;         /* get, list */
+	void *buf;	   /* get, list */
 	const void *value; /* set; NULL: remove */
 	size_t size;
 	size_t *len;
@@ -21,14 +21,14 @@ static int get_body(struct op *o, void *arg)
 
 	if (rc)
 		return rc;
-	return a->name ? xattr_get(&o->v->ne, i, a->name, a->buf, a->size, a->len) :
-			 xattr_list(&o->v->ne, i, a->buf, a->size, a->len);
+	return a->name ? xattr_get(&o->v->ne, i, a->name, a->buf, a->size, a->len)
+		       : xattr_list(&o->v->ne, i, a->buf, a->size, a->len);
 }
 
 int vol_getxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const char *name,
 		 void *buf, size_t size, size_t *len)
 {
-	struct xa a = { .id = id, .name = name, .buf = buf, .size = size, .len = len };
+	struct xa a = {.id = id, .name = name, .buf = buf, .size = size, .len = len};
 	struct op o;
 
 	op_init(&o, v, c);
@@ -39,7 +39,7 @@ int vol_getxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, con
 int vol_listxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, char *buf,
 		  size_t size, size_t *len)
 {
-	struct xa a = { .id = id, .buf = buf, .size = size, .len = len };
+	struct xa a = {.id = id, .buf = buf, .size = size, .len = len};
 	struct op o;
 
 	op_init(&o, v, c);
@@ -47,7 +47,8 @@ int vol_listxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, ch
 	return op_run(&o, get_body, &a);
 }
 
-/* ---- ACLs ----------------------------------------------------------------------------------------- */
+/* ---- ACLs
+ * ----------------------------------------------------------------------------------------- */
 
 /*
  * What storing this ACL means: the mode that goes with it, and whether there is anything to store:
@@ -81,7 +82,8 @@ static int judge_acl(const struct xa *a, const struct inode *i, uint32_t *mode, 
 	return rc;
 }
 
-/* ---- change ------------------------------------------------------------------------------------------ */
+/* ---- change
+ * ------------------------------------------------------------------------------------------ */
 
 static int exists(struct op *o, struct inode *i, const char *name, bool *found)
 {
@@ -168,15 +170,14 @@ int vol_setxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, con
 		 const void *value, size_t len_bytes, int flags)
 {
 	struct xa a = {
-		.id = id, .name = name, .value = value ? value : "", .size = len_bytes, .flags = flags
-	};
+	    .id = id, .name = name, .value = value ? value : "", .size = len_bytes, .flags = flags};
 
 	return set(v, c, &a);
 }
 
 int vol_removexattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const char *name)
 {
-	struct xa a = { .id = id, .name = name, .flags = XATTR_REPLACE };
+	struct xa a = {.id = id, .name = name, .flags = XATTR_REPLACE};
 
 	/* Removing an ACL that is not there succeeds, as on other file systems. */
 	if (strcmp(name, ACL_ACCESS_NAME) == 0 || strcmp(name, ACL_DEFAULT_NAME) == 0)

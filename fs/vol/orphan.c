@@ -38,7 +38,8 @@ struct orphans {
 	bool stop, scan, working;
 };
 
-/* ---- in and out of orphan directories ------------------------------------------------------------ */
+/* ---- in and out of orphan directories
+ * ------------------------------------------------------------ */
 
 #define ORPHAN_NAME 17 /* bytes, with the terminator */
 
@@ -54,7 +55,7 @@ static int get_odir(struct op *o, unsigned slot, struct inode **odir)
 
 	if (ino == 0)
 		return -EUCLEAN;
-	rc = op_get(o, (struct nodeid){ ino, 0 }, LOCK_EX, LOCAL_EXCL, odir);
+	rc = op_get(o, (struct nodeid){ino, 0}, LOCK_EX, LOCAL_EXCL, odir);
 	if (rc == 0 && !S_ISDIR((*odir)->mode))
 		rc = -EUCLEAN;
 	return rc == -ESTALE ? -EUCLEAN : rc;
@@ -76,7 +77,8 @@ int orphan_prepare(struct op *o, struct change *ch, struct inode *i, struct inod
 	rc = dir_lookup(&o->v->ne, *odir, name, &de);
 	if (rc == 0) {
 		log_err("orphan-entry",
-			"Inode %llu has an entry in an orphan directory but does not know of it; unmount everywhere and run fsck.lunfs.",
+			"Inode %llu has an entry in an orphan directory but does not know of it; "
+			"unmount everywhere and run fsck.lunfs.",
 			(unsigned long long)i->ino);
 		return -EUCLEAN;
 	}
@@ -92,8 +94,7 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir)
 	if (!odir)
 		return 0;
 	orphan_name(name, i->ino);
-	rc = dir_insert(&v->ne, &ch->nt, odir, name, i->ino, i->generation,
-			mode_to_dtype(i->mode));
+	rc = dir_insert(&v->ne, &ch->nt, odir, name, i->ino, i->generation, mode_to_dtype(i->mode));
 	if (rc)
 		return rc;
 	i->flags |= LUNFS_INODE_ORPHAN;
@@ -140,7 +141,8 @@ int orphan_leave(struct change *ch, struct inode *i, struct inode *odir)
 	return 0;
 }
 
-/* ---- giving one inode up --------------------------------------------------------------------------- */
+/* ---- giving one inode up
+ * --------------------------------------------------------------------------- */
 
 struct reap {
 	struct nodeid id;
@@ -217,7 +219,7 @@ static int reap_body(struct op *o, void *arg)
 {
 	struct reap *a = arg;
 	struct volume *v = o->v;
-	struct node_shrink step = { 0 };
+	struct node_shrink step = {0};
 	struct inode *i;
 	int rc;
 
@@ -241,7 +243,7 @@ static int reap_body(struct op *o, void *arg)
 
 static void worker_op(struct orphans *w, struct op *o, struct op_ctx *c)
 {
-	*c = (struct op_ctx){ .intr = &w->intr };
+	*c = (struct op_ctx){.intr = &w->intr};
 	op_init(o, w->v, c);
 	o->made_room = true; /* this is who makes it */
 }
@@ -249,7 +251,7 @@ static void worker_op(struct orphans *w, struct op *o, struct op_ctx *c)
 /* True: done with it. */
 static bool look_after(struct orphans *w, struct nodeid id, bool *freed)
 {
-	struct reap a = { .id = id };
+	struct reap a = {.id = id};
 	struct op_ctx c;
 	struct op o;
 	int rc;
@@ -266,7 +268,8 @@ static bool look_after(struct orphans *w, struct nodeid id, bool *freed)
 	return rc == -ESTALE || rc == -EUCLEAN || (rc == 0 && !a.later);
 }
 
-/* ---- scanning ----------------------------------------------------------------------------------------- */
+/* ---- scanning
+ * ----------------------------------------------------------------------------------------- */
 
 struct scan {
 	unsigned slot;
@@ -278,7 +281,7 @@ struct scan {
 static int scan_body(struct op *o, void *arg)
 {
 	struct scan *s = arg;
-	struct nodeid id = { o->v->geo.orphan_ino[s->slot], 0 };
+	struct nodeid id = {o->v->geo.orphan_ino[s->slot], 0};
 	struct inode *odir;
 	int rc = op_get(o, id, LOCK_SH, LOCAL_SHARED, &odir);
 
@@ -290,7 +293,7 @@ static int scan_body(struct op *o, void *arg)
 
 static void scan_slot(struct orphans *w, unsigned slot)
 {
-	struct scan s = { .slot = slot, .cookie = 128 };
+	struct scan s = {.slot = slot, .cookie = 128};
 	struct op_ctx c;
 	struct op o;
 	int rc;
@@ -302,13 +305,14 @@ static void scan_slot(struct orphans *w, unsigned slot)
 		o.reading = true;
 		rc = op_run(&o, scan_body, &s);
 		for (size_t k = 0; rc == 0 && k < s.n; k++) {
-			orphans_add(w, (struct nodeid){ s.de[k].ino, s.de[k].generation });
+			orphans_add(w, (struct nodeid){s.de[k].ino, s.de[k].generation});
 			s.cookie = s.de[k].cookie + 1;
 		}
 	} while (rc == 0 && s.n);
 	if (rc && rc != -EINTR && rc != -EIO)
 		log_err("orphan-scan",
-			"The orphan directory of slot %u cannot be read (%s); space of deleted files may stay in use until fsck.lunfs runs.",
+			"The orphan directory of slot %u cannot be read (%s); space of deleted "
+			"files may stay in use until fsck.lunfs runs.",
 			slot, strerror(-rc));
 	free(s.de);
 }
@@ -335,7 +339,8 @@ static void scan_all(struct orphans *w)
 	free(hi);
 }
 
-/* ---- the worker ------------------------------------------------------------------------------------------ */
+/* ---- the worker
+ * ------------------------------------------------------------------------------------------ */
 
 /* All with w->mtx held. */
 
@@ -351,7 +356,9 @@ static void park(struct orphans *w, struct oitem *e)
 {
 	uint64_t beat_ns = (uint64_t)w->v->geo.beat_ms * 1000000;
 
-	e->backoff = e->backoff == 0 ? 1 : e->backoff * 2 > BACKOFF_MAX ? BACKOFF_MAX : e->backoff * 2;
+	e->backoff = e->backoff == 0		    ? 1
+		     : e->backoff * 2 > BACKOFF_MAX ? BACKOFF_MAX
+						    : e->backoff * 2;
 	e->due_ns = clock_now_ns(w->v->env.clk) + e->backoff * beat_ns;
 	DL_APPEND(w->parked, e);
 }
@@ -362,7 +369,7 @@ static uint64_t unpark(struct orphans *w, bool all)
 	uint64_t now = clock_now_ns(w->v->env.clk), next = CLOCK_FOREVER;
 	struct oitem *e, *tmp;
 
-	DL_FOREACH_SAFE(w->parked, e, tmp) {
+	DL_FOREACH_SAFE (w->parked, e, tmp) {
 		if (all || e->due_ns <= now) {
 			DL_DELETE(w->parked, e);
 			make_ready(w, e);
@@ -534,7 +541,7 @@ void orphans_free(struct orphans *w)
 {
 	struct oitem *e, *tmp;
 
-	HASH_ITER(hh, w->table, e, tmp) {
+	HASH_ITER (hh, w->table, e, tmp) {
 		HASH_DEL(w->table, e);
 		free(e);
 	}

@@ -49,14 +49,14 @@ static const char *state_word(enum host_state s)
 
 static const char *fence_word(enum lunfs_fence_mode f)
 {
-	static const char *const word[] = { "none", "timer", "pidfd", "pr", "watchdog" };
+	static const char *const word[] = {"none", "timer", "pidfd", "pr", "watchdog"};
 
 	return (size_t)f < sizeof(word) / sizeof(word[0]) ? word[f] : "unknown";
 }
 
 static const char *kind_word(enum dev_kind k)
 {
-	static const char *const word[] = { "file", "sg", "iscsi", "sim" };
+	static const char *const word[] = {"file", "sg", "iscsi", "sim"};
 
 	return (size_t)k < sizeof(word) / sizeof(word[0]) ? word[k] : "unknown";
 }

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SEARCH_STEP_BYTES (1ull << 20)  /* groups begin at multiples of it */
-#define SEARCH_END_BYTES (16ull << 30)  /* covers a copy for the largest groups and journals */
+#define SEARCH_STEP_BYTES (1ull << 20) /* groups begin at multiples of it */
+#define SEARCH_END_BYTES (16ull << 30) /* covers a copy for the largest groups and journals */
 #define SEARCH_BATCH 64u
 
 static int read_one(struct dev *dev, uint64_t off, struct geo *out, uint64_t *unknown)
@@ -35,10 +35,10 @@ static bool search_batch(struct dev *dev, uint64_t *off, uint64_t end, uint8_t *
 	size_t n = 0;
 
 	for (; n < SEARCH_BATCH && *off + LUNFS_BLOCK_BYTES <= end; *off += SEARCH_STEP_BYTES, n++)
-		io[n] = (struct dev_io){ .op = DEV_READ,
-					 .off_bytes = *off,
-					 .len_bytes = LUNFS_BLOCK_BYTES,
-					 .buf = buf + n * LUNFS_BLOCK_BYTES };
+		io[n] = (struct dev_io){.op = DEV_READ,
+					.off_bytes = *off,
+					.len_bytes = LUNFS_BLOCK_BYTES,
+					.buf = buf + n * LUNFS_BLOCK_BYTES};
 	dev_batch(dev, io, n);
 	for (size_t k = 0; k < n; k++) {
 		struct geo g;
@@ -60,7 +60,8 @@ static bool search_batch(struct dev *dev, uint64_t *off, uint64_t end, uint8_t *
 
 static bool search_groups(struct dev *dev, struct geo *out)
 {
-	uint64_t end = dev->id.size_bytes < SEARCH_END_BYTES ? dev->id.size_bytes : SEARCH_END_BYTES;
+	uint64_t end =
+	    dev->id.size_bytes < SEARCH_END_BYTES ? dev->id.size_bytes : SEARCH_END_BYTES;
 	uint64_t off = LUNFS_BOARD_OFF;
 	uint8_t *buf = dev_buf_alloc(SEARCH_BATCH * LUNFS_BLOCK_BYTES);
 	bool found = false;
@@ -77,15 +78,18 @@ static int say_unusable(struct dev *dev, int rc, uint64_t unknown, char *why, si
 
 	if (rc == -EPROTONOSUPPORT && unknown)
 		snprintf(why, len,
-			 "%s uses features (incompat %#llx) that this version of lunfs does not know; use a newer one",
+			 "%s uses features (incompat %#llx) that this version of lunfs does not "
+			 "know; use a newer one",
 			 name, (unsigned long long)unknown);
 	else if (rc == -EPROTONOSUPPORT)
-		snprintf(why, len, "%s has a newer format than this version of lunfs knows; use a newer one",
+		snprintf(why, len,
+			 "%s has a newer format than this version of lunfs knows; use a newer one",
 			 name);
 	else if (rc == -EINVAL)
 		snprintf(why, len, "%s holds no lunfs volume (no superblock was found)", name);
 	else if (rc == -EUCLEAN)
-		snprintf(why, len, "%s: the superblock and all its copies are damaged; run fsck.lunfs", name);
+		snprintf(why, len,
+			 "%s: the superblock and all its copies are damaged; run fsck.lunfs", name);
 	else
 		snprintf(why, len, "%s: the superblock cannot be read: %s", name, strerror(-rc));
 	return rc;
@@ -101,16 +105,18 @@ int vol_read_super(struct dev *dev, struct geo *out, bool *used_copy, char *why,
 	if (rc && rc != -EPROTONOSUPPORT && rc != -EINVAL) {
 		copy = read_one(dev, sb_tail_off(dev->id.size_bytes), &g, NULL) == 0 ||
 		       search_groups(dev, &g);
-	} else if (rc == -EINVAL) { /* wiped: a tail alone does not make a volume of another's device */
+	} else if (rc ==
+		   -EINVAL) { /* wiped: a tail alone does not make a volume of another's device */
 		copy = read_one(dev, sb_tail_off(dev->id.size_bytes), &g, NULL) == 0 &&
 		       g.dev_blks * BLK <= dev->id.size_bytes;
 	}
 	if (rc && !copy)
 		return say_unusable(dev, rc, unknown, why, why_len);
 	if (copy)
-		log_warn("superblock",
-			 "%s: the superblock is damaged; a copy of it is used. Run fsck.lunfs soon.",
-			 dev->id.name);
+		log_warn(
+		    "superblock",
+		    "%s: the superblock is damaged; a copy of it is used. Run fsck.lunfs soon.",
+		    dev->id.name);
 	*out = g;
 	if (used_copy)
 		*used_copy = copy;

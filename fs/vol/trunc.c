@@ -4,8 +4,8 @@
  *
  * A truncation whose extents fit in one transaction is one transaction. A larger one sets the size
  * first and, in the same transaction, puts the inode into this host's orphan directory although it
- * still has names; then it gives the blocks up step by step, and leaves the orphan directory. After a
- * crash the orphan worker goes on. Until that is over, blocks with old data lie beyond the end of
+ * still has names; then it gives the blocks up step by step, and leaves the orphan directory. After
+ * a crash the orphan worker goes on. Until that is over, blocks with old data lie beyond the end of
  * file, so whoever wants to grow an inode that has the ORPHAN flag calls trunc_finish() first.
  */
 #include "vol/vol_impl.h"
@@ -81,7 +81,7 @@ static int apply(struct change *ch, struct inode *i, const struct step *s)
 
 int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 {
-	struct step s = { .more = true };
+	struct step s = {.more = true};
 
 	if (i->data_format != LUNFS_FORK_TREE)
 		return 0;
@@ -112,7 +112,8 @@ static uint64_t end_lblk(uint64_t size)
 	return (size + BLK - 1) / BLK;
 }
 
-/* ---- the orphan mark ------------------------------------------------------------------------------ */
+/* ---- the orphan mark
+ * ------------------------------------------------------------------------------ */
 
 static int leave_orphans(struct op *o, struct inode *i)
 {
@@ -147,7 +148,8 @@ int trunc_finish(struct op *o, struct inode *i)
 	return rc;
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------------ */
+/* ---- sizes
+ * ------------------------------------------------------------------------------------------ */
 
 static void write_size(struct change *ch, struct inode *i, uint64_t size)
 {

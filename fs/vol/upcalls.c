@@ -97,19 +97,19 @@ static bool on_alive(void *ctx)
 
 struct lock_cb vol_lock_cb(struct volume *v)
 {
-	return (struct lock_cb){ .ctx = v,
-				 .loaded = on_loaded,
-				 .invalidate = on_invalidate,
-				 .flush = on_flush,
-				 .version = on_version,
-				 .is_open = on_is_open };
+	return (struct lock_cb){.ctx = v,
+				.loaded = on_loaded,
+				.invalidate = on_invalidate,
+				.flush = on_flush,
+				.version = on_version,
+				.is_open = on_is_open};
 }
 
 struct host_cb vol_host_cb(struct volume *v)
 {
-	return (struct host_cb){ .ctx = v,
-				 .replay = on_replay,
-				 .recovered = on_recovered,
-				 .lost = on_lost,
-				 .alive = on_alive };
+	return (struct host_cb){.ctx = v,
+				.replay = on_replay,
+				.recovered = on_recovered,
+				.lost = on_lost,
+				.alive = on_alive};
 }

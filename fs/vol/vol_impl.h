@@ -13,8 +13,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define VOL_FILE_MAX (1ull << 60)    /* bytes; offsets above give EFBIG */
-#define VOL_LINK_MAX 0x7fffffffu     /* links to an inode, subdirectories of a directory */
+#define VOL_FILE_MAX (1ull << 60) /* bytes; offsets above give EFBIG */
+#define VOL_LINK_MAX 0x7fffffffu  /* links to an inode, subdirectories of a directory */
 #define BLK ((uint64_t)LUNFS_BLOCK_BYTES)
 
 struct onodes;
@@ -32,25 +32,27 @@ struct volume {
 	struct vol_cb cb;
 	char host_name[LUNFS_HOSTNAME_BYTES];
 	bool read_only;
-	atomic_bool running;     /* started: upcalls may use everything */
-	atomic_bool lost;        /* EIO from now on */
+	atomic_bool running;	 /* started: upcalls may use everything */
+	atomic_bool lost;	 /* EIO from now on */
 	atomic_bool super_stale; /* the volume lock was away: read the superblock again */
 	struct mtx super_mtx;
 	atomic_ullong gen_counter;
-	atomic_ullong freed;     /* transactions that gave up space */
+	atomic_ullong freed;	       /* transactions that gave up space */
 	atomic_ullong freed_committed; /* those known to be durable */
 	struct onodes *onodes;
 	struct orphans *orphans;
 };
 
-/* ---- volume.c ---------------------------------------------------------------------------------- */
+/* ---- volume.c ----------------------------------------------------------------------------------
+ */
 
 /* upcalls.c. The volume answers EIO from now on. */
 void vol_fail(struct volume *v, const char *why);
 struct lock_cb vol_lock_cb(struct volume *v);
 struct host_cb vol_host_cb(struct volume *v);
 
-/* ---- op.c: the frame of an operation ---------------------------------------------------------- */
+/* ---- op.c: the frame of an operation ----------------------------------------------------------
+ */
 
 #define OP_RESTART 1 /* let everything go, pin in order, and look again */
 #define OP_NODES 8u
@@ -74,8 +76,8 @@ struct op {
 	struct volume *v;
 	const struct op_ctx *c;
 	unsigned pin_flags; /* LOCK_DRAIN for reads and writes of file data */
-	bool rename;        /* pin the rename lock too */
-	bool reading;       /* changes nothing: allowed read-only */
+	bool rename;	    /* pin the rename lock too */
+	bool reading;	    /* changes nothing: allowed read-only */
 	struct lock *vlock, *rlock;
 	unsigned n;
 	struct opn e[OP_NODES];
@@ -107,7 +109,8 @@ struct lock *op_lock_of(struct op *o, const struct inode *i);
 void op_forget(struct op *o, struct inode *i);
 int vol_check_name(const char *name);
 
-/* ---- change.c: the frame of a change ------------------------------------------------------------ */
+/* ---- change.c: the frame of a change ------------------------------------------------------------
+ */
 
 struct change {
 	struct op *o;
@@ -133,19 +136,21 @@ int change_broken(struct change *ch, int rc, const char *what);
 /* A prepare call answered @rc: note what to wait for. */
 int change_want(struct change *ch, int rc);
 
-/* ---- attributes ----------------------------------------------------------------------------------- */
+/* ---- attributes
+ * ----------------------------------------------------------------------------------- */
 
 struct timespec vol_now(struct volume *v);
 /* Now, but always later than @old: a time stamp that tells one change from the next. */
 struct timespec vol_now_after(struct volume *v, struct timespec old);
 void inode_touch_data(struct volume *v, struct inode *i); /* mtime and ctime */
-void inode_touch(struct volume *v, struct inode *i);      /* ctime */
+void inode_touch(struct volume *v, struct inode *i);	  /* ctime */
 void inode_kill_priv(struct inode *i);
 void attr_fill(struct volume *v, const struct inode *i, struct vattr *out);
 uint8_t mode_to_dtype(uint32_t mode);
 uint64_t vol_new_generation(struct volume *v);
 
-/* ---- onode.c: open counts --------------------------------------------------------------------------- */
+/* ---- onode.c: open counts
+ * --------------------------------------------------------------------------- */
 
 struct onodes *onodes_new(struct clock *clk);
 void onodes_free(struct onodes *t);
@@ -158,14 +163,15 @@ bool onodes_is_open(struct onodes *t, uint64_t ino);
 /* It has no name any more. True if it is open here. */
 bool onodes_unlinked(struct onodes *t, uint64_t ino);
 
-/* ---- orphan.c ------------------------------------------------------------------------------------------ */
+/* ---- orphan.c
+ * ------------------------------------------------------------------------------------------ */
 
 struct orphans *orphans_new(struct volume *v);
 int orphans_start(struct orphans *w);
 void orphans_stop(struct orphans *w);
 void orphans_free(struct orphans *w);
-void orphans_scan(struct orphans *w);                       /* all slots, in the background */
-void orphans_add(struct orphans *w, struct nodeid id);      /* look after this inode */
+void orphans_scan(struct orphans *w);			     /* all slots, in the background */
+void orphans_add(struct orphans *w, struct nodeid id);	     /* look after this inode */
 bool orphans_settle(struct orphans *w, uint64_t timeout_ns); /* wait until nothing is ready */
 void orphans_count(struct orphans *w, uint64_t *waiting, uint64_t *freed);
 
@@ -179,7 +185,8 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
 int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
 int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
 
-/* ---- data.c: device I/O of file data --------------------------------------------------------------------- */
+/* ---- data.c: device I/O of file data
+ * --------------------------------------------------------------------- */
 
 #define DATA_IOS 32u
 
@@ -197,7 +204,9 @@ int data_read_blks(struct volume *v, struct inode *i, uint64_t lblk, uint64_t nb
 /* Zero [from, to) of the file where it is written space, in place; both in the same block. */
 int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to);
 
-/* ---- trunc.c ------------------------------------------------------------------------------------------------ */
+/* ---- trunc.c
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /*
  * All of these work on a regular file pinned EX, local exclusive, and may return OP_RESTART and
@@ -214,7 +223,8 @@ int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
 int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to);
 /* Turn inline bytes into a block of their own. */
 int data_leave_inline(struct op *o, struct inode *i);
-/* The file will grow to or beyond @off: bytes between the end of file and the end of its block become zero. */
+/* The file will grow to or beyond @off: bytes between the end of file and the end of its block
+ * become zero. */
 int data_zero_tail(struct op *o, struct inode *i, uint64_t off);
 
 #endif

@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Mount and unmount. All objects are made before the claim, since a claim may have to recover a dead
- * host, which replays a journal and takes locks; threads are started after it, lowest layer first.
+ * Mount and unmount. All objects are made before the claim, since a claim may have to recover a
+ * dead host, which replays a journal and takes locks; threads are started after it, lowest layer
+ * first.
  */
 #include "vol/vol_impl.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-/* ---- checks before anything is written ---------------------------------------------------------- */
+/* ---- checks before anything is written ----------------------------------------------------------
+ */
 
 static int check_features(const struct geo *g, const struct dev *d, bool read_only, char *why,
 			  size_t len)
 {
 	if (!read_only && (g->ro_compat & ~LUNFS_RO_COMPAT_KNOWN)) {
 		snprintf(why, len,
-			 "%s uses features (ro-compat %#llx) that this version of lunfs may only read; mount it with -o ro, or use a newer version",
+			 "%s uses features (ro-compat %#llx) that this version of lunfs may only "
+			 "read; mount it with -o ro, or use a newer version",
 			 d->id.name, (unsigned long long)(g->ro_compat & ~LUNFS_RO_COMPAT_KNOWN));
 		return -EROFS;
 	}
-	if (memcmp(g->dev_id, (uint8_t[64]){ 0 }, 64) != 0 &&
-	    memcmp(d->id.dev_id, (uint8_t[64]){ 0 }, 64) != 0 &&
+	if (memcmp(g->dev_id, (uint8_t[64]){0}, 64) != 0 &&
+	    memcmp(d->id.dev_id, (uint8_t[64]){0}, 64) != 0 &&
 	    memcmp(g->dev_id, d->id.dev_id, 64) != 0) {
 		snprintf(why, len,
-			 "%s is a clone or snapshot: the volume on it was made on another LUN; it is not mounted before it has an identity of its own",
+			 "%s is a clone or snapshot: the volume on it was made on another LUN; it "
+			 "is not mounted before it has an identity of its own",
 			 d->id.name);
 		return -ENOTUNIQ;
 	}
@@ -34,19 +38,22 @@ static int check_device(const struct geo *g, struct dev *d, char *why, size_t le
 {
 	if (d->id.read_only) {
 		snprintf(why, len,
-			 "%s is write-protected; every mount, read-only ones too, writes its host slot and locks",
+			 "%s is write-protected; every mount, read-only ones too, writes its host "
+			 "slot and locks",
 			 d->id.name);
 		return -EROFS;
 	}
 	if (g->sector_bytes != d->id.sector_bytes) {
 		snprintf(why, len,
-			 "the volume was made for sectors of %u bytes, but %s has sectors of %u; it cannot be used here",
+			 "the volume was made for sectors of %u bytes, but %s has sectors of %u; "
+			 "it cannot be used here",
 			 g->sector_bytes, d->id.name, d->id.sector_bytes);
 		return -EMEDIUMTYPE;
 	}
 	if (d->id.size_bytes / BLK < g->dev_blks) {
 		snprintf(why, len,
-			 "%s has %llu bytes, but the volume on it takes %llu; the device has shrunk or is not all there",
+			 "%s has %llu bytes, but the volume on it takes %llu; the device has "
+			 "shrunk or is not all there",
 			 d->id.name, (unsigned long long)d->id.size_bytes,
 			 (unsigned long long)(g->dev_blks * BLK));
 		return -ENOSPC;
@@ -64,7 +71,8 @@ static int check_volume(const struct geo *g, struct dev *d, const struct vol_opt
 	return rc ? rc : check_device(g, d, why, len);
 }
 
-/* ---- objects ----------------------------------------------------------------------------------------- */
+/* ---- objects
+ * ----------------------------------------------------------------------------------------- */
 
 static void destroy(struct volume *v)
 {
@@ -105,7 +113,7 @@ static int make_objects(struct volume *v, const struct vol_options *opt)
 		rc = txns_new(&v->env, v->host, v->locks, &v->txns);
 	if (rc == 0)
 		rc = alloc_new(&v->env, v->host, v->locks, v->txns, &v->alloc);
-	v->ne = (struct node_env){ .env = &v->env, .txns = v->txns, .alloc = v->alloc };
+	v->ne = (struct node_env){.env = &v->env, .txns = v->txns, .alloc = v->alloc};
 	return rc;
 }
 
@@ -116,7 +124,7 @@ static struct volume *volume_new(struct dev *dev, struct clock *clk, const struc
 
 	lunfs_assert(v);
 	v->geo = *g;
-	v->env = (struct env){ .dev = dev, .clk = clk, .geo = &v->geo };
+	v->env = (struct env){.dev = dev, .clk = clk, .geo = &v->geo};
 	v->cb = opt->cb;
 	v->read_only = opt->read_only;
 	mtx_init(&v->super_mtx, clk);
@@ -124,7 +132,8 @@ static struct volume *volume_new(struct dev *dev, struct clock *clk, const struc
 	return v;
 }
 
-/* ---- starting and stopping ------------------------------------------------------------------------------ */
+/* ---- starting and stopping
+ * ------------------------------------------------------------------------------ */
 
 static int start(struct volume *v, const char **what)
 {
@@ -152,7 +161,7 @@ static int first_look(struct volume *v, const char **what)
 
 	*what = "the root directory cannot be read; run fsck.lunfs";
 	atomic_store(&v->super_stale, true);
-	rc = vol_getattr(v, NULL, (struct nodeid){ v->geo.root_ino, 0 }, &va);
+	rc = vol_getattr(v, NULL, (struct nodeid){v->geo.root_ino, 0}, &va);
 	if (rc == -ESTALE || (rc == 0 && !S_ISDIR(va.st.st_mode)))
 		rc = -EUCLEAN;
 	return rc;
@@ -228,7 +237,8 @@ int vol_unmount(struct volume *v)
 
 	if (rc)
 		log_err("unmount",
-			"%s was not unmounted cleanly; another host recovers it, or the next mount does.",
+			"%s was not unmounted cleanly; another host recovers it, or the next mount "
+			"does.",
 			dev->id.name);
 	destroy(v);
 	dev_close(dev);
