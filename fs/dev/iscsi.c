@@ -84,6 +84,7 @@ struct iscsi_session {
 	struct iscsi_context *ctx;
 	enum state state;
 	bool broken, was_up, logged_out;
+	char login_text[TEXT_MAX]; /* why the login under way failed */
 	struct list pending, flying, answered;
 	uint64_t login_after_ns, login_until_ns;
 };
@@ -189,6 +190,8 @@ static void tear_down(struct iscsi_session *s, const char *reason)
 	struct iscsi_link *k;
 	size_t lost = s->flying.n;
 
+	for (k = s->answered.first; k; k = k->next)
+		lost += k->result == -ETIMEDOUT;
 	if (s->state == UP)
 		log_warn("iscsi-lost", "%s: the session ended (%s) with %zu commands unanswered; the next "
 			 "use logs in again.", s->shown, reason, lost);
@@ -209,9 +212,13 @@ static void tear_down(struct iscsi_session *s, const char *reason)
 static void login_failed(struct iscsi_session *s, const char *text)
 {
 	struct iscsi_link *k, *next;
+	size_t len;
 
 	pthread_mutex_lock(&s->mtx);
 	snprintf(s->error, sizeof(s->error), "%s", text);
+	len = strlen(s->error);
+	if (len && s->error[len - 1] == '.')
+		s->error[len - 1] = 0;
 	pthread_mutex_unlock(&s->mtx);
 	tear_down(s, text);
 	for (k = s->pending.first; k; k = next) {
@@ -227,16 +234,17 @@ static void on_login(struct iscsi_context *ctx, int status, void *data, void *ar
 {
 	struct iscsi_session *s = arg;
 
-	(void)ctx;
 	(void)data;
 	if (s->state != CONNECTING)
 		return;
 	if (status == SCSI_STATUS_GOOD) {
 		s->state = UP;
 		s->was_up = true;
-	} else {
-		s->broken = true;
+		return;
 	}
+	s->broken = true; /* the reason is overwritten soon */
+	snprintf(s->login_text, sizeof(s->login_text), "%s", iscsi_get_error(ctx));
+	s->login_text[strcspn(s->login_text, "\n")] = 0;
 }
 
 static void login_start(struct iscsi_session *s)
@@ -245,6 +253,7 @@ static void login_start(struct iscsi_session *s)
 	unsigned login_ms = atomic_load(&s->login_ms);
 
 	s->ctx = ctx;
+	s->login_text[0] = 0;
 	s->state = CONNECTING;
 	s->login_until_ns = dev_now_ns() + (uint64_t)login_ms * 1000000;
 	if (!ctx) {
@@ -267,17 +276,12 @@ static void login_start(struct iscsi_session *s)
 		fcntl(iscsi_get_fd(ctx), F_SETFD, FD_CLOEXEC);
 }
 
-/* A context that broke; libiscsi's own words go with it. */
 static void handle_broken(struct iscsi_session *s)
 {
-	char text[TEXT_MAX];
-
-	snprintf(text, sizeof(text), "%s", iscsi_get_error(s->ctx));
-	text[strcspn(text, "\n")] = 0;
 	if (s->state == CONNECTING)
-		login_failed(s, text[0] ? text : "the connection was closed");
+		login_failed(s, s->login_text[0] ? s->login_text : "the connection was closed");
 	else
-		tear_down(s, text[0] ? text : "the connection was closed");
+		tear_down(s, "the connection was lost");
 }
 
 /* ---- commands go out ---------------------------------------------------------------------- */

@@ -28,14 +28,16 @@
 
 #define SENSE_BYTES 64u
 #define RESET_NO_ESCALATE 0x100 /* SG_SCSI_RESET_NO_ESCALATE, absent from glibc's header */
-#define BAD_TARGET 0x04 /* DID_BAD_TARGET of the kernel's host byte: nobody there */
+#define BAD_TARGET 0x04 /* host byte of the kernel, DID_BAD_TARGET: nobody there */
+#define HOST_ERROR 0x07 /* DID_ERROR: the adapter could not make sense of what happened */
 
 struct sg_dev {
 	struct dev dev;
 	struct fdio f;
 	int sg_fd;
 	uint64_t start_bytes; /* of the partition on its disk: the pass-through counts from there */
-	atomic_bool no_fua;
+	uint32_t max_caw; /* VPD B0's claim, sectors */
+	atomic_bool no_fua, caw_seen;
 };
 
 struct sg_cmd {
@@ -46,6 +48,7 @@ struct sg_cmd {
 	const void *out;
 	size_t out_len;
 	size_t got; /* out: bytes that came in */
+	int host;   /* out: host byte */
 };
 
 static struct sg_dev *sg_of(struct dev *d)
@@ -81,18 +84,20 @@ static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 {
 	struct sbc_sense_key key = {0};
 	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
+	int sense_len = get_scsi_pt_sense_len(pt);
 
 	if (submitted < 0)
 		return os_error(-submitted);
 	if (submitted > 0)
 		return submitted == SCSI_PT_DO_TIMEOUT ? -ETIMEDOUT : -EOPNOTSUPP;
+	if (sense_len > 0)
+		key = sbc_sense_decode(sense, (size_t)sense_len);
 	switch (get_scsi_pt_result_category(pt)) {
 	case SCSI_PT_RESULT_GOOD:
 		return 0;
 	case SCSI_PT_RESULT_STATUS:
 		return sbc_outcome(status, &key);
 	case SCSI_PT_RESULT_SENSE:
-		key = sbc_sense_decode(sense, (size_t)get_scsi_pt_sense_len(pt));
 		return sbc_outcome(0x02, &key);
 	case SCSI_PT_RESULT_TRANSPORT_ERR:
 		return (get_scsi_pt_transport_err(pt) & 0xff) == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
@@ -124,6 +129,7 @@ static int sg_send(struct sg_dev *s, struct sg_cmd *c)
 	if (c->out_len)
 		set_scsi_pt_data_out(pt, c->out, (int)c->out_len);
 	rc = judge(pt, do_scsi_pt(pt, -1, timeout_s(&s->dev), 0), sense);
+	c->host = get_scsi_pt_transport_err(pt) & 0xff;
 	if (!rc && c->in_len) {
 		int left = get_scsi_pt_resid(pt);
 
@@ -168,13 +174,29 @@ static int sync_cache(struct sg_dev *s)
 	}
 }
 
+/*
+ * A command that the device does not know may end as an error of the adapter, which had other
+ * ideas of how much data there would be. "Not supported" is believed of a device that does not claim
+ * the command and has never done it.
+ */
+static bool never_knew_it(struct sg_dev *s, const struct sg_cmd *c)
+{
+	return c->host == HOST_ERROR && !s->max_caw && !atomic_load(&s->caw_seen);
+}
+
 static int caw_once(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, bool fua)
 {
 	uint32_t sector = s->dev.id.sector_bytes;
 	struct sg_cmd c = {.out = both, .out_len = 2u * sector};
+	int rc;
 
 	c.cdb_len = sbc_cdb_caw(c.cdb, (s->start_bytes + off_bytes) / sector, fua);
-	return sg_send(s, &c);
+	rc = sg_send(s, &c);
+	if (rc == -ETIMEDOUT && never_knew_it(s, &c))
+		return -EOPNOTSUPP;
+	if (rc >= 0)
+		atomic_store(&s->caw_seen, true);
+	return rc;
 }
 
 static int caw_both(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both)
@@ -303,6 +325,7 @@ static int identify(struct sg_dev *s, const struct dev_open_args *a)
 	struct dev_identity *id = &s->dev.id;
 	uint8_t data[SBC_DATA_MAX];
 	struct sg_cmd c = {.in = data, .in_len = sizeof(data)};
+	struct sbc_limits limits = {0};
 	int rc;
 
 	c.cdb_len = sbc_cdb_inquiry(c.cdb);
@@ -316,6 +339,10 @@ static int identify(struct sg_dev *s, const struct dev_open_args *a)
 	c.cdb_len = sbc_cdb_vpd(c.cdb, SBC_VPD_ID);
 	if (!sg_ask(s, &c))
 		sbc_designator(data, c.got, id->dev_id, sizeof(id->dev_id));
+	c.cdb_len = sbc_cdb_vpd(c.cdb, SBC_VPD_LIMITS);
+	if (!sg_ask(s, &c))
+		sbc_limits_decode(data, c.got, &limits);
+	s->max_caw = limits.max_caw;
 	return 0;
 }
 

@@ -61,11 +61,12 @@ start() { # dir
 		echo "$why."
 		exit 77
 	fi
-	mkdir -p "$1" && vm_build "$1" "$MODULES" "$(dirname "$0")/iscsi_target.init" && boot "$1" || {
+	mkdir -p "$1" || exit 1
+	if ! { vm_build "$1" "$MODULES" "$(dirname "$0")/iscsi_target.init" && boot "$1"; }; then
 		tail -n 5 "$1/console.log" >&2
 		stop "$1"
 		exit 1
-	}
+	fi
 	for ((i = 0; i < ${LUNS:-1}; i++)); do
 		echo "iscsi://127.0.0.1:$(cat "$1/port")/$IQN/$i"
 	done | tee "$1/urls"

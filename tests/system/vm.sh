@@ -156,7 +156,7 @@ vm_kill() { # dir
 	pid=$(cat "$1/qemu.pid" 2>/dev/null) || return 0
 	rm -f "$1/qemu.pid"
 	# The number may have come round to somebody else.
-	tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$1/console.log" || return 0
+	[ -d "/proc/$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$1/console.log" || return 0
 	kill -9 "$pid" 2>/dev/null
 	for _ in $(seq 1 100); do
 		kill -0 "$pid" 2>/dev/null || return 0
