@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The sg backend on real SCSI disks of a small virtual machine: those that know COMPARE AND WRITE
-# work, by block device and by /dev/sgN; one that rejects it is refused.
+# work, by block device, by /dev/sgN and through dm-multipath; one that rejects it is refused, and so
+# is a mapping that it does not pass.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/vm.sh"
 
 MODULES="virtio_pci virtio_blk virtio_scsi crc32c_generic configfs sd_mod sg scsi_debug
-	target_core_mod target_core_iblock tcm_loop"
+	dm_mod dm_multipath dm_round_robin target_core_mod target_core_iblock tcm_loop"
 LIVE=$BUILD/tests/unit/dev/test_dev_live
 [ -x "$LIVE" ] || skip "libcmocka is missing, so test_dev_live was not built"
 why=$(vm_missing)
@@ -15,7 +16,13 @@ why=$(vm_missing)
 VM=$WORK/vm
 mkdir "$VM"
 truncate -s 128M "$WORK/lio.img" "$WORK/qemu.img"
-vm_build "$VM" "$MODULES" "$(dirname "$0")/sg_dev.init" "$LIVE" || fail "no initramfs"
+PROGRAMS=("$LIVE")
+DISKS=(scsi_debug tcm_loop tcm_loop-by-sg qemu-disk)
+if dmsetup=$(vm_find dmsetup); then
+	PROGRAMS+=("$dmsetup")
+	DISKS+=(multipath mapping)
+fi
+vm_build "$VM" "$MODULES" "$(dirname "$0")/sg_dev.init" "${PROGRAMS[@]}" || fail "no initramfs"
 CLEANUP+=("vm_kill '$VM'")
 vm_boot "$VM" 512 -drive "file=$WORK/lio.img,format=raw,if=virtio" \
 	-device virtio-scsi-pci -drive "file=$WORK/qemu.img,format=raw,if=none,id=q" \
@@ -24,11 +31,11 @@ vm_wait "$VM" 150 "all done" || {
 	tail -n 20 "$VM/console.log"
 	fail "the machine did not come to its end"
 }
-grep -E 'sectors|rejects COMP' "$VM/console.log" | tr -d '\r' | sed 's/^/  /' || true
-for what in scsi_debug tcm_loop tcm_loop-by-sg qemu-disk; do
+grep -E 'sectors|rejects COMP|mapping over' "$VM/console.log" | tr -d '\r' | sed 's/^/  /' || true
+for what in "${DISKS[@]}"; do
 	grep -q "^result $what 0" "$VM/console.log" || {
 		cat "$VM/console.log"
 		fail "test_dev_live on $what"
 	}
 done
-pass "sg backend on scsi_debug, LIO and a disk without COMPARE AND WRITE"
+pass "sg backend on ${DISKS[*]}"

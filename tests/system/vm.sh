@@ -132,6 +132,7 @@ vm_boot() { # dir memory options...
 		-append "console=ttyS0 quiet panic=-1 ${VM_APPEND:-}" "$@" \
 		>"$dir/qemu.log" 2>&1 </dev/null &
 	echo $! >"$dir/qemu.pid"
+	disown $!
 }
 
 vm_alive() { kill -0 "$(cat "$1/qemu.pid" 2>/dev/null || echo x)" 2>/dev/null; }
