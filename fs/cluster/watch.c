@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Watching the others: the host table is read once a beat, and each record is kept with the local
- * time at the end of the read that first showed it. A host is dead when its record did not change
+ * Watching the others: the host table is read once a beat, and between beats the part of it where
+ * there are hosts, so that a host's last beat is seen soon and its death is noticed hardly later
+ * than its lease ends. Each record is kept with the local time at the end of the read that first
+ * showed it. A host is dead when its record did not change
  * for the lease it advertises itself, plus an allowance for drift; the take-over's test image is
  * that exact record, so it is itself the second look. A failed read proves nothing. No clock of
  * another host is ever consulted.
@@ -12,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WATCH_READS_A_BEAT 8u
 
 uint64_t watch_allowance_ns(const struct host_info *hi)
 {
@@ -132,17 +136,39 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 	return 0;
 }
 
-int watch_read_table(struct host *h)
+static int read_slots(struct host *h, unsigned first, unsigned n)
 {
 	uint64_t start = host_now(h), end;
-	int r = dev_read(h->env.dev, LUNFS_HOST_TABLE_OFF, h->n * LUNFS_SLOT_STRIDE, h->table_buf);
+	int r = dev_read(h->env.dev, geo_slot_off(first), n * LUNFS_SLOT_STRIDE, h->table_buf);
 
 	if (r)
 		return r;
 	end = host_now(h);
-	for (unsigned i = 0; i < h->n; i++)
-		watch_note(h, i, h->table_buf + i * LUNFS_SLOT_STRIDE, start, end);
+	for (unsigned i = 0; i < n; i++)
+		watch_note(h, first + i, h->table_buf + i * LUNFS_SLOT_STRIDE, start, end);
 	return 0;
+}
+
+int watch_read_table(struct host *h)
+{
+	return read_slots(h, 0, h->n);
+}
+
+/* The slots between the first and the last that another host is known to hold. */
+static void read_others(struct host *h)
+{
+	unsigned first = h->n, last = 0;
+
+	mtx_lock(&h->mtx);
+	for (unsigned i = 0; i < h->n; i++) {
+		if (i == h->slot || !h->seen[i].valid || h->seen[i].hi.state == LUNFS_SLOT_FREE)
+			continue;
+		first = first < i ? first : i;
+		last = i;
+	}
+	mtx_unlock(&h->mtx);
+	if (first < h->n)
+		read_slots(h, first, last - first + 1);
 }
 
 int watch_read_slot(struct host *h, unsigned slot, struct slot_seen *out)
@@ -213,15 +239,19 @@ static uint64_t find_dead(struct host *h)
 void watch_main(void *arg)
 {
 	struct host *h = arg;
-	uint64_t beat = h->cfg.beat_ms * MS_NS, next_read = 0;
+	uint64_t beat = h->cfg.beat_ms * MS_NS, next_read = 0, next_table = 0;
 	bool stop = false;
 
 	while (!stop) {
 		uint64_t start = host_now(h), wake, death = CLOCK_FOREVER;
 
-		if (start >= next_read) {
+		if (start >= next_table) {
 			watch_read_table(h);
-			next_read = start + beat;
+			next_table = start + beat;
+			next_read = start + beat / WATCH_READS_A_BEAT;
+		} else if (start >= next_read) {
+			read_others(h);
+			next_read = start + beat / WATCH_READS_A_BEAT;
 		}
 		if (h->cb.replay && host_lease_ok(h))
 			death = find_dead(h);
@@ -229,8 +259,8 @@ void watch_main(void *arg)
 		mtx_lock(&h->mtx);
 		if (!h->stop && !h->look_now && host_now(h) < wake)
 			cond_wait(&h->watch_wake, &h->mtx, wake);
-		if (h->look_now && next_read > start + beat / 8)
-			next_read = start + beat / 8;
+		if (h->look_now && next_table > start + beat / WATCH_READS_A_BEAT)
+			next_table = next_read = start + beat / WATCH_READS_A_BEAT;
 		h->look_now = false;
 		stop = h->stop;
 		mtx_unlock(&h->mtx);
