@@ -135,8 +135,9 @@ static struct aobj *obj_enter(struct alloc *a, enum aobj_kind kind, uint64_t add
 		aobj_unref(spare);
 	lunfs_assert(o->kind == kind);
 	mtx_lock(&o->mtx);
-	o->pins++;
-	o->lock = l;
+	if (o->pins++ == 0)
+		o->lock = l; /* read without the mutex while pinned */
+	lunfs_assert(o->lock == l);
 	mtx_unlock(&o->mtx);
 	return o;
 }
