@@ -39,6 +39,7 @@ struct txns {
 	unsigned n_touched, touched_room;
 	struct cell_res cells;
 	unsigned credits, used;
+	uint64_t freed_in; /* locks of frees that were drawn on */
 	bool in_txn, changed;
 	uint8_t data_map[DATA_BLKS / 8];
 	uint64_t data_rotor;
@@ -166,6 +167,17 @@ static bool pinned(const struct free_res *r, uint64_t addr)
 	return false;
 }
 
+/* Blocks that the allocator would dirty for the lock at @addr. */
+static void use_credits(struct txns *t, const struct free_res *r, uint64_t addr, unsigned n)
+{
+	for (unsigned k = 0; k < r->n; k++)
+		if (r->addr[k] == addr && !(t->freed_in & 1ull << k)) {
+			t->freed_in |= 1ull << k;
+			t->used += n;
+		}
+	assert_true(t->used <= t->credits);
+}
+
 int cell_free_prepare(struct alloc *a, struct free_res *r, uint64_t cell)
 {
 	struct txns *t = (struct txns *)a;
@@ -185,6 +197,8 @@ void cell_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64
 	(void)a;
 	assert_true(t->in_txn && pinned(r, chunk_of(cell)));
 	assert_true(b->live && b->gone);
+	if (t->f.count_frees)
+		use_credits(t, r, chunk_of(cell), CELL_FREE_CREDITS);
 	b->live = false;
 	t->f.live_cells--;
 }
@@ -366,6 +380,9 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 	(void)a;
 	assert_true(t->in_txn);
 	assert_true(pinned(r, geo_group_header(&t->f.geo, geo_group_of(&t->f.geo, blk))));
+	if (t->f.count_frees)
+		use_credits(t, r, geo_group_header(&t->f.geo, geo_group_of(&t->f.geo, blk)),
+			    BLK_FREE_CREDITS);
 	if (t->f.hostile && !fake_block_used(&t->f, blk))
 		return;
 	fake_blocks_free(&t->f, blk, len);
@@ -385,6 +402,7 @@ struct node_txn fake_begin_with(struct fake *f, unsigned cells, unsigned credits
 	t->changed = false;
 	t->credits = credits;
 	t->used = 0;
+	t->freed_in = 0;
 	if (f->most_cells < cells)
 		f->most_cells = cells;
 	if (f->most_credits < credits)

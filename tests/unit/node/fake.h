@@ -27,6 +27,7 @@ struct fake {
 	struct free_res frees;
 	bool with_frees;      /* fake_begin() hands frees to the operation */
 	unsigned busy_permil; /* chance that a prepare says -EAGAIN */
+	bool count_frees;     /* freeing takes credits, as with the real allocator */
 	bool hostile;	      /* damage is expected: the volume may be aborted */
 	bool aborted;
 	uint64_t live_cells, data_blks;	   /* given out at present */

@@ -155,6 +155,7 @@ static unsigned shrink(struct fake *f)
 	struct node_shrink step;
 	unsigned steps = 0;
 
+	f->count_frees = true;
 	for (;;) {
 		int rc = node_shrink_prepare(&f->ne, &f->i, &step, &f->frees);
 		struct node_txn nt;
