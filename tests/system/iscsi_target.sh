@@ -8,8 +8,8 @@
 #   iscsi_target.sh stop DIR    ends it and removes what it made in DIR
 #   iscsi_target.sh run DIR     start, stay until killed, stop
 #
-# LUN_MB (2048), LUN_SECTOR (512; or 4096), LUNS (1). Exit status 77: it cannot be had here, with
-# the reason on stdout.
+# LUN_MB (2048), LUNS (1; from the third on they reject FUA), LUN_SECTOR (512; or a list, one for each
+# LUN). Exit status 77: it cannot be had here, with the reason on stdout.
 set -uo pipefail
 . "$(dirname "$0")/vm.sh"
 
@@ -28,12 +28,14 @@ free_port() {
 }
 
 disks() { # dir -> qemu options, one a line
-	local i
+	local i size sizes
+	read -ra sizes <<<"${LUN_SECTOR:-512}"
 	for ((i = 0; i < ${LUNS:-1}; i++)); do
+		size=${sizes[i]:-${sizes[-1]}}
 		truncate -s "${LUN_MB:-2048}M" "$1/disk$i.img" || return 1
 		printf '%s\n' -drive \
 			"file=$1/disk$i.img,format=raw,if=none,id=d$i,cache=writeback,discard=unmap" \
-			-device "virtio-blk-pci,drive=d$i,logical_block_size=${LUN_SECTOR:-512},physical_block_size=${LUN_SECTOR:-512}"
+			-device "virtio-blk-pci,drive=d$i,logical_block_size=$size,physical_block_size=$size"
 	done
 }
 
