@@ -91,6 +91,68 @@ static void unused_locks_go_when_there_are_too_many(void **state)
 	fix_run(body_evict, 512, 18);
 }
 
+static void body_born_shared(struct fix *f)
+{
+	struct lunfs_lock_rec r;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	write_born(f, &f->box[0], 300, 2);
+	fix_touch(&f->box[0], 300, EX);
+	fix_touch(&f->box[1], 300, SH);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 300)), SH);
+	f->box[0].ls->cache_max = 0;
+	fix_sleep_ms(f, 3000);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 300)), LOCK_NONE);
+	fix_record(f, 300, &r);
+	assert_int_equal(rec_holds(&r, host_owner(f->box[0].host)), LOCK_NONE);
+	assert_int_equal(rec_holds(&r, host_owner(f->box[1].host)), SH);
+}
+
+static void born_lock_that_was_shared_is_no_longer_born(void **state)
+{
+	(void)state;
+	fix_run(body_born_shared, 512, 31);
+}
+
+static struct fix_job late_job;
+static struct task *late_task;
+
+static void pin_arrives(struct box *b, uint64_t addr)
+{
+	(void)addr;
+	b->on_invalidate = NULL;
+	late_job = (struct fix_job){ .b = b, .cell = 300, .mode = EX };
+	assert_int_equal(b->f->clk->ops->task_start(b->f->clk, "late", fix_pinner, &late_job,
+						    &late_task), 0);
+	fix_sleep_ms(b->f, 5);
+}
+
+static void body_fold_race(struct fix *f)
+{
+	struct lunfs_lock_rec r;
+
+	fix_up(f, 0);
+	write_born(f, &f->box[0], 300, 1);
+	fix_touch(&f->box[0], 300, EX);
+	f->box[0].on_invalidate = pin_arrives;
+	f->box[0].ls->cache_max = 0;
+	while (!late_job.done)
+		fix_sleep_ms(f, 10);
+	fix_join(f, late_task);
+	assert_int_equal(late_job.rc, 0);
+	fix_record(f, 300, &r);
+	assert_int_equal(le64_get(r.hdr.image_seq), 1);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 300)), EX);
+}
+
+static void born_lock_asked_for_while_put_away_stays(void **state)
+{
+	(void)state;
+	memset(&late_job, 0, sizeof(late_job));
+	fix_run(body_fold_race, 512, 32);
+}
+
 static void body_drop(struct fix *f)
 {
 	struct box *a = &f->box[0];
@@ -231,6 +293,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(born_cells_are_held_without_io),
 		cmocka_unit_test(unused_locks_go_when_there_are_too_many),
+		cmocka_unit_test(born_lock_that_was_shared_is_no_longer_born),
+		cmocka_unit_test(born_lock_asked_for_while_put_away_stays),
 		cmocka_unit_test(dropped_lock_is_released_once_unpinned),
 		cmocka_unit_test(open_entry_stands_until_closed_or_over),
 		cmocka_unit_test(lock_is_kept_while_its_flush_fails),

@@ -15,10 +15,14 @@
 
 static void body_unmounted(struct fix *f)
 {
+	struct lock *l;
+
 	fix_up(f, 0);
 	fix_up(f, 1);
 	fix_touch(&f->box[0], 1, EX);
 	fix_touch(&f->box[0], 2, SH);
+	assert_int_equal(fix_pin(&f->box[0], 3, EX, LSH, 0, NULL, &l), 0);
+	fix_unpin(&f->box[0], l, EX, LSH); /* nothing changed: the version is still as recorded */
 	fix_down(f, 0);
 	fix_sleep_ms(f, 2 * FIX_BEAT_MS);
 	fix_io_reset(f);
@@ -26,8 +30,10 @@ static void body_unmounted(struct fix *f)
 	assert_int_equal(f->box[1].val[1].value, 1 + 1);
 	assert_int_equal(f->io.cell_caws, 1);
 	assert_int_equal(f->box[1].loaded, 0); /* newer than recorded: read again under the lock */
+	fix_touch(&f->box[1], 3, EX);
+	assert_int_equal(f->box[1].loaded, 0);
 	fix_touch(&f->box[1], 2, EX);
-	assert_int_equal(f->io.cell_caws, 2);
+	assert_int_equal(f->io.cell_caws, 3);
 }
 
 static void lock_of_an_unmounted_host_is_taken_by_one_ats(void **state)
