@@ -13,12 +13,13 @@ MOUNT=$BUILD/fs/mount.lunfs
 LUNFS=$BUILD/fs/lunfs
 TIMING=${LUNFS_TIMING:-150,400,800} # beat, deadline, lease: milliseconds
 LEASE_MS=${TIMING##*,}
+SLACK_MS=${LUNFS_SLACK_MS:-1000} # after the lease, others go on within this
 
 if [ -z "${LUNFS_TEST_DIR:-}" ]; then
 	if [ -w /dev/shm ]; then LUNFS_TEST_DIR=/dev/shm; else LUNFS_TEST_DIR=${TMPDIR:-/tmp}; fi
 fi
 WORK=$(mktemp -d "$LUNFS_TEST_DIR/lunfs-test.XXXXXX")
-DEV=$WORK/lun.img
+DEV=${LUNFS_DEV:-$WORK/lun.img} # a device that is there already, or an image of our own
 HOSTS=() # names mounted now
 CLEANUP=() # commands, run last first
 
@@ -68,9 +69,9 @@ now_ms() { date +%s%3N; }
 make_image() { # size [mkfs options]; more options from LUNFS_MKFS_ARGS
 	local more
 	read -ra more <<<"${LUNFS_MKFS_ARGS:-}"
-	truncate -s "$1" "$DEV"
+	[ -n "${LUNFS_DEV:-}" ] || truncate -s "$1" "$DEV"
 	shift
-	"$MKFS" -q --timing "$TIMING" "$@" "${more[@]}" "$DEV"
+	"$MKFS" -q ${LUNFS_DEV:+-f} --timing "$TIMING" "$@" "${more[@]}" "$DEV"
 }
 
 # The daemon in the foreground mode of a background job: its pid is known for sure.
