@@ -454,6 +454,48 @@ static void three_hosts_that_all_want_a_lock_all_get_it(void **state)
 		fix_run(body_fair, 512, seed);
 }
 
+static void visitor(void *arg)
+{
+	struct fix_job *j = arg;
+
+	for (unsigned i = 0; i < 60; i++) {
+		uint64_t ms = 1 + simclock_random(j->b->f->clk) % 14;
+
+		fix_touch(j->b, 1, EX);
+		fix_sleep_ms(j->b->f, ms);
+	}
+}
+
+/* Whoever got the lock is not given it once more for a wish that it has withdrawn. */
+static void body_visits(struct fix *f)
+{
+	unsigned long long received = 0, given = 0;
+	struct fix_job j[3];
+	struct task *t[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	memset(j, 0, sizeof(j));
+	for (unsigned i = 0; i < 3; i++) {
+		j[i].b = &f->box[i];
+		t[i] = fix_task(f, i, visitor, &j[i]);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		fix_join(f, t[i]);
+	for (unsigned i = 0; i < 3; i++) {
+		received += atomic_load(&locks_stats(f->box[i].ls)->received);
+		given += atomic_load(&locks_stats(f->box[i].ls)->handed_over);
+	}
+	assert_int_equal(given, received);
+}
+
+static void no_lock_is_given_for_a_withdrawn_wish(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_visits, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -472,6 +514,7 @@ int main(void)
 		cmocka_unit_test(interrupted_upgrade_lets_sharers_in_again),
 		cmocka_unit_test(forgotten_possession_is_settled_by_an_ats),
 		cmocka_unit_test(oldest_wish_comes_first_and_the_others_are_noted),
+		cmocka_unit_test(no_lock_is_given_for_a_withdrawn_wish),
 		cmocka_unit_test(three_hosts_that_all_want_a_lock_all_get_it),
 	};
 
