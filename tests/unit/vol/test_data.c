@@ -300,6 +300,32 @@ static void full_volume_can_be_emptied_and_filled_again(void **s)
 	vt_run(full_body, NULL);
 }
 
+static void reuse_body(struct vt *t)
+{
+	uint8_t *buf = dev_buf_alloc(1 << 20);
+	struct nodeid root, id;
+	uint64_t off = 0;
+	size_t done;
+
+	vt_up(t, 0);
+	root = vt_root_id(t, 0);
+	for (unsigned k = 0; k < 3; k++) {
+		id = vt_mkfile(t, 0, root, "f");
+		off = 0;
+		while (vol_write(t->v[0], &vt_root, id, off, 1 << 20, buf, 0, &done, NULL) == 0)
+			off += done;
+		assert_true(off > 40ull << 20);
+		assert_int_equal(vol_unlink(t->v[0], &vt_root, root, "f"), 0);
+	}
+	free(buf);
+}
+
+static void space_of_a_deleted_file_can_be_used_at_once(void **s)
+{
+	(void)s;
+	vt_run(reuse_body, NULL);
+}
+
 static void limits_body(struct vt *t)
 {
 	struct nodeid root, id;
@@ -334,6 +360,7 @@ int main(void)
 	    cmocka_unit_test(truncation_of_many_extents_leaves_nothing_behind),
 	    cmocka_unit_test(truncation_cut_short_is_all_or_nothing),
 	    cmocka_unit_test(full_volume_can_be_emptied_and_filled_again),
+	    cmocka_unit_test(space_of_a_deleted_file_can_be_used_at_once),
 	    cmocka_unit_test(files_may_be_huge_and_sparse),
 	};
 
