@@ -329,6 +329,8 @@ void fix_down(struct fix *f, unsigned n)
 {
 	struct box *b = &f->box[n];
 
+	locks_stop(b->ls);
+	b->up = false;
 	for (unsigned i = 0; i < FIX_CELLS; i++) { /* what a clean unmount checkpoints */
 		uint64_t addr = fix_addr(f, i);
 		struct val *v = &b->val[i];
@@ -342,8 +344,6 @@ void fix_down(struct fix *f, unsigned n)
 					   f->geo.payload_io_bytes, buf), 0);
 		free(buf);
 	}
-	locks_stop(b->ls);
-	b->up = false;
 	assert_int_equal(host_release(b->host), 0);
 	locks_free(b->ls);
 	host_free(b->host);

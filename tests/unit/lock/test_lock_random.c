@@ -148,11 +148,29 @@ static void body_death(struct fix *f)
 		fix_join(f, t[i]);
 }
 
+/* A host comes and goes between the others: what it held is stale, what it wrote is there. */
+static void body_churn(struct fix *f)
+{
+	struct task *t[FIX_HOSTS * TASKS];
+	unsigned n = start(f, 2, t);
+	struct worker guest = { .b = &f->box[2], .rng = f->rng };
+
+	for (unsigned round = 0; round < 3; round++) {
+		fix_up(f, 2);
+		for (unsigned i = 0; i < 8; i++)
+			one_op(&guest);
+		fix_down(f, 2);
+	}
+	for (unsigned i = 0; i < n; i++)
+		fix_join(f, t[i]);
+	check_sums(f, (unsigned)sim_rand_below(&f->rng, 2));
+}
+
 static unsigned seeds(void)
 {
 	const char *s = getenv("LUNFS_SEEDS");
 
-	return s ? (unsigned)atoi(s) : 60;
+	return s ? (unsigned)atoi(s) : 40;
 }
 
 static uint64_t first_seed(void)
@@ -191,12 +209,19 @@ static void exclusion_holds_when_a_host_dies(void **state)
 	run_all(body_death, "death");
 }
 
+static void exclusion_and_coherence_hold_when_hosts_come_and_go(void **state)
+{
+	(void)state;
+	run_all(body_churn, "churn");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exclusion_and_coherence_hold),
 		cmocka_unit_test(exclusion_and_coherence_hold_on_a_bad_path),
 		cmocka_unit_test(exclusion_holds_when_a_host_dies),
+		cmocka_unit_test(exclusion_and_coherence_hold_when_hosts_come_and_go),
 	};
 
 	return cmocka_run_group_tests_name("lock-random", tests, NULL, NULL);
