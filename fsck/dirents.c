@@ -11,8 +11,7 @@ static bool name_ok(const struct lunfs_dirent *de, size_t len)
 		return false;
 	if (memchr(de->name, '/', de->name_len) || memchr(de->name, 0, de->name_len))
 		return false;
-	if (de->name[0] == '.' &&
-	    (de->name_len == 1 || (de->name_len == 2 && de->name[1] == '.')))
+	if (de->name[0] == '.' && (de->name_len == 1 || (de->name_len == 2 && de->name[1] == '.')))
 		return false;
 	return true;
 }
@@ -79,7 +78,7 @@ static void visit_dirent(struct fsck *f, struct tree_visit *v, uint64_t key, con
 
 void check_directory(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl)
 {
-	struct tree_visit v = { .fi = fi, .what = "directory", .item = visit_dirent };
+	struct tree_visit v = {.fi = fi, .what = "directory", .item = visit_dirent};
 
 	if (pl->data_format == LUNFS_FORK_TREE)
 		tree_walk(f, &v, pl->data_fork, sizeof(pl->data_fork));

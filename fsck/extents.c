@@ -37,10 +37,8 @@ static void visit_extent(struct fsck *f, struct tree_visit *v, uint64_t key, con
 
 void check_extents(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl)
 {
-	struct extent_ctx c = { 0 };
-	struct tree_visit v = {
-		.fi = fi, .what = "extent tree", .item = visit_extent, .ctx = &c
-	};
+	struct extent_ctx c = {0};
+	struct tree_visit v = {.fi = fi, .what = "extent tree", .item = visit_extent, .ctx = &c};
 
 	if (pl->data_format == LUNFS_FORK_TREE)
 		tree_walk(f, &v, pl->data_fork, sizeof(pl->data_fork));
@@ -50,7 +48,8 @@ void check_extents(struct fsck *f, struct fsck_inode *fi, const struct lunfs_ino
 			(unsigned long long)fi->size);
 }
 
-/* ---- symbolic links ------------------------------------------------------------------------------ */
+/* ---- symbolic links
+ * ------------------------------------------------------------------------------ */
 
 struct symlink_ctx {
 	uint64_t next_key, bytes;
@@ -71,10 +70,8 @@ static void visit_symlink(struct fsck *f, struct tree_visit *v, uint64_t key, co
 
 void check_symlink(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl)
 {
-	struct symlink_ctx c = { 0 };
-	struct tree_visit v = {
-		.fi = fi, .what = "symbolic link", .item = visit_symlink, .ctx = &c
-	};
+	struct symlink_ctx c = {0};
+	struct tree_visit v = {.fi = fi, .what = "symbolic link", .item = visit_symlink, .ctx = &c};
 
 	if (pl->data_format == LUNFS_FORK_TREE) {
 		tree_walk(f, &v, pl->data_fork, sizeof(pl->data_fork));
@@ -84,6 +81,8 @@ void check_symlink(struct fsck *f, struct fsck_inode *fi, const struct lunfs_ino
 	} else {
 		c.bad = true;
 	}
+	if (fsck_dying(fi))
+		return;
 	if (c.bad || c.bytes != fi->size || fi->size == 0 || fi->size > LUNFS_SYMLINK_MAX)
 		problem(&f->problems, PROBLEM_SYMLINK, fi->ino, "inode %llu",
 			(unsigned long long)fi->ino);

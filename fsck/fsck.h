@@ -54,6 +54,12 @@ struct fsck {
 	uint64_t files, dirs, others, orphans, data_blks, cells_used, cells_free, names;
 };
 
+/* An orphan is given up in steps: its long link or its attributes may be incomplete. */
+static inline bool fsck_dying(const struct fsck_inode *fi)
+{
+	return fi->flags & LUNFS_INODE_ORPHAN && fi->nlink == 0;
+}
+
 /* Each returns 0, or -errno when the check itself cannot go on. */
 int pass_super(struct fsck *f);
 int pass_hosts(struct fsck *f);

@@ -11,34 +11,34 @@
 #include <unistd.h>
 
 enum { /* exit codes of fsck(8) */
-	EX_FSCK_CLEAN = 0,
-	EX_FSCK_LEFT = 4,
-	EX_FSCK_OPERATIONAL = 8,
-	EX_FSCK_USAGE = 16,
+       EX_FSCK_CLEAN = 0,
+       EX_FSCK_LEFT = 4,
+       EX_FSCK_OPERATIONAL = 8,
+       EX_FSCK_USAGE = 16,
 };
 
 static const char usage[] =
-	"Usage: fsck.lunfs [-n] [-apyfCvV] [--json] DEVICE\n"
-	"\n"
-	"Check a lunfs volume and write nothing.\n"
-	"\n"
-	"  -n              check only: the only way there is; assumed\n"
-	"  -a, -p, -y      taken for fsck(8)'s sake: checks too, repairs nothing\n"
-	"  -f              taken for fsck(8)'s sake: every check is a full one\n"
-	"  -C[FD]          show progress (also when standard error is a terminal)\n"
-	"  -v              say more\n"
-	"  --json          the result as one JSON object on standard output\n"
-	"  -V, --version   print the version\n"
-	"  -h, --help      print this\n"
-	"\n"
-	"Exit codes: 0 clean, 4 problems found, 8 the check could not be done, 16 usage.\n";
+    "Usage: fsck.lunfs [-n] [-apyfCvV] [--json] DEVICE\n"
+    "\n"
+    "Check a lunfs volume and write nothing.\n"
+    "\n"
+    "  -n              check only: the only way there is; assumed\n"
+    "  -a, -p, -y      taken for fsck(8)'s sake: checks too, repairs nothing\n"
+    "  -f              taken for fsck(8)'s sake: every check is a full one\n"
+    "  -C[FD]          show progress (also when standard error is a terminal)\n"
+    "  -v              say more\n"
+    "  --json          the result as one JSON object on standard output\n"
+    "  -V, --version   print the version\n"
+    "  -h, --help      print this\n"
+    "\n"
+    "Exit codes: 0 clean, 4 problems found, 8 the check could not be done, 16 usage.\n";
 
 static int parse(int argc, char **argv, struct fsck *f, const char **device)
 {
-	static const struct option longs[] = { { "json", no_argument, NULL, 'j' },
-					       { "help", no_argument, NULL, 'h' },
-					       { "version", no_argument, NULL, 'V' },
-					       { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+					      {"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'V'},
+					      {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "napyfC::vVh", longs, NULL)) != -1) {
@@ -86,8 +86,8 @@ static int open_volume(struct fsck *f, const char *device)
 
 static int run_passes(struct fsck *f)
 {
-	static int (*const pass[])(struct fsck *) = { pass_super, pass_hosts, pass_groups, pass_cells,
-						      pass_trees, pass_links, pass_space };
+	static int (*const pass[])(struct fsck *) = {
+	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
 
 	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]); i++) {
 		int rc = pass[i](f);
@@ -101,10 +101,10 @@ static int run_passes(struct fsck *f)
 static void summary_json(struct fsck *f, const char *device, int rc)
 {
 	struct json_object *o = json_object_new_object();
-	static const char *const names[] = { "files",	   "directories", "others",	"orphans",
-					     "names",	   "data_blocks", "cells_used", "cells_free" };
-	const uint64_t values[] = { f->files, f->dirs,	    f->others,	   f->orphans,
-				    f->names, f->data_blks, f->cells_used, f->cells_free };
+	static const char *const names[] = {"files", "directories", "others",	  "orphans",
+					    "names", "data_blocks", "cells_used", "cells_free"};
+	const uint64_t values[] = {f->files, f->dirs,	   f->others,	  f->orphans,
+				   f->names, f->data_blks, f->cells_used, f->cells_free};
 
 	json_object_object_add(o, "device", json_object_new_string(device));
 	json_object_object_add(o, "clean", json_object_new_boolean(!rc && !f->problems.total));
@@ -139,7 +139,7 @@ static void summary_text(struct fsck *f, const char *device, int rc)
 
 int main(int argc, char **argv)
 {
-	struct fsck f = { 0 };
+	struct fsck f = {0};
 	const char *device;
 	int rc = parse(argc, argv, &f, &device);
 

@@ -55,7 +55,8 @@ static int check_cell(struct fsck *f, struct fsck_group *fg, uint64_t addr, uint
 	uint32_t bit;
 
 	map_refer(f, addr, f->geo.cell_blks, header);
-	/* A cell that is not in use may hold any past of itself: its version need not be current. */
+	/* A cell that is not in use may hold any past of itself: its version need not be current.
+	 */
 	check_lock(f, addr, cell, used && le64_get(h->guard) == addr ? le64_get(h->version) : 0);
 	if (!used) {
 		f->cells_free++;

@@ -26,7 +26,8 @@ static int read_bitmap(struct fsck *f, uint64_t g, struct fsck_group *fg)
 		check_lock(f, addr, sector, 0);
 		if (from < bytes)
 			memcpy(fg->on_disk + from, pl->bits,
-			       bytes - from < LUNFS_BITMAP_BYTES ? bytes - from : LUNFS_BITMAP_BYTES);
+			       bytes - from < LUNFS_BITMAP_BYTES ? bytes - from
+								 : LUNFS_BITMAP_BYTES);
 	}
 	return 0;
 }
@@ -45,8 +46,8 @@ static void check_counts(struct fsck *f, uint64_t g, struct fsck_group *fg,
 		chunks += gi->chunk[w] != 0;
 	if (chunks != gi->chunks)
 		problem(&f->problems, PROBLEM_CHUNK_COUNT, geo_group_header(&f->geo, g),
-			"group %llu says %u chunks, it lists %u", (unsigned long long)g,
-			gi->chunks, chunks);
+			"group %llu says %u chunks, it lists %u", (unsigned long long)g, gi->chunks,
+			chunks);
 	for (uint32_t b = 0; b < meta && b < fg->nblks; b++)
 		bit_set(fg->referred, b);
 }

@@ -21,17 +21,18 @@ static void check_slot(struct fsck *f, unsigned slot, void *buf)
 	if (f->slot[slot].state == LUNFS_SLOT_FREE)
 		return;
 	f->hosts_not_free++;
-	problem(&f->problems, PROBLEM_HOST_NOT_FREE, 0,
-		"slot %u (host %s) is %s: if that host is gone, mount the volume once to recover it; "
-		"if it is mounted, unmount it before the check",
-		slot, f->slot[slot].hostname,
-		f->slot[slot].state == LUNFS_SLOT_LIVE ? "live" : "being recovered");
+	problem(
+	    &f->problems, PROBLEM_HOST_NOT_FREE, 0,
+	    "slot %u (host %s) is %s: if that host is gone, mount the volume once to recover it; "
+	    "if it is mounted, unmount it before the check",
+	    slot, f->slot[slot].hostname,
+	    f->slot[slot].state == LUNFS_SLOT_LIVE ? "live" : "being recovered");
 }
 
 static void check_maint(struct fsck *f, void *buf)
 {
 	const struct lunfs_maint_rec *m = buf;
-	struct ats a = { .env = { .dev = f->dev, .geo = &f->geo } };
+	struct ats a = {.env = {.dev = f->dev, .geo = &f->geo}};
 	int rc = dev_read(f->dev, LUNFS_MAINT_OFF, f->geo.sector_bytes, buf);
 
 	if (rc == 0)
@@ -53,11 +54,10 @@ static void check_journal(struct fsck *f, unsigned slot, void *buf)
 	if (blk == 0)
 		return;
 	rc = dev_read(f->dev, geo_blk_off(blk), LUNFS_BLOCK_BYTES, buf);
-	if (rc == 0 &&
-	    (le32_get(h->magic) != LUNFS_JHDR_MAGIC ||
-	     !crc_ok(buf, sizeof(*h), offsetof(struct lunfs_jhdr, crc)) ||
-	     memcmp(h->vol_id, f->geo.vol_id, 16) != 0 || le16_get(h->slot) != slot ||
-	     le32_get(h->tail_blk) < 1 || le32_get(h->tail_blk) >= f->geo.journal_blks))
+	if (rc == 0 && (le32_get(h->magic) != LUNFS_JHDR_MAGIC ||
+			!crc_ok(buf, sizeof(*h), offsetof(struct lunfs_jhdr, crc)) ||
+			memcmp(h->vol_id, f->geo.vol_id, 16) != 0 || le16_get(h->slot) != slot ||
+			le32_get(h->tail_blk) < 1 || le32_get(h->tail_blk) >= f->geo.journal_blks))
 		rc = -EUCLEAN;
 	if (rc)
 		problem(&f->problems, PROBLEM_JOURNAL, blk, "journal of slot %u: %s", slot,

@@ -48,8 +48,9 @@ static void check_dir_links(struct fsck *f, struct fsck_inode *fi)
 static void check_file_links(struct fsck *f, struct fsck_inode *fi)
 {
 	if (fi->links == 0)
-		problem(&f->problems, PROBLEM_LOST_INODE, fi->ino, "inode %llu, mode %o, %llu bytes",
-			(unsigned long long)fi->ino, fi->mode, (unsigned long long)fi->size);
+		problem(&f->problems, PROBLEM_LOST_INODE, fi->ino,
+			"inode %llu, mode %o, %llu bytes", (unsigned long long)fi->ino, fi->mode,
+			(unsigned long long)fi->size);
 	else if (fi->links != fi->nlink)
 		problem(&f->problems, PROBLEM_NLINK, fi->ino,
 			"inode %llu says %u links, it has %u names", (unsigned long long)fi->ino,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Superblock: the main one and its copies agree. (It was read, perhaps from a copy, to get here.) */
+/* Superblock: the main one and its copies agree. (It was read, perhaps from a copy, to get here.)
+ */
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@ static void check_copy(struct fsck *f, uint64_t off, bool main_one, const void *
 	if (rc == 0)
 		rc = sb_decode(buf, &g, NULL);
 	if (rc)
-		problem(&f->problems, code, off / LUNFS_BLOCK_BYTES,
-			"superblock at byte %llu: %s", (unsigned long long)off, strerror(-rc));
+		problem(&f->problems, code, off / LUNFS_BLOCK_BYTES, "superblock at byte %llu: %s",
+			(unsigned long long)off, strerror(-rc));
 	else if (memcmp(buf, want, LUNFS_BLOCK_BYTES) != 0)
 		problem(&f->problems, PROBLEM_SB_COPY, off / LUNFS_BLOCK_BYTES,
 			"superblock at byte %llu is of another time (sequence %llu, not %llu)",

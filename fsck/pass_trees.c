@@ -18,8 +18,8 @@ static void check_content(struct fsck *f, struct fsck_inode *fi, const struct lu
 	} else {
 		f->others++;
 		if (pl->data_format != LUNFS_FORK_EMPTY)
-			problem(&f->problems, PROBLEM_INODE, fi->ino,
-				"special file %llu has data", (unsigned long long)fi->ino);
+			problem(&f->problems, PROBLEM_INODE, fi->ino, "special file %llu has data",
+				(unsigned long long)fi->ino);
 	}
 	check_xattrs(f, fi, pl);
 }

@@ -10,8 +10,8 @@
 static const struct {
 	const char *name, *text;
 } table[PROBLEMS] = {
-#define X(name, text) { #name, text },
-	PROBLEM_LIST(X)
+#define X(name, text) {#name, text},
+    PROBLEM_LIST(X)
 #undef X
 };
 

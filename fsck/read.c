@@ -11,8 +11,8 @@ int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
 	int rc = dev_read(f->dev, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
 
 	if (rc)
-		problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s",
-			(unsigned long long)addr, strerror(-rc));
+		problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s", (unsigned long long)addr,
+			strerror(-rc));
 	else {
 		memcpy(sector, buf, sizeof(struct lunfs_lock_rec));
 		memcpy(payload, buf + f->geo.payload_off, LUNFS_PAYLOAD_BYTES);

@@ -19,8 +19,8 @@ static void walk_node(struct fsck *f, struct tree_visit *v, const uint8_t *area,
 
 static bool head_ok(const struct lunfs_bt_head *h, size_t size, int level)
 {
-	size_t slot = le16_get(h->level) ? sizeof(struct lunfs_bt_inner_slot) :
-					   sizeof(struct lunfs_bt_leaf_slot);
+	size_t slot = le16_get(h->level) ? sizeof(struct lunfs_bt_inner_slot)
+					 : sizeof(struct lunfs_bt_leaf_slot);
 	size_t end = sizeof(*h) + le16_get(h->items) * slot;
 
 	if (le16_get(h->level) > DEPTH_MAX || (level >= 0 && le16_get(h->level) != level))
@@ -103,7 +103,7 @@ static void walk_inner(struct fsck *f, struct tree_visit *v, const uint8_t *area
 
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t key = le64_get(s[i].key);
-		struct node_range sub = { .lo = key, .hi = r.hi, .level = le16_get(h->level) - 1 };
+		struct node_range sub = {.lo = key, .hi = r.hi, .level = le16_get(h->level) - 1};
 		uint8_t payload[LUNFS_PAYLOAD_BYTES];
 
 		if (i == 0 && key <= r.lo)
@@ -138,7 +138,7 @@ static void walk_node(struct fsck *f, struct tree_visit *v, const uint8_t *area,
 
 void tree_walk(struct fsck *f, struct tree_visit *v, const uint8_t *area, size_t size)
 {
-	struct node_range r = { .lo = 0, .hi = UINT64_MAX, .level = -1 };
+	struct node_range r = {.lo = 0, .hi = UINT64_MAX, .level = -1};
 
 	walk_node(f, v, area, size, r, v->fi->ino);
 }

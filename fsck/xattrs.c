@@ -5,8 +5,8 @@
 #include <string.h>
 
 struct xattr_ctx {
-	uint64_t base;  /* key of the attribute that is being put together, without its part */
-	unsigned part;  /* the part expected next */
+	uint64_t base; /* key of the attribute that is being put together, without its part */
+	unsigned part; /* the part expected next */
 	uint32_t value_len, have;
 };
 
@@ -14,7 +14,7 @@ static void finish(struct fsck *f, struct tree_visit *v)
 {
 	struct xattr_ctx *c = v->ctx;
 
-	if (c->part && c->have != c->value_len)
+	if (c->part && c->have != c->value_len && !fsck_dying(v->fi))
 		problem(&f->problems, PROBLEM_XATTR, v->fi->ino,
 			"inode %llu: a value has %u of %u bytes", (unsigned long long)v->fi->ino,
 			c->have, c->value_len);
@@ -64,8 +64,8 @@ static void visit_xattr(struct fsck *f, struct tree_visit *v, uint64_t key, cons
 
 void check_xattrs(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl)
 {
-	struct xattr_ctx c = { 0 };
-	struct tree_visit v = { .fi = fi, .what = "xattrs", .item = visit_xattr, .ctx = &c };
+	struct xattr_ctx c = {0};
+	struct tree_visit v = {.fi = fi, .what = "xattrs", .item = visit_xattr, .ctx = &c};
 
 	if (pl->xattr_format != LUNFS_FORK_TREE)
 		return;

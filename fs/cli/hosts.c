@@ -98,11 +98,10 @@ static void print_row(const struct row *r, unsigned slot)
 	}
 	if (r->hi.state == LUNFS_SLOT_FREE)
 		return;
-	printf("%4u  %-10s  %-3s  %10llu  %-6s  %6u/%u/%u  %s%s\n", slot,
-	       state_name(r->hi.state), r->beating ? "yes" : "no",
-	       (unsigned long long)r->hi.generation, fence_name(r->hi.fence), r->hi.beat_ms,
-	       r->hi.deadline_ms, r->hi.lease_ms, r->hi.hostname,
-	       r->hi.flags & 1 ? " (read-only)" : "");
+	printf("%4u  %-10s  %-3s  %10llu  %-6s  %6u/%u/%u  %s%s\n", slot, state_name(r->hi.state),
+	       r->beating ? "yes" : "no", (unsigned long long)r->hi.generation,
+	       fence_name(r->hi.fence), r->hi.beat_ms, r->hi.deadline_ms, r->hi.lease_ms,
+	       r->hi.hostname, r->hi.flags & 1 ? " (read-only)" : "");
 }
 
 static void print_text(const struct geo *geo, const struct row *rows)
@@ -124,8 +123,8 @@ static struct json_object *row_json(const struct geo *geo, const struct row *r, 
 	json_object_object_add(o, "slot", json_object_new_int((int)slot));
 	json_object_object_add(o, "state",
 			       json_object_new_string(r->ok ? state_name(r->hi.state) : "damaged"));
-	json_object_object_add(o, "journal",
-			       json_object_new_boolean(slot < geo->slots && geo->journal_blk[slot]));
+	json_object_object_add(
+	    o, "journal", json_object_new_boolean(slot < geo->slots && geo->journal_blk[slot]));
 	if (!r->ok)
 		return o;
 	json_object_object_add(o, "host", json_object_new_string(r->hi.hostname));
@@ -140,9 +139,8 @@ static struct json_object *row_json(const struct geo *geo, const struct row *r, 
 	json_object_object_add(o, "pid", json_object_new_uint64(r->hi.pid));
 	json_object_object_add(o, "read_only", json_object_new_boolean(r->hi.flags & 1));
 	if (r->hi.state == LUNFS_SLOT_RECOVERING)
-		json_object_object_add(
-			o, "recovered_by_slot",
-			json_object_new_uint64(LUNFS_OWNER_SLOT(r->hi.recoverer)));
+		json_object_object_add(o, "recovered_by_slot",
+				       json_object_new_uint64(LUNFS_OWNER_SLOT(r->hi.recoverer)));
 	return o;
 }
 

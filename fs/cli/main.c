@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* lunfs: finds the subcommand and its options. */
-#include "cli/cli.h"
 #include "base/log.h"
+#include "cli/cli.h"
 #include <getopt.h>
 #include <string.h>
 #include <uuid/uuid.h>
@@ -10,9 +10,9 @@ static const struct command {
 	const char *name, *argument, *help;
 	int (*run)(const struct cli *c);
 } commands[] = {
-	{ "hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts },
-	{ "info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info },
-	{ "stats", "DIRECTORY", "counters of the daemon that serves a mount point", cmd_stats },
+    {"hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts},
+    {"info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info},
+    {"stats", "DIRECTORY", "counters of the daemon that serves a mount point", cmd_stats},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -68,12 +68,12 @@ void cli_uuid_string(const uint8_t uuid[16], char out[37])
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = { { "json", no_argument, NULL, 'j' },
-					       { "help", no_argument, NULL, 'h' },
-					       { "version", no_argument, NULL, 'V' },
-					       { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+					      {"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'V'},
+					      {NULL, 0, NULL, 0}};
 	const struct command *cmd;
-	struct cli c = { 0 };
+	struct cli c = {0};
 	int o;
 
 	while ((o = getopt_long(argc, argv, "hV", longs, NULL)) != -1) {

@@ -20,9 +20,9 @@ static void print_flat(struct json_object *o, const char *prefix)
 			print_flat(val, name);
 		else
 			printf("%-40s %s\n", name,
-			       json_object_is_type(val, json_type_string) ?
-				       json_object_get_string(val) :
-				       json_object_to_json_string(val));
+			       json_object_is_type(val, json_type_string)
+				   ? json_object_get_string(val)
+				   : json_object_to_json_string(val));
 	}
 }
 
@@ -34,9 +34,9 @@ int cmd_stats(const struct cli *c)
 
 	if (n < 0) {
 		fprintf(stderr, "lunfs: %s: %s\n", c->target,
-			errno == ENODATA || errno == EOPNOTSUPP ?
-				"not the mount point of a lunfs volume" :
-				strerror(errno));
+			errno == ENODATA || errno == EOPNOTSUPP
+			    ? "not the mount point of a lunfs volume"
+			    : strerror(errno));
 		free(buf);
 		return EX_CLI_FAIL;
 	}

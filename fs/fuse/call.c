@@ -70,7 +70,7 @@ void calls_interrupt_all(struct front *f)
 	struct call *c;
 
 	mtx_lock(&f->calls_mtx);
-	DL_FOREACH(f->calls, c)
+	DL_FOREACH (f->calls, c)
 		vol_interrupt(f->vol, &c->intr);
 	mtx_unlock(&f->calls_mtx);
 }
@@ -79,7 +79,7 @@ struct nodeid front_node(struct front *f, fuse_ino_t nodeid)
 {
 	if (nodeid == FUSE_ROOT_ID)
 		return f->root;
-	return (struct nodeid){ .ino = nodeid, .generation = nodes_generation(f->nodes, nodeid) };
+	return (struct nodeid){.ino = nodeid, .generation = nodes_generation(f->nodes, nodeid)};
 }
 
 static void fill_entry(struct front *f, const struct vattr *va, struct fuse_entry_param *e)

@@ -3,19 +3,19 @@
  * Dropping the kernel's pages of an inode, on threads that serve no request and hold no lock.
  *
  * The kernel waits for every folio that a READ or WRITE has locked. Requests that the lock still
- * allows go on being served, so that wait ends. A request that needs more than is held (a WRITE under
- * a lock that is shared and now given up) can only be served after the lock has come back; so the
- * wait for the notification has a bound while such requests are in hand, and the notification then
- * ends in the background, as soon as they are answered: a folio that is filled or written by them
- * gets its bytes under the next possession, and is dropped after it.
+ * allows go on being served, so that wait ends. A request that needs more than is held (a WRITE
+ * under a lock that is shared and now given up) can only be served after the lock has come back; so
+ * the wait for the notification has a bound while such requests are in hand, and the notification
+ * then ends in the background, as soon as they are answered: a folio that is filled or written by
+ * them gets its bytes under the next possession, and is dropped after it.
  */
 #include "fuse/front.h"
 #include <stdlib.h>
 #include <utlist.h>
 
 #define INVAL_THREADS_MAX 32u
-#define INVAL_BUSY_NS (20ull * 1000000)    /* with requests of this inode in hand */
-#define INVAL_MAX_NS (2000ull * 1000000)   /* in any case */
+#define INVAL_BUSY_NS (20ull * 1000000)	 /* with requests of this inode in hand */
+#define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
 #define INVAL_LOOK_NS (5ull * 1000000)
 
 struct job {

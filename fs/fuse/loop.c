@@ -2,7 +2,8 @@
 /*
  * Worker threads. A request may wait for another host, so there is always one worker more than
  * requests in hand, up to a large bound; idle ones above a few go away. Each reads into a buffer
- * laid out so that the payload of a WRITE starts on a page boundary and goes to the device as it is.
+ * laid out so that the payload of a WRITE starts on a page boundary and goes to the device as it
+ * is.
  *
  * Signals are blocked in every thread but taken by one that waits for them; it then tells the
  * session to end and wakes the readers with SIGUSR1 until the last of them has seen it.
@@ -44,7 +45,7 @@ static void on_wake(int sig)
 
 void front_block_signals(void)
 {
-	struct sigaction sa = { .sa_handler = on_wake };
+	struct sigaction sa = {.sa_handler = on_wake};
 	sigset_t set;
 
 	sigaction(SIGUSR1, &sa, NULL);
@@ -108,7 +109,7 @@ static void *worker_run(void *arg)
 	struct worker *w = arg;
 	struct loop *l = w->loop;
 	char *mem = dev_buf_alloc(BUF_BYTES + LUNFS_BLOCK_BYTES);
-	struct fuse_buf fb = { .mem = mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES };
+	struct fuse_buf fb = {.mem = mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES};
 
 	while (!fuse_session_exited(l->f->se) && serve_one(l, &fb))
 		;
@@ -185,9 +186,8 @@ static void *signal_run(void *arg)
 
 int front_loop(struct front *f)
 {
-	struct loop l = { .f = f,
-			  .mtx = PTHREAD_MUTEX_INITIALIZER,
-			  .changed = PTHREAD_COND_INITIALIZER };
+	struct loop l = {
+	    .f = f, .mtx = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	pthread_t sig_thread;
 
 	if (pthread_create(&sig_thread, NULL, signal_run, &l) != 0)

@@ -22,19 +22,8 @@ struct daemon {
 	struct front f;
 };
 
-static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("mount.lunfs: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-}
-
-/* ---- before anything is touched --------------------------------------------------------------- */
+/* ---- before anything is touched ---------------------------------------------------------------
+ */
 
 static int check_mountpoint(const char *dir)
 {
@@ -43,19 +32,20 @@ static int check_mountpoint(const char *dir)
 
 	if (stat(dir, &st) != 0) {
 		if (errno == ENOTCONN)
-			say("%s is a dead mount: its daemon is gone; 'umount -l %s' first", dir,
-			    dir);
+			options_say("%s is a dead mount: its daemon is gone; 'umount -l %s' first",
+				    dir, dir);
 		else
-			say("mount point %s: %s", dir, strerror(errno));
+			options_say("mount point %s: %s", dir, strerror(errno));
 		return -1;
 	}
 	if (!S_ISDIR(st.st_mode)) {
-		say("mount point %s is not a directory", dir);
+		options_say("mount point %s is not a directory", dir);
 		return -1;
 	}
 	snprintf(parent, sizeof(parent), "%s/..", dir);
 	if (stat(parent, &up) == 0 && (up.st_dev != st.st_dev || up.st_ino == st.st_ino)) {
-		say("%s already is a mount point; unmount what is there first, or use another "
+		options_say(
+		    "%s already is a mount point; unmount what is there first, or use another "
 		    "directory",
 		    dir);
 		return -1;
@@ -68,15 +58,17 @@ static int check_fuse(void)
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0) {
-		say("cannot open /dev/fuse: %s; %s", strerror(errno),
-		    errno == EACCES ? "mounting takes root" : "load the kernel module 'fuse'");
+		options_say("cannot open /dev/fuse: %s; %s", strerror(errno),
+			    errno == EACCES ? "mounting takes root"
+					    : "load the kernel module 'fuse'");
 		return -1;
 	}
 	close(fd);
 	return 0;
 }
 
-/* ---- the daemon's process ------------------------------------------------------------------------ */
+/* ---- the daemon's process
+ * ------------------------------------------------------------------------ */
 
 /* Linux 5.6: memory reclaim must not wait for writes that need this process. */
 #ifndef PR_SET_IO_FLUSHER
@@ -126,7 +118,8 @@ static void on_lost(void *ctx, const char *why)
 {
 	struct daemon *d = (struct daemon *)((char *)ctx - offsetof(struct daemon, f));
 
-	log_err("volume-lost", "%s on %s answers EIO from now on: %s; unmount it and mount it again.",
+	log_err("volume-lost",
+		"%s on %s answers EIO from now on: %s; unmount it and mount it again.",
 		d->o->device, d->o->mountpoint, why);
 }
 
@@ -141,7 +134,7 @@ static int open_volume(struct daemon *d, struct clock *clk)
 
 	rc = dev_open(d->o->device, flags, 0, &dev, why, sizeof(why));
 	if (rc) {
-		say("%s", why);
+		options_say("%s", why);
 		return rc;
 	}
 	/* A regular file takes either sector size: the superblock says which. */
@@ -150,15 +143,15 @@ static int open_volume(struct daemon *d, struct clock *clk)
 		dev_close(dev);
 		rc = dev_open(d->o->device, flags, geo.sector_bytes, &dev, why, sizeof(why));
 		if (rc) {
-			say("%s", why);
+			options_say("%s", why);
 			return rc;
 		}
 	}
-	vo.cb = (struct vol_cb){ .ctx = &d->f, .invalidate = front_invalidate, .lost = on_lost };
+	vo.cb = (struct vol_cb){.ctx = &d->f, .invalidate = front_invalidate, .lost = on_lost};
 	if (rc == 0)
 		rc = vol_mount(dev, clk, &vo, &d->f.vol, why, sizeof(why));
 	if (rc) {
-		say("%s", why);
+		options_say("%s", why);
 		dev_close(dev);
 	}
 	return rc;
@@ -171,8 +164,8 @@ static struct fuse_session *mount_session(struct daemon *d)
 	char *opts = NULL, *q;
 
 	/* A comma in the device's name would end the fsname option. */
-	if (asprintf(&opts, "-o%s%s,fsname=%s", d->o->kernel_opts,
-		     d->f.read_only ? ",ro" : "", d->o->device) < 0)
+	if (asprintf(&opts, "-o%s%s,fsname=%s", d->o->kernel_opts, d->f.read_only ? ",ro" : "",
+		     d->o->device) < 0)
 		return NULL;
 	for (q = strstr(opts, ",fsname=") + 8; *q; q++)
 		if (*q == ',')
@@ -233,7 +226,8 @@ static int run(struct daemon *d)
 	return serve(d, clk) == 0 ? 0 : EX_MOUNT_FAIL;
 }
 
-/* ---- the parent ------------------------------------------------------------------------------------- */
+/* ---- the parent
+ * ------------------------------------------------------------------------------------- */
 
 static int wait_for_daemon(pid_t pid, int fd)
 {
@@ -251,7 +245,7 @@ static int wait_for_daemon(pid_t pid, int fd)
 			return EX_MOUNT_SYSTEM;
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 		return WEXITSTATUS(status);
-	say("the daemon ended before the mount worked");
+	options_say("the daemon ended before the mount worked");
 	return EX_MOUNT_FAIL;
 }
 
@@ -261,12 +255,12 @@ static int start_daemon(struct daemon *d)
 	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) != 0) {
-		say("pipe: %s", strerror(errno));
+		options_say("pipe: %s", strerror(errno));
 		return EX_MOUNT_SYSTEM;
 	}
 	pid = fork();
 	if (pid < 0) {
-		say("fork: %s", strerror(errno));
+		options_say("fork: %s", strerror(errno));
 		return EX_MOUNT_SYSTEM;
 	}
 	if (pid > 0) {
@@ -283,8 +277,8 @@ static int start_daemon(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-	struct options o = { 0 };
-	struct daemon d = { .o = &o, .ready_fd = -1 };
+	struct options o = {0};
+	struct daemon d = {.o = &o, .ready_fd = -1};
 	int rc = options_parse(argc, argv, &o);
 
 	if (rc > 0) {

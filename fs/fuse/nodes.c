@@ -14,7 +14,7 @@ struct node {
 	uint64_t generation;
 	uint64_t lookups;
 	bool pages;
-	unsigned busy;     /* requests on its data in hand */
+	unsigned busy;	   /* requests on its data in hand */
 	unsigned mappable; /* handles open to read and to write */
 	UT_hash_handle hh;
 };
@@ -37,7 +37,7 @@ void nodes_free(struct nodes *n)
 {
 	struct node *e, *tmp;
 
-	HASH_ITER(hh, n->table, e, tmp) {
+	HASH_ITER (hh, n->table, e, tmp) {
 		HASH_DEL(n->table, e);
 		free(e);
 	}

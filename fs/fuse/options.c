@@ -13,20 +13,19 @@
 #include <string.h>
 
 static const char usage[] =
-	"Usage: mount.lunfs [-fhrvwV] [-o OPTION[,OPTION...]] DEVICE DIRECTORY\n"
-	"\n"
-	"Mount the lunfs volume on DEVICE (a block device, an image file or an iscsi:// URL).\n"
-	"\n"
-	"  -f             stay in the foreground and log to standard error\n"
-	"  -o OPTIONS     ro, rw, host=NAME, logfile=PATH, timeout=SECONDS, force_file, debug, and\n"
-	"                 the options of mount(8); see mount.lunfs(8)\n"
-	"  -r, -w         read-only, read-write (default)\n"
-	"  -v             say more\n"
-	"  -V, --version  print the version\n"
-	"  -h, --help     print this\n";
+    "Usage: mount.lunfs [-fhrvwV] [-o OPTION[,OPTION...]] DEVICE DIRECTORY\n"
+    "\n"
+    "Mount the lunfs volume on DEVICE (a block device, an image file or an iscsi:// URL).\n"
+    "\n"
+    "  -f             stay in the foreground and log to standard error\n"
+    "  -o OPTIONS     ro, rw, host=NAME, logfile=PATH, timeout=SECONDS, force_file, debug, and\n"
+    "                 the options of mount(8); see mount.lunfs(8)\n"
+    "  -r, -w         read-only, read-write (default)\n"
+    "  -v             say more\n"
+    "  -V, --version  print the version\n"
+    "  -h, --help     print this\n";
 
-static void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void complain(const char *fmt, ...)
+void options_say(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -56,24 +55,28 @@ static bool in_list(const char *const *list, const char *word)
 }
 
 /* Meant for the kernel; libfuse turns them into mount flags. */
-static const char *const kernel_words[] = { "suid",  "nosuid",  "dev",   "nodev",      "exec",
-					    "noexec", "async",   "sync",  "dirsync",    "atime",
-					    "noatime", NULL };
+static const char *const kernel_words[] = {"suid",    "nosuid", "dev",	   "nodev",
+					   "exec",    "noexec", "async",   "sync",
+					   "dirsync", "atime",	"noatime", NULL};
 /* Meant for fstab, mount(8) and systemd, or what lunfs does anyway. */
-static const char *const ignored_words[] = {
-	"defaults", "auto",	"noauto",      "user",	      "nouser",	       "users",
-	"group",    "owner",	"_netdev",     "nofail",      "relatime",      "norelatime",
-	"lazytime", "nolazytime", "nodiratime", "diratime",   "nostrictatime", "allow_other",
-	"acl",	    "user_xattr", "default_permissions", "nonempty", "loud", "silent", NULL
-};
+static const char *const ignored_words[] = {"defaults", "auto",		 "noauto",
+					    "user",	"nouser",	 "users",
+					    "group",	"owner",	 "_netdev",
+					    "nofail",	"relatime",	 "norelatime",
+					    "lazytime", "nolazytime",	 "nodiratime",
+					    "diratime", "nostrictatime", "allow_other",
+					    "acl",	"user_xattr",	 "default_permissions",
+					    "nonempty", "loud",		 "silent",
+					    NULL};
 
 static int opt_host(struct options *o, const char *name)
 {
 	size_t len = strlen(name);
 
 	if (len == 0 || len >= LUNFS_HOSTNAME_BYTES || strpbrk(name, "/ \t\n")) {
-		complain("host=%s: a host name has 1 to %u characters and neither '/' nor blanks",
-			 name, LUNFS_HOSTNAME_BYTES - 1);
+		options_say(
+		    "host=%s: a host name has 1 to %u characters and neither '/' nor blanks", name,
+		    LUNFS_HOSTNAME_BYTES - 1);
 		return -EINVAL;
 	}
 	strcpy(o->vol.host.name, name);
@@ -86,7 +89,7 @@ static int opt_timeout(struct options *o, const char *arg)
 	unsigned long s = strtoul(arg, &end, 10);
 
 	if (*arg == '\0' || *end || s > 86400) {
-		complain("timeout=%s: give whole seconds, 0 to 86400", arg);
+		options_say("timeout=%s: give whole seconds, 0 to 86400", arg);
 		return -EINVAL;
 	}
 	o->vol.host.claim_wait_ms = (uint32_t)s * 1000;
@@ -110,14 +113,14 @@ static int one_option(struct options *o, char *opt)
 	else if (strcmp(opt, "debug") == 0)
 		o->debug_fuse = true;
 	else if (strcmp(opt, "remount") == 0) {
-		complain("remount is not supported: unmount %s and mount it again",
-			 o->mountpoint ? o->mountpoint : "the volume");
+		options_say("remount is not supported: unmount %s and mount it again",
+			    o->mountpoint ? o->mountpoint : "the volume");
 		return -EINVAL;
 	} else if (in_list(kernel_words, opt))
 		kernel_opt(o, opt);
 	else if (!in_list(ignored_words, opt) && strncmp(opt, "x-", 2) != 0 &&
 		 strncmp(opt, "comment=", 8) != 0 && *opt) {
-		complain("unknown mount option '%s'; see mount.lunfs(8)", opt);
+		options_say("unknown mount option '%s'; see mount.lunfs(8)", opt);
 		return -EINVAL;
 	}
 	return 0;
@@ -140,13 +143,13 @@ static int absolute(const char *what, const char *path, char **out)
 	char *real;
 
 	if (strlen(path) >= PATH_MAX) {
-		complain("the path of the %s is too long (%zu bytes, at most %d)", what,
-			 strlen(path), PATH_MAX - 1);
+		options_say("the path of the %s is too long (%zu bytes, at most %d)", what,
+			    strlen(path), PATH_MAX - 1);
 		return -ENAMETOOLONG;
 	}
 	real = realpath(path, NULL);
 	if (!real && errno != ENOTCONN) {
-		complain("%s %s: %s", what, path, strerror(errno));
+		options_say("%s %s: %s", what, path, strerror(errno));
 		return -errno;
 	}
 	*out = real ? real : strdup(path);
@@ -156,7 +159,7 @@ static int absolute(const char *what, const char *path, char **out)
 static int positionals(struct options *o, int argc, char **argv)
 {
 	if (argc - optind != 2) {
-		complain("give a device and a directory; 'mount.lunfs --help' says more");
+		options_say("give a device and a directory; 'mount.lunfs --help' says more");
 		return 1 + EX_MOUNT_USAGE;
 	}
 	if (strncmp(argv[optind], "iscsi://", 8) == 0)
@@ -170,9 +173,9 @@ static int positionals(struct options *o, int argc, char **argv)
 
 int options_parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
-					       { "version", no_argument, NULL, 'V' },
-					       { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = {{"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'V'},
+					      {NULL, 0, NULL, 0}};
 	int c;
 
 	o->kernel_opts = strdup("default_permissions,allow_other,subtype=lunfs,dev,suid");

@@ -6,22 +6,24 @@
 #include "vol/volume.h"
 
 struct options {
-	char *device;     /* absolute unless a URL */
+	char *device;	  /* absolute unless a URL */
 	char *mountpoint; /* absolute */
 	struct vol_options vol;
 	bool foreground, verbose, debug_fuse, force_file;
-	char *log_file;   /* NULL: stderr in the foreground, else syslog */
+	char *log_file;	   /* NULL: stderr in the foreground, else syslog */
 	char *kernel_opts; /* for fuse: comma separated */
 };
 
 enum { /* exit codes of mount(8) */
-	EX_MOUNT_USAGE = 1,
-	EX_MOUNT_SYSTEM = 2,
-	EX_MOUNT_FAIL = 32,
+       EX_MOUNT_USAGE = 1,
+       EX_MOUNT_SYSTEM = 2,
+       EX_MOUNT_FAIL = 32,
 };
 
 /* 0: go on; > 0: exit with this - 1 (help, version: 1 -> 0). Prints its own messages. */
 int options_parse(int argc, char **argv, struct options *o);
 void options_free(struct options *o);
+/* One sentence on standard error, after the program's name. */
+void options_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

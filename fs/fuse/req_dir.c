@@ -55,7 +55,7 @@ static bool is_dot(const struct dir_entry *de)
 
 static size_t add_plus(struct listing *l, const struct vdirent *vd)
 {
-	struct fuse_entry_param e = { 0 };
+	struct fuse_entry_param e = {0};
 	bool known = vd->has_attr && !is_dot(&vd->de);
 	size_t len;
 
@@ -76,7 +76,7 @@ static size_t add_plus(struct listing *l, const struct vdirent *vd)
 
 static size_t add_plain(struct listing *l, const struct vdirent *vd)
 {
-	struct stat st = { .st_ino = vd->de.ino, .st_mode = (mode_t)vd->de.type << 12 };
+	struct stat st = {.st_ino = vd->de.ino, .st_mode = (mode_t)vd->de.type << 12};
 
 	return fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used, vd->de.name, &st,
 				 (off_t)vd->next);
@@ -98,8 +98,8 @@ static int fill(struct listing *l, struct call *c, struct nodeid dir, uint64_t c
 {
 	for (;;) {
 		size_t n = 0;
-		int rc = vol_readdir(l->f->vol, &c->op, dir, cookie, l->plus, vd, READDIR_BATCH,
-				     &n);
+		int rc =
+		    vol_readdir(l->f->vol, &c->op, dir, cookie, l->plus, vd, READDIR_BATCH, &n);
 
 		if (rc || n == 0)
 			return rc;
@@ -114,7 +114,7 @@ static int fill(struct listing *l, struct call *c, struct nodeid dir, uint64_t c
 static void list(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
 	struct nodeid *id = (struct nodeid *)(uintptr_t)fi->fh;
-	struct listing l = { .req = req, .f = req_front(req), .plus = plus, .size = size };
+	struct listing l = {.req = req, .f = req_front(req), .plus = plus, .size = size};
 	struct vdirent *vd = calloc(READDIR_BATCH, sizeof(*vd));
 	struct call c;
 	int rc;
@@ -132,8 +132,7 @@ static void list(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *
 	free(vd);
 }
 
-void req_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-		 struct fuse_file_info *fi)
+void req_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	(void)ino;
 	list(req, size, off, fi, false);

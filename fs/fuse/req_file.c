@@ -10,9 +10,10 @@
 
 struct handle {
 	struct nodeid id;
-	bool append; /* O_APPEND when opened: the end of file is where the lock says it is */
-	bool direct; /* no pages are cached through this handle */
-	bool mappable; /* cached, open to read and to write: a store through a mapping can dirty pages */
+	bool append;   /* O_APPEND when opened: the end of file is where the lock says it is */
+	bool direct;   /* no pages are cached through this handle */
+	bool mappable; /* cached, open to read and to write: a store through a mapping can dirty
+			  pages */
 };
 
 static struct handle *fi_handle(const struct fuse_file_info *fi)
@@ -68,7 +69,7 @@ void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 {
 	struct call c;
 	struct vattr va;
-	struct fuse_entry_param e = { 0 };
+	struct fuse_entry_param e = {0};
 	int rc;
 
 	call_begin(&c, req);
@@ -117,8 +118,8 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	int rc;
 
 	call_begin(&c, req);
-	c.op.read_excl = nodes_data_begin(c.f->nodes, ino, caches_pages(h, fi)) &&
-			 caches_pages(h, fi);
+	c.op.read_excl =
+	    nodes_data_begin(c.f->nodes, ino, caches_pages(h, fi)) && caches_pages(h, fi);
 	rc = vol_read(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, &done);
 	call_end(&c, req);
 	if (rc)

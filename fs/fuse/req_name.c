@@ -55,16 +55,16 @@ static unsigned setattr_flags(int set)
 		int fuse;
 		unsigned vol;
 	} map[] = {
-		{ FUSE_SET_ATTR_MODE, VSET_MODE },
-		{ FUSE_SET_ATTR_UID, VSET_UID },
-		{ FUSE_SET_ATTR_GID, VSET_GID },
-		{ FUSE_SET_ATTR_SIZE, VSET_SIZE },
-		{ FUSE_SET_ATTR_ATIME, VSET_ATIME },
-		{ FUSE_SET_ATTR_MTIME, VSET_MTIME },
-		{ FUSE_SET_ATTR_CTIME, VSET_CTIME },
-		{ FUSE_SET_ATTR_ATIME_NOW, VSET_ATIME_NOW },
-		{ FUSE_SET_ATTR_MTIME_NOW, VSET_MTIME_NOW },
-		{ FUSE_SET_ATTR_KILL_PRIV, VSET_KILL_PRIV },
+	    {FUSE_SET_ATTR_MODE, VSET_MODE},
+	    {FUSE_SET_ATTR_UID, VSET_UID},
+	    {FUSE_SET_ATTR_GID, VSET_GID},
+	    {FUSE_SET_ATTR_SIZE, VSET_SIZE},
+	    {FUSE_SET_ATTR_ATIME, VSET_ATIME},
+	    {FUSE_SET_ATTR_MTIME, VSET_MTIME},
+	    {FUSE_SET_ATTR_CTIME, VSET_CTIME},
+	    {FUSE_SET_ATTR_ATIME_NOW, VSET_ATIME_NOW},
+	    {FUSE_SET_ATTR_MTIME_NOW, VSET_MTIME_NOW},
+	    {FUSE_SET_ATTR_KILL_PRIV, VSET_KILL_PRIV},
 	};
 	unsigned flags = 0;
 
@@ -188,8 +188,8 @@ void req_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
 	int rc;
 
 	call_begin(&c, req);
-	rc = vol_rename(c.f->vol, &c.op, front_node(c.f, parent), name,
-			front_node(c.f, newparent), newname, flags);
+	rc = vol_rename(c.f->vol, &c.op, front_node(c.f, parent), name, front_node(c.f, newparent),
+			newname, flags);
 	call_end(&c, req);
 	reply_rc(req, rc);
 }
