@@ -4,8 +4,8 @@
  *
  * The record is judged, and the judgement acted upon, until this host holds the lock:
  *   take   nobody who may still hold it is in the way: one ATS
- *   ask    somebody alive is: a wish on the board, then read the lock sector until it changes. The owner
- *          hands over in one ATS of its own; seeing the lock in our name is enough
+ *   ask    somebody alive is: a wish on the board, then read the lock sector until it changes. The
+ *          owner hands over in one ATS of its own; seeing the lock in our name is enough
  *   pend   shared by others and wanted exclusively: one ATS keeps newcomers out, then ask
  *   wait   its holder is dead and being recovered
  * A record that did not change for a beat is judged again with the hosts' slots read afresh.
@@ -24,9 +24,9 @@ enum verdict_act { V_TAKE_EX, V_JOIN_SH, V_ASK, V_PEND, V_WAIT, V_BAD };
 
 struct verdict {
 	enum verdict_act act;
-	bool died;          /* an exclusive holder is over: the payload may be newer than recorded */
-	bool yield;         /* blocked by an EX-pending host that waits for our own share, too */
-	unsigned n;         /* whom to ask */
+	bool died;  /* an exclusive holder is over: the payload may be newer than recorded */
+	bool yield; /* blocked by an EX-pending host that waits for our own share, too */
+	unsigned n; /* whom to ask */
 	uint64_t who[BOARD_COLS];
 };
 
@@ -35,13 +35,13 @@ struct acq {
 	struct lock *l;
 	struct waiter *w;
 	struct wish wish;
-	bool asked;      /* the wish is on the board */
+	bool asked;	 /* the wish is on the board */
 	bool cell_valid; /* w->cell was read with the record that l->known is */
 	bool cold;
-	bool fresh;      /* judge by slots read now */
+	bool fresh; /* judge by slots read now */
 };
 
-/* ---- judging a record --------------------------------------------------------------------------- */
+/* ---- judging a record ----------------------------------------------------------------------- */
 
 uint64_t lock_sharer(struct locks *ls, const struct lunfs_lock_rec *r, unsigned slot)
 {
@@ -144,7 +144,7 @@ static void judge(const struct acq *a, struct verdict *v)
 	}
 }
 
-/* ---- waiting -------------------------------------------------------------------------------------- */
+/* ---- waiting -------------------------------------------------------------------------------- */
 
 static void nap(struct acq *a, uint64_t ns)
 {
@@ -159,8 +159,7 @@ static void nap(struct acq *a, uint64_t ns)
 /* The payload that was read together with the record is what the record says is there. */
 static bool payload_current(const struct acq *a)
 {
-	const struct lunfs_blk_hdr *h =
-		(const void *)(a->w->cell + a->ls->env.geo->payload_off);
+	const struct lunfs_blk_hdr *h = (const void *)(a->w->cell + a->ls->env.geo->payload_off);
 
 	return a->cell_valid && le32_get(h->magic) == LUNFS_BLK_MAGIC &&
 	       le64_get(h->addr) == a->l->addr &&
@@ -251,7 +250,7 @@ static int settle(struct acq *a)
 	return rc;
 }
 
-/* ---- acting ----------------------------------------------------------------------------------------- */
+/* ---- acting --------------------------------------------------------------------------------- */
 
 static int after_ats(struct acq *a, int rc)
 {
@@ -355,7 +354,7 @@ static int step(struct acq *a)
 
 int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 {
-	struct acq a = { .ls = ls, .l = l, .w = w };
+	struct acq a = {.ls = ls, .l = l, .w = w};
 	int rc = 0;
 
 	a.wish.addr = l->addr;

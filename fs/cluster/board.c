@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- one sector ---------------------------------------------------------------------------------- */
+/* ---- one sector ----------------------------------------------------------------------------- */
 
 static bool wish_ok(const struct geo *g, const struct lunfs_wish *w)
 {
@@ -56,7 +56,7 @@ void board_encode(const struct geo *g, struct lunfs_board_sec *b, void *sector)
 	crc_seal(sector, REC_BYTES, offsetof(struct lunfs_board_sec, crc));
 }
 
-/* ---- the row in core -------------------------------------------------------------------------------- */
+/* ---- the row in core ------------------------------------------------------------------------ */
 
 void board_init(struct locks *ls)
 {
@@ -127,10 +127,10 @@ static void take_column(struct locks *ls, unsigned column, const struct lunfs_bo
 		struct in_wish *w = &c->wish[i];
 
 		*w = (struct in_wish){
-			.addr = le64_get(b->wish[i].addr),
-			.seq = le64_get(b->wish[i].seq),
-			.mode = le16_get(b->wish[i].mode) == LUNFS_LOCK_EXCL ? LOCK_EX : LOCK_SH,
-			.first_ns = now,
+		    .addr = le64_get(b->wish[i].addr),
+		    .seq = le64_get(b->wish[i].seq),
+		    .mode = le16_get(b->wish[i].mode) == LUNFS_LOCK_EXCL ? LOCK_EX : LOCK_SH,
+		    .first_ns = now,
 		};
 		for (unsigned k = 0; was.asker == c->asker && k < was.n; k++) {
 			if (was.wish[k].addr == w->addr && was.wish[k].seq == w->seq &&
@@ -141,8 +141,7 @@ static void take_column(struct locks *ls, unsigned column, const struct lunfs_bo
 	ls->board.wishes += c->n - was.n;
 }
 
-static void read_column(struct locks *ls, unsigned column, const uint8_t *sector,
-			uint64_t read_ns)
+static void read_column(struct locks *ls, unsigned column, const uint8_t *sector, uint64_t read_ns)
 {
 	struct lunfs_board_sec b;
 	bool ok = !board_decode(ls->env.geo, sector, ls->slot, column, &b) &&
@@ -202,7 +201,7 @@ static void read_row(struct locks *ls)
 	}
 }
 
-/* ---- wishes for one lock ------------------------------------------------------------------------------ */
+/* ---- wishes for one lock -------------------------------------------------------------------- */
 
 static bool before(const struct cand *a, const struct cand *b)
 {
@@ -244,13 +243,13 @@ static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l
 		for (unsigned k = 0; k < c->n; k++) {
 			const struct in_wish *w = &c->wish[k];
 			struct cand cand = {
-				.asker = c->asker,
-				.seq = w->seq,
-				.first_ns = w->first_ns,
-				.slot = i,
-				.rank = (i + all - ls->slot) % all,
-				.mode = w->mode,
-				.waiter = l && rec_waits(&l->known, i),
+			    .asker = c->asker,
+			    .seq = w->seq,
+			    .first_ns = w->first_ns,
+			    .slot = i,
+			    .rank = (i + all - ls->slot) % all,
+			    .mode = w->mode,
+			    .waiter = l && rec_waits(&l->known, i),
 			};
 
 			if (w->addr != addr || served(ls, w) || (l && c->read_ns < l->since_ns))
@@ -287,7 +286,7 @@ bool lock_wanted(struct locks *ls, uint64_t addr)
 	return wishes_for(ls, addr, NULL, cand) != 0;
 }
 
-/* ---- from a wish to a revoker ---------------------------------------------------------------------------- */
+/* ---- from a wish to a revoker --------------------------------------------------------------- */
 
 /* A received lock serves this host first: until its first unpin, or for a few ms if others wait. */
 static bool promised(struct locks *ls, const struct lock *l)
@@ -353,7 +352,7 @@ static void heed_column(struct locks *ls, unsigned column)
 		board_heat(ls);
 }
 
-/* ---- the poller ------------------------------------------------------------------------------------------ */
+/* ---- the poller ----------------------------------------------------------------------------- */
 
 static uint64_t next_ns(struct locks *ls)
 {

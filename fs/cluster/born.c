@@ -78,7 +78,7 @@ static int insert_range(struct born_set *b, uint64_t first, unsigned n)
 	}
 	memmove(b->r + at + 1, b->r + at, (b->n - at) * sizeof(*b->r));
 	b->n++;
-	b->r[at] = (struct born_range){ .first = first, .n = n };
+	b->r[at] = (struct born_range){.first = first, .n = n};
 	for (unsigned i = 0; i < n; i++)
 		bit_set(b->r[at].map, i);
 	return 0;

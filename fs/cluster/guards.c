@@ -2,8 +2,8 @@
 /*
  * Renewal of a dead host's guards before its journal is replayed (DESIGN section 7): a fresh image
  * of the same possession shuts out whatever the dead host may still have on its way. Needs no
- * started lock layer: a host that is just claiming its slot recovers, too. Only holder and possession
- * decide, so a guard renewed before, by us or by another recoverer, is renewed once more.
+ * started lock layer: a host that is just claiming its slot recovers, too. Only holder and
+ * possession decide, so a guard renewed before, by us or another recoverer, is renewed once more.
  */
 #include "cluster/lock_impl.h"
 
@@ -99,10 +99,8 @@ static int renew_round(struct locks *ls, struct renewal *v, size_t n, uint64_t d
 		ats_stamp(ls->ats, (void *)v[i].set, &v[i].rec.hdr, LUNFS_ATS_LOCK,
 			  v[i].sec.off_bytes);
 		which[k] = &v[i];
-		op[k++] = (struct ats_op){ .s = &v[i].sec,
-					   .test = v[i].test,
-					   .set = v[i].set,
-					   .found = v[i].found };
+		op[k++] = (struct ats_op){
+		    .s = &v[i].sec, .test = v[i].test, .set = v[i].set, .found = v[i].found};
 	}
 	if (!k)
 		return 0;
@@ -121,18 +119,19 @@ static int read_guards(struct locks *ls, struct renewal *v, size_t n, uint64_t d
 	int rc = 0;
 
 	for (size_t i = 0; i < n; i++)
-		io[i] = (struct dev_io){ .op = DEV_READ,
-					 .off_bytes = v[i].sec.off_bytes,
-					 .len_bytes = ls->env.geo->sector_bytes,
-					 .buf = v[i].found };
+		io[i] = (struct dev_io){.op = DEV_READ,
+					.off_bytes = v[i].sec.off_bytes,
+					.len_bytes = ls->env.geo->sector_bytes,
+					.buf = v[i].found};
 	dev_batch(ls->env.dev, io, n);
 	for (size_t i = 0; i < n && !rc; i++) {
 		rc = io[i].result ? io[i].result : look_at(ls, &v[i], v[i].found, dead);
 		if (rc)
-			log_err("guard-unreadable",
-				"The lock record at block %llu cannot be read (%s); the journal that "
-				"refers to it is not replayed until it can.",
-				(unsigned long long)v[i].g->addr, strerror(-rc));
+			log_err(
+			    "guard-unreadable",
+			    "The lock record at block %llu cannot be read (%s); the journal that "
+			    "refers to it is not replayed until it can.",
+			    (unsigned long long)v[i].g->addr, strerror(-rc));
 	}
 	return rc;
 }
@@ -146,9 +145,8 @@ static int renew_batch(struct locks *ls, uint64_t dead, struct guard_renew *g, s
 	lunfs_assert(v);
 	for (size_t i = 0; i < n; i++) {
 		v[i].g = &g[i];
-		v[i].sec = (struct ats_sector){ .off_bytes = lock_off(g[i].addr),
-						.kind = "lock",
-						.addr = g[i].addr };
+		v[i].sec = (struct ats_sector){
+		    .off_bytes = lock_off(g[i].addr), .kind = "lock", .addr = g[i].addr};
 		v[i].test = mem + i * 3 * PAGE_BYTES;
 		v[i].set = v[i].test + PAGE_BYTES;
 		v[i].found = v[i].set + PAGE_BYTES;

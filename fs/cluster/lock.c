@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAIT_NS 1000000000ull       /* a waiter looks again at least so often */
-#define WAIT_LEASE_NS 20000000ull   /* and so often while this host is suspended */
+#define WAIT_NS 1000000000ull	  /* a waiter looks again at least so often */
+#define WAIT_LEASE_NS 20000000ull /* and so often while this host is suspended */
 
-/* ---- start and stop -------------------------------------------------------------------------- */
+/* ---- start and stop ------------------------------------------------------------------------- */
 
 int locks_new(const struct env *env, struct ats *ats, struct host *host, const struct lock_cb *cb,
 	      struct locks **out)
@@ -92,7 +92,8 @@ static void wake_waiters(struct locks *ls, const struct lock_intr *intr)
 		struct waiter *w;
 
 		mtx_lock(&s->mtx);
-		TAILQ_FOREACH(w, &s->waiting, waiting) {
+		TAILQ_FOREACH(w, &s->waiting, waiting)
+		{
 			if (!intr || w->intr == intr)
 				cond_broadcast(&w->l->cond);
 		}
@@ -171,7 +172,7 @@ bool locks_alive(struct locks *ls)
 	return ok;
 }
 
-/* ---- who is admitted --------------------------------------------------------------------------- */
+/* ---- who is admitted ------------------------------------------------------------------------ */
 
 static bool local_fits(const struct lock *l, enum lock_local local)
 {
@@ -183,7 +184,8 @@ static bool in_turn(const struct lock *l, const struct waiter *w, enum lock_loca
 {
 	const struct waiter *o;
 
-	TAILQ_FOREACH(o, &l->waiters, queue) {
+	TAILQ_FOREACH(o, &l->waiters, queue)
+	{
 		if (o == w)
 			break;
 		if (local == LOCAL_EXCL || o->local == LOCAL_EXCL || o->mode > l->held)
@@ -305,7 +307,7 @@ static int wait_and_pin(struct locks *ls, struct stripe *s, struct lock *l, stru
 int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_local local,
 	     unsigned flags, struct lock_intr *intr, struct lock **out)
 {
-	struct waiter w = { .mode = mode, .local = local, .flags = flags, .intr = intr };
+	struct waiter w = {.mode = mode, .local = local, .flags = flags, .intr = intr};
 	struct stripe *s = table_stripe(ls, addr);
 	struct lock *l;
 	int rc = 0;
@@ -376,7 +378,7 @@ void locks_owner_over(struct locks *ls, unsigned slot)
 	wake_waiters(ls, NULL);
 }
 
-/* ---- what is held -------------------------------------------------------------------------------- */
+/* ---- what is held --------------------------------------------------------------------------- */
 
 int lock_adopt_born(struct locks *ls, uint64_t first, unsigned n)
 {

@@ -118,7 +118,7 @@ struct born_set {
 	size_t n, cap;
 };
 
-/* ---- the board: what others ask of us --------------------------------------------------------- */
+/* ---- the board: what others ask of us ------------------------------------------------------- */
 
 struct in_wish {
 	uint64_t addr, seq;
@@ -153,7 +153,7 @@ struct cand { /* a wish for one lock, in the order in which they are served */
 	bool waiter;
 };
 
-/* ---- the board: what we ask of others ---------------------------------------------------------- */
+/* ---- the board: what we ask of others ------------------------------------------------------- */
 
 struct wish { /* on an acquirer's stack */
 	TAILQ_ENTRY(wish) link;
@@ -178,7 +178,7 @@ struct outbox {
 	struct out_row row[BOARD_COLS];
 };
 
-/* ---- all together ------------------------------------------------------------------------------- */
+/* ---- all together --------------------------------------------------------------------------- */
 
 struct workpool {
 	struct mtx mtx;
@@ -227,7 +227,7 @@ static inline uint64_t lock_now(struct locks *ls)
 }
 #define LOCK_COUNT(ls, what) atomic_fetch_add_explicit(&(ls)->stats.what, 1, memory_order_relaxed)
 
-/* ---- record.c: pure --------------------------------------------------------------------------- */
+/* ---- record.c: pure ------------------------------------------------------------------------- */
 
 struct rec_me { /* what a step needs to know of this host */
 	uint64_t owner;
@@ -249,7 +249,7 @@ void rec_downgrade(struct lunfs_lock_rec *r, const struct rec_me *me, bool keep)
 void rec_add_sharer(struct lunfs_lock_rec *r, uint64_t owner);
 void rec_born(const struct geo *g, uint64_t addr, uint64_t owner, uint64_t nonce, void *sector);
 
-/* ---- table.c, born.c ---------------------------------------------------------------------------- */
+/* ---- table.c, born.c ------------------------------------------------------------------------ */
 
 int table_init(struct locks *ls);
 void table_clear(struct locks *ls); /* forget every lock; those in use become "not held" */
@@ -278,7 +278,7 @@ bool born_has(struct locks *ls, uint64_t addr);
 bool born_take(struct locks *ls, uint64_t addr);
 void born_give_back(struct locks *ls, uint64_t addr);
 
-/* ---- settle.c: the lock is busy by the caller, the stripe's mutex not held ------------------------ */
+/* ---- settle.c: the lock is busy by the caller, the stripe's mutex not held ------------------ */
 
 /* Before any write: wait while suspended; -EIO when lost or stopping. */
 int lock_gate(struct locks *ls);
@@ -302,14 +302,14 @@ int lock_put_right(struct locks *ls, struct lock *l);
 /* Nobody here waits for it any more: take our EX-pending mark away. */
 void lock_clear_pending(struct locks *ls, struct lock *l);
 
-/* ---- acquire.c ------------------------------------------------------------------------------------ */
+/* ---- acquire.c ------------------------------------------------------------------------------ */
 
 /* Called with the lock in LST_ACQUIRE. 0: l->held >= w->mode. Errors as lock_pin(). */
 int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w);
 /* Why a wait must end, or 0. */
 int waiter_ended(struct locks *ls, const struct waiter *w);
 
-/* ---- wishes.c ------------------------------------------------------------------------------------- */
+/* ---- wishes.c ------------------------------------------------------------------------------- */
 
 void wishes_init(struct locks *ls);
 void wishes_destroy(struct locks *ls);
@@ -321,7 +321,7 @@ void wish_cancel(struct locks *ls, struct wish *w);
 void wishes_sync(struct locks *ls, unsigned row);
 void wishes_keeper(void *arg);
 
-/* ---- board.c -------------------------------------------------------------------------------------- */
+/* ---- board.c -------------------------------------------------------------------------------- */
 
 /* Check and copy out one sector of row @row; -EUCLEAN, output untouched. */
 int board_decode(const struct geo *g, const void *sector, unsigned row, unsigned column,
@@ -339,7 +339,7 @@ void board_poller(void *arg);
 unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand out[BOARD_COLS]);
 void board_served(struct locks *ls, uint64_t addr, const struct cand *c);
 
-/* ---- revoke.c, reaper.c ---------------------------------------------------------------------------- */
+/* ---- revoke.c, reaper.c --------------------------------------------------------------------- */
 
 void work_init(struct locks *ls);
 void work_destroy(struct locks *ls);
@@ -348,7 +348,7 @@ void work_wake(struct locks *ls);
 void work_join(struct locks *ls);
 /* With the stripe's mutex held. */
 void work_queue(struct locks *ls, struct lock *l, enum lock_work what);
-/* Invalidate, drain pins, flush: after 0 the lock may go down to @keep. @w: for interrupts, or NULL. */
+/* Invalidate, drain pins, flush: after 0 the lock may go down to @keep. @w: interrupts, or NULL. */
 int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const struct waiter *w);
 /* Leave a shared lock, or hand it over exclusively if nobody else shares it and somebody waits. */
 int lock_leave_shared(struct locks *ls, struct lock *l);

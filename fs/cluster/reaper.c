@@ -46,7 +46,7 @@ static void make_busy(struct stripe *s, struct lock *l)
 	table_touch(s, l);
 }
 
-/* ---- giving up ------------------------------------------------------------------------------------ */
+/* ---- giving up ------------------------------------------------------------------------------ */
 
 /* Unless somebody came for it meanwhile. */
 static void fold_back(struct locks *ls, struct lock *l)
@@ -110,7 +110,7 @@ static void give_up(struct locks *ls, struct lock **l, size_t n)
 	free(next);
 }
 
-/* ---- what was queued for the reaper --------------------------------------------------------------- */
+/* ---- what was queued for the reaper --------------------------------------------------------- */
 
 static void settle_one(struct locks *ls, struct lock *l)
 {
@@ -190,7 +190,7 @@ static void reap_queued(struct locks *ls)
 	}
 }
 
-/* ---- too many ------------------------------------------------------------------------------------- */
+/* ---- too many ------------------------------------------------------------------------------- */
 
 static size_t take_oldest(struct stripe *s, struct lock **out, size_t max)
 {

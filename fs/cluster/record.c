@@ -94,7 +94,7 @@ bool rec_waits(const struct lunfs_lock_rec *r, unsigned slot)
 	return slot < LUNFS_MAX_SLOTS && bit_get(r->waiters, slot);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------ */
+/* ---- steps ---------------------------------------------------------------------------------- */
 
 static void set_own_entry(struct lunfs_lock_rec *r, const struct rec_me *me, bool shared)
 {

@@ -19,7 +19,7 @@
 
 #define RACES_MAX 256u
 
-/* ---- the queue -------------------------------------------------------------------------------------- */
+/* ---- the queue ------------------------------------------------------------------------------ */
 
 void work_init(struct locks *ls)
 {
@@ -44,8 +44,8 @@ static void revoker(void *arg);
 static int add_revoker(struct locks *ls)
 {
 	struct workpool *p = &ls->work;
-	int rc = ls->env.clk->ops->task_start(ls->env.clk, "lock-revoke", revoker, ls,
-					      &p->task[p->n]);
+	int rc =
+	    ls->env.clk->ops->task_start(ls->env.clk, "lock-revoke", revoker, ls, &p->task[p->n]);
 
 	if (!rc)
 		p->n++;
@@ -78,7 +78,7 @@ void work_wake(struct locks *ls)
 	mtx_unlock(&ls->work.mtx);
 }
 
-/* ---- ready to go down --------------------------------------------------------------------------------- */
+/* ---- ready to go down ----------------------------------------------------------------------- */
 
 static int drain_pins(struct locks *ls, struct lock *l, const struct waiter *w)
 {
@@ -131,7 +131,7 @@ int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const str
 	return rc ? rc : flush(ls, l, keep);
 }
 
-/* ---- who gets it ---------------------------------------------------------------------------------------- */
+/* ---- who gets it ---------------------------------------------------------------------------- */
 
 struct grant {
 	struct cand cand[BOARD_COLS];
@@ -241,7 +241,7 @@ static int leave_once(struct locks *ls, struct lock *l)
 {
 	struct lunfs_lock_rec next = l->known;
 	struct rec_me me = lock_me(ls, l->addr, false);
-	struct grant g = { .take = 0 };
+	struct grant g = {.take = 0};
 	int rc;
 
 	g.n = board_wishes_for(ls, l, g.cand);
@@ -270,7 +270,7 @@ int lock_leave_shared(struct locks *ls, struct lock *l)
 	return l->held == LOCK_SH || rc != -EAGAIN ? rc : 0;
 }
 
-/* ---- one revoke ------------------------------------------------------------------------------------------ */
+/* ---- one revoke ----------------------------------------------------------------------------- */
 
 /* How far must a lock that we hold go down for those who ask? false: not at all. */
 static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
@@ -371,7 +371,7 @@ static void work_on(struct locks *ls, struct lock *l)
 		finish(ls, l);
 }
 
-/* ---- the pool ----------------------------------------------------------------------------------------------- */
+/* ---- the pool ------------------------------------------------------------------------------- */
 
 static void revoker(void *arg)
 {

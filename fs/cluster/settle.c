@@ -35,7 +35,7 @@ int lock_gate(struct locks *ls)
 
 struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version)
 {
-	struct rec_me me = { .owner = ls->owner };
+	struct rec_me me = {.owner = ls->owner};
 
 	if (ls->cb.is_open)
 		me.open = ls->cb.is_open(ls->cb.ctx, addr);
@@ -71,7 +71,7 @@ static void set_unsettled(struct locks *ls, struct lock *l)
 	mtx_unlock(&s->mtx);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static int read_once(struct locks *ls, struct lock *l, void *buf, bool whole,
 		     struct lunfs_lock_rec *r)
@@ -98,10 +98,11 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 	if (!cell)
 		free(buf);
 	if (rc == -EUCLEAN)
-		log_warn("lock-damaged",
-			 "The lock record at block %llu is damaged; what it protects cannot be used "
-			 "until fsck.lunfs has looked at the volume.",
-			 (unsigned long long)l->addr);
+		log_warn(
+		    "lock-damaged",
+		    "The lock record at block %llu is damaged; what it protects cannot be used "
+		    "until fsck.lunfs has looked at the volume.",
+		    (unsigned long long)l->addr);
 	if (rc)
 		return rc == -EUCLEAN ? rc : -EIO;
 	if (le64_get(r.hdr.setter_nonce) == ls->nonce &&
@@ -114,7 +115,7 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 	return 0;
 }
 
-/* ---- test and set --------------------------------------------------------------------------------- */
+/* ---- test and set --------------------------------------------------------------------------- */
 
 struct lock_bufs {
 	uint8_t *mem, *test, *set, *found;
@@ -123,7 +124,7 @@ struct lock_bufs {
 static void bufs_fill(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next,
 		      uint8_t *mem, struct lock_bufs *b)
 {
-	*b = (struct lock_bufs){ mem, mem, mem + PAGE_BYTES, mem + 2 * PAGE_BYTES };
+	*b = (struct lock_bufs){mem, mem, mem + PAGE_BYTES, mem + 2 * PAGE_BYTES};
 	memcpy(b->test, &l->known, sizeof(l->known));
 	memcpy(b->set, next, sizeof(*next));
 	ats_stamp(ls->ats, (struct lunfs_ats_hdr *)b->set, &l->known.hdr, LUNFS_ATS_LOCK,
@@ -181,7 +182,7 @@ int lock_ats(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next
 		return -EIO;
 	mem = dev_buf_alloc(3 * PAGE_BYTES);
 	bufs_fill(ls, l, next, mem, &b);
-	op = (struct ats_op){ .s = &l->sec, .test = b.test, .set = b.set, .found = b.found };
+	op = (struct ats_op){.s = &l->sec, .test = b.test, .set = b.set, .found = b.found};
 	op.outcome = ats(ls->ats, op.s, op.test, op.set, op.found, &op.error);
 	rc = outcome(ls, l, &op);
 	free(mem);
@@ -227,7 +228,7 @@ void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_re
 	}
 }
 
-/* ---- unknown fates ------------------------------------------------------------------------------- */
+/* ---- unknown fates -------------------------------------------------------------------------- */
 
 /* A fresh image of what stands there: the late command then no longer matches. */
 static int keep_content(void *ctx, const void *now, void *set)
@@ -262,7 +263,7 @@ int lock_settle(struct locks *ls, struct lock *l)
 	return rc;
 }
 
-/* ---- what we do not know of ------------------------------------------------------------------------ */
+/* ---- what we do not know of ----------------------------------------------------------------- */
 
 void lock_clear_pending(struct locks *ls, struct lock *l)
 {

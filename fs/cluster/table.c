@@ -87,7 +87,7 @@ static struct lock *make(struct locks *ls, struct stripe *s, uint64_t addr)
 	lunfs_assert(l);
 	l->ls = ls;
 	l->addr = addr;
-	l->sec = (struct ats_sector){ .off_bytes = lock_off(addr), .kind = "lock", .addr = addr };
+	l->sec = (struct ats_sector){.off_bytes = lock_off(addr), .kind = "lock", .addr = addr};
 	TAILQ_INIT(&l->waiters);
 	cond_init(&l->cond, ls->env.clk);
 	if (s->nlocks >= 2 * s->nbuckets)
@@ -151,8 +151,7 @@ void table_put(struct stripe *s, struct lock *l)
 {
 	lunfs_assert(l->refs);
 	l->refs--;
-	if (l->refs || lock_pins(l) || l->held != LOCK_NONE || l->unsettled ||
-	    l->state != LST_IDLE)
+	if (l->refs || lock_pins(l) || l->held != LOCK_NONE || l->unsettled || l->state != LST_IDLE)
 		return;
 	unlink_lock(s, l);
 }

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WITHDRAW_NS 3000000ull  /* a withdrawal waits so long for company */
+#define WITHDRAW_NS 3000000ull /* a withdrawal waits so long for company */
 #define ROTATE_NS 20000000ull
 #define RETRY_NS 100000000ull
 #define NEVER UINT64_MAX
@@ -44,19 +44,19 @@ void wishes_reset(struct locks *ls)
 {
 	mtx_lock(&ls->out.mtx);
 	for (unsigned i = 0; i < BOARD_COLS; i++)
-		ls->out.row[i] = (struct out_row){ .due_ns = NEVER };
+		ls->out.row[i] = (struct out_row){.due_ns = NEVER};
 	mtx_unlock(&ls->out.mtx);
 }
 
-/* ---- one sector ---------------------------------------------------------------------------------- */
+/* ---- one sector ----------------------------------------------------------------------------- */
 
 static void add_wish(struct lunfs_board_sec *b, unsigned at, const struct wish *w)
 {
 	b->wish[at] = (struct lunfs_wish){
-		.addr = le64_make(w->addr),
-		.mode = le16_make(w->mode == LOCK_EX ? LUNFS_LOCK_EXCL : LUNFS_LOCK_SHARED),
-		.cells = le32_make(1),
-		.seq = le64_make(w->seq),
+	    .addr = le64_make(w->addr),
+	    .mode = le16_make(w->mode == LOCK_EX ? LUNFS_LOCK_EXCL : LUNFS_LOCK_SHARED),
+	    .cells = le32_make(1),
+	    .seq = le64_make(w->seq),
 	};
 }
 
@@ -67,7 +67,8 @@ static unsigned pick(struct locks *ls, unsigned row, uint64_t after, uint64_t un
 	struct out_row *r = &ls->out.row[row];
 	struct wish *w;
 
-	TAILQ_FOREACH(w, &ls->out.wishes, link) {
+	TAILQ_FOREACH(w, &ls->out.wishes, link)
+	{
 		if (at == LUNFS_WISHES)
 			break;
 		if (!bit_get(w->rows, row) || w->seq <= after || w->seq > until)
@@ -158,12 +159,12 @@ static void write_row(struct locks *ls, unsigned row)
 	cond_broadcast(&ls->out.cond);
 }
 
-/* ---- asking and withdrawing ----------------------------------------------------------------------- */
+/* ---- asking and withdrawing ----------------------------------------------------------------- */
 
 void wish_ask(struct locks *ls, struct wish *w, const uint64_t *owners, unsigned n)
 {
 	struct outbox *o = &ls->out;
-	uint8_t todo[sizeof(w->rows)] = { 0 };
+	uint8_t todo[sizeof(w->rows)] = {0};
 
 	mtx_lock(&o->mtx);
 	if (!w->linked) {
@@ -225,7 +226,7 @@ void wishes_sync(struct locks *ls, unsigned row)
 	mtx_unlock(&ls->out.mtx);
 }
 
-/* ---- the keeper --------------------------------------------------------------------------------------- */
+/* ---- the keeper ----------------------------------------------------------------------------- */
 
 void wishes_keeper(void *arg)
 {

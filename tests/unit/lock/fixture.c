@@ -22,7 +22,7 @@ int __lsan_is_turned_off(void)
 
 #define CELL0 64u /* first cell of group 0 that the tests use */
 
-/* ---- the medium -------------------------------------------------------------------------------- */
+/* ---- the medium ----------------------------------------------------------------------------- */
 
 static void make_geo(struct geo *g, uint32_t sector)
 {
@@ -131,8 +131,9 @@ static void hook(void *ctx, struct dev *d, const struct simdev_cmd *cmd, struct 
 {
 	struct fix *f = ctx;
 	bool cell = cmd->off_bytes >= geo_blk_off(fix_addr(f, 0));
-	bool board = cmd->off_bytes >= LUNFS_BOARD_OFF &&
-		     cmd->off_bytes < LUNFS_BOARD_OFF + geo_all_slots(&f->geo) * f->geo.board_row_bytes;
+	bool board =
+	    cmd->off_bytes >= LUNFS_BOARD_OFF &&
+	    cmd->off_bytes < LUNFS_BOARD_OFF + geo_all_slots(&f->geo) * f->geo.board_row_bytes;
 
 	(void)d;
 	if (board && cmd->op == SIMDEV_WRITE)
@@ -147,8 +148,8 @@ static void hook(void *ctx, struct dev *d, const struct simdev_cmd *cmd, struct 
 		f->io.cell_caws++;
 	if (cmd->op == SIMDEV_CAW && f->one_in && sim_chance(&f->rng, f->one_in)) {
 		static const enum simdev_fault_kind kind[] = {
-			SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND, SIMDEV_LATE, SIMDEV_RESENT,
-			SIMDEV_DELAY, SIMDEV_LIE_MISCOMPARE,
+		    SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND, SIMDEV_LATE,
+		    SIMDEV_RESENT,     SIMDEV_DELAY,	    SIMDEV_LIE_MISCOMPARE,
 		};
 
 		out->kind = kind[sim_rand_below(&f->rng, 6)];
@@ -161,7 +162,7 @@ void fix_io_reset(struct fix *f)
 	memset(&f->io, 0, sizeof(f->io));
 }
 
-/* ---- the layer above the locks ------------------------------------------------------------------- */
+/* ---- the layer above the locks -------------------------------------------------------------- */
 
 static void read_payload(struct box *b, uint64_t addr, const void *payload)
 {
@@ -241,11 +242,11 @@ static bool cb_is_open(void *ctx, uint64_t addr)
 }
 
 static const struct lock_cb upcalls = {
-	.loaded = cb_loaded,
-	.invalidate = cb_invalidate,
-	.flush = cb_flush,
-	.version = cb_version,
-	.is_open = cb_is_open,
+    .loaded = cb_loaded,
+    .invalidate = cb_invalidate,
+    .flush = cb_flush,
+    .version = cb_version,
+    .is_open = cb_is_open,
 };
 
 uint64_t fix_get(struct box *b, struct lock *l)
@@ -257,7 +258,8 @@ uint64_t fix_get(struct box *b, struct lock *l)
 	if (!v->valid) {
 		buf = dev_buf_alloc(4096);
 		assert_int_equal(dev_read(b->dev, geo_payload_off(&b->f->geo, addr),
-					  b->f->geo.payload_io_bytes, buf), 0);
+					  b->f->geo.payload_io_bytes, buf),
+				 0);
 		if (!v->valid)
 			read_payload(b, addr, buf);
 		free(buf);
@@ -296,13 +298,13 @@ static void cb_recovered(void *ctx, unsigned slot, uint64_t owner)
 		locks_owner_over(b->ls, slot);
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------------ */
+/* ---- hosts ---------------------------------------------------------------------------------- */
 
 void fix_up(struct fix *f, unsigned n)
 {
 	struct box *b = &f->box[n];
-	struct host_config cfg = { .claim_wait_ms = 5000 };
-	struct host_cb hcb = { .ctx = b, .replay = cb_replay, .recovered = cb_recovered };
+	struct host_config cfg = {.claim_wait_ms = 5000};
+	struct host_cb hcb = {.ctx = b, .replay = cb_replay, .recovered = cb_recovered};
 	struct lock_cb lcb = upcalls;
 	char why[256] = "";
 
@@ -312,7 +314,7 @@ void fix_up(struct fix *f, unsigned n)
 	b->n = n;
 	b->dev = simdev_attach(f->medium);
 	dev_set_deadline(b->dev, FIX_DEADLINE_MS);
-	b->env = (struct env){ .dev = b->dev, .clk = f->clk, .geo = &f->geo };
+	b->env = (struct env){.dev = b->dev, .clk = f->clk, .geo = &f->geo};
 	lcb.ctx = b;
 	snprintf(cfg.name, sizeof(cfg.name), "host%u", n);
 	ats_init(&b->ats, &b->env);
@@ -340,8 +342,9 @@ void fix_down(struct fix *f, unsigned n)
 			continue;
 		buf = dev_buf_alloc(4096);
 		write_value(f, addr, v->value, ++v->version, buf);
-		assert_int_equal(dev_write(b->dev, geo_payload_off(&f->geo, addr),
-					   f->geo.payload_io_bytes, buf), 0);
+		assert_int_equal(
+		    dev_write(b->dev, geo_payload_off(&f->geo, addr), f->geo.payload_io_bytes, buf),
+		    0);
 		free(buf);
 	}
 	assert_int_equal(host_release(b->host), 0);
@@ -368,10 +371,10 @@ void fix_kill(struct fix *f, unsigned n)
 	}
 }
 
-/* ---- pins with an oracle -------------------------------------------------------------------------- */
+/* ---- pins with an oracle -------------------------------------------------------------------- */
 
-int fix_pin(struct box *b, unsigned cell, enum lock_mode mode, enum lock_local local, unsigned flags,
-	    struct lock_intr *intr, struct lock **out)
+int fix_pin(struct box *b, unsigned cell, enum lock_mode mode, enum lock_local local,
+	    unsigned flags, struct lock_intr *intr, struct lock **out)
 {
 	struct fix *f = b->f;
 	int rc = lock_pin(b->ls, fix_addr(f, cell), mode, local, flags, intr, out);
@@ -434,7 +437,7 @@ void fix_pinner(void *arg)
 	j->done = true;
 }
 
-/* ---- the run ------------------------------------------------------------------------------------------ */
+/* ---- the run -------------------------------------------------------------------------------- */
 
 void fix_sleep_ms(struct fix *f, uint64_t ms)
 {
@@ -475,7 +478,7 @@ static void first_task(void *arg)
 void fix_run(void (*body)(struct fix *f), uint32_t sector, uint64_t seed)
 {
 	struct fix *f = calloc(1, sizeof(*f));
-	struct run r = { f, body };
+	struct run r = {f, body};
 
 	f->clk = simclock_new();
 	simclock_set_limits(f->clk, 50000000, 600ull * 1000000000);

@@ -11,7 +11,7 @@
 #define LSH LOCAL_SHARED
 #define LEX LOCAL_EXCL
 
-/* ---- counting ------------------------------------------------------------------------------------ */
+/* ---- counting ------------------------------------------------------------------------------- */
 
 static void body_cold(struct fix *f)
 {
@@ -118,7 +118,7 @@ static void granted_wish_is_withdrawn(void **state)
 	fix_run(body_wishes_withdrawn, 512, 6);
 }
 
-/* ---- shared ---------------------------------------------------------------------------------------- */
+/* ---- shared --------------------------------------------------------------------------------- */
 
 static void body_downgrade(struct fix *f)
 {
@@ -239,7 +239,7 @@ static void upgraders_do_not_block_each_other(void **state)
 		fix_run(body_upgraders, 512, seed);
 }
 
-/* ---- try and interrupt ------------------------------------------------------------------------------- */
+/* ---- try and interrupt ---------------------------------------------------------------------- */
 
 static void body_try(struct fix *f)
 {
@@ -274,7 +274,7 @@ static void try_neither_waits_nor_asks(void **state)
 
 static void body_interrupt(struct fix *f)
 {
-	struct fix_job j = { .b = &f->box[1], .cell = 1, .mode = EX };
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
 	struct lock *l;
 	struct task *t;
 	uint64_t began;
@@ -305,7 +305,7 @@ static void interrupted_wait_ends_and_loses_nothing(void **state)
 
 static void body_interrupt_pending(struct fix *f)
 {
-	struct fix_job j = { .b = &f->box[1], .cell = 1, .mode = EX };
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
 	struct lunfs_lock_rec r;
 	struct lock *l;
 	struct task *t;
@@ -388,7 +388,7 @@ static void body_waiters(struct fix *f)
 		fix_up(f, i);
 	assert_int_equal(fix_pin(&f->box[0], 1, EX, LSH, 0, NULL, &l), 0);
 	for (unsigned i = 0; i < 2; i++) {
-		j[i] = (struct fix_job){ .b = &f->box[i + 1], .cell = 1, .mode = EX };
+		j[i] = (struct fix_job){.b = &f->box[i + 1], .cell = 1, .mode = EX};
 		t[i] = fix_task(f, i + 1, fix_pinner, &j[i]);
 		fix_sleep_ms(f, 400);
 	}
@@ -423,7 +423,7 @@ static void body_fair(struct fix *f)
 		fix_up(f, i);
 	hammer_stop = false;
 	for (unsigned i = 0; i < 6; i++) {
-		j[i] = (struct fix_job){ .b = &f->box[i / 2], .cell = 1 };
+		j[i] = (struct fix_job){.b = &f->box[i / 2], .cell = 1};
 		t[i] = fix_task(f, i / 2, hammer, &j[i]);
 	}
 	fix_io_reset(f);
@@ -499,23 +499,23 @@ static void no_lock_is_given_for_a_withdrawn_wish(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cold_lock_is_one_read_and_one_ats),
-		cmocka_unit_test(payload_of_another_version_is_not_passed_up),
-		cmocka_unit_test(contended_lock_moves_with_one_ats),
-		cmocka_unit_test(handed_over_payload_comes_with_the_lock),
-		cmocka_unit_test(granted_wish_is_withdrawn),
-		cmocka_unit_test(used_lock_is_shared_by_one_ats),
-		cmocka_unit_test(unused_lock_is_given_to_a_reader_whole),
-		cmocka_unit_test(writer_shuts_out_all_readers),
-		cmocka_unit_test(lone_sharer_upgrades_in_one_ats),
-		cmocka_unit_test(upgraders_do_not_block_each_other),
-		cmocka_unit_test(try_neither_waits_nor_asks),
-		cmocka_unit_test(interrupted_wait_ends_and_loses_nothing),
-		cmocka_unit_test(interrupted_upgrade_lets_sharers_in_again),
-		cmocka_unit_test(forgotten_possession_is_settled_by_an_ats),
-		cmocka_unit_test(oldest_wish_comes_first_and_the_others_are_noted),
-		cmocka_unit_test(no_lock_is_given_for_a_withdrawn_wish),
-		cmocka_unit_test(three_hosts_that_all_want_a_lock_all_get_it),
+	    cmocka_unit_test(cold_lock_is_one_read_and_one_ats),
+	    cmocka_unit_test(payload_of_another_version_is_not_passed_up),
+	    cmocka_unit_test(contended_lock_moves_with_one_ats),
+	    cmocka_unit_test(handed_over_payload_comes_with_the_lock),
+	    cmocka_unit_test(granted_wish_is_withdrawn),
+	    cmocka_unit_test(used_lock_is_shared_by_one_ats),
+	    cmocka_unit_test(unused_lock_is_given_to_a_reader_whole),
+	    cmocka_unit_test(writer_shuts_out_all_readers),
+	    cmocka_unit_test(lone_sharer_upgrades_in_one_ats),
+	    cmocka_unit_test(upgraders_do_not_block_each_other),
+	    cmocka_unit_test(try_neither_waits_nor_asks),
+	    cmocka_unit_test(interrupted_wait_ends_and_loses_nothing),
+	    cmocka_unit_test(interrupted_upgrade_lets_sharers_in_again),
+	    cmocka_unit_test(forgotten_possession_is_settled_by_an_ats),
+	    cmocka_unit_test(oldest_wish_comes_first_and_the_others_are_noted),
+	    cmocka_unit_test(no_lock_is_given_for_a_withdrawn_wish),
+	    cmocka_unit_test(three_hosts_that_all_want_a_lock_all_get_it),
 	};
 
 	return cmocka_run_group_tests_name("lock", tests, NULL, NULL);

@@ -11,7 +11,7 @@
 #define LSH LOCAL_SHARED
 #define LEX LOCAL_EXCL
 
-/* ---- born, open, dropped, evicted --------------------------------------------------------------------- */
+/* ---- born, open, dropped, evicted ----------------------------------------------------------- */
 
 static void write_born(struct fix *f, struct box *b, unsigned from, unsigned n)
 {
@@ -39,7 +39,7 @@ static void body_born(struct fix *f)
 	assert_int_equal(lock_possession(l), 1);
 	assert_int_equal(f->io.cell_reads + f->io.cell_caws, 0);
 	fix_unpin(&f->box[0], l, EX, LEX);
-	fix_touch(&f->box[1], 11, EX);  /* never used here */
+	fix_touch(&f->box[1], 11, EX);	/* never used here */
 	fix_touch(&f->box[1], 300, EX); /* used here */
 	assert_int_equal(f->io.cell_caws, 2);
 	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 11)), LOCK_NONE);
@@ -122,9 +122,9 @@ static void pin_arrives(struct box *b, uint64_t addr)
 {
 	(void)addr;
 	b->on_invalidate = NULL;
-	late_job = (struct fix_job){ .b = b, .cell = 300, .mode = EX };
-	assert_int_equal(b->f->clk->ops->task_start(b->f->clk, "late", fix_pinner, &late_job,
-						    &late_task), 0);
+	late_job = (struct fix_job){.b = b, .cell = 300, .mode = EX};
+	assert_int_equal(
+	    b->f->clk->ops->task_start(b->f->clk, "late", fix_pinner, &late_job, &late_task), 0);
 	fix_sleep_ms(b->f, 5);
 }
 
@@ -217,7 +217,7 @@ static void open_entry_stands_until_closed_or_over(void **state)
 	fix_run(body_open, 512, 20);
 }
 
-/* ---- upcalls ----------------------------------------------------------------------------------------- */
+/* ---- upcalls -------------------------------------------------------------------------------- */
 
 static void body_flush_fails(struct fix *f)
 {
@@ -259,11 +259,11 @@ static void invalidate_waits_for_io(struct box *b, uint64_t addr)
 	(void)addr;
 	memset(&plain_job, 0, sizeof(plain_job));
 	memset(&drain_job, 0, sizeof(drain_job));
-	plain_job = (struct fix_job){ .b = b, .cell = 1, .mode = EX };
-	drain_job = (struct fix_job){ .b = b, .cell = 1, .mode = EX };
+	plain_job = (struct fix_job){.b = b, .cell = 1, .mode = EX};
+	drain_job = (struct fix_job){.b = b, .cell = 1, .mode = EX};
 	b->on_invalidate = NULL;
-	assert_int_equal(f->clk->ops->task_start(f->clk, "plain", fix_pinner, &plain_job,
-						  &plain_task), 0);
+	assert_int_equal(
+	    f->clk->ops->task_start(f->clk, "plain", fix_pinner, &plain_job, &plain_task), 0);
 	assert_int_equal(f->clk->ops->task_start(f->clk, "drain", drainer, &drain_job, &drain), 0);
 	f->clk->ops->task_join(f->clk, drain);
 	assert_true(drain_job.done);
@@ -291,14 +291,14 @@ static void drain_pins_pass_while_caches_are_invalidated(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(born_cells_are_held_without_io),
-		cmocka_unit_test(unused_locks_go_when_there_are_too_many),
-		cmocka_unit_test(born_lock_that_was_shared_is_no_longer_born),
-		cmocka_unit_test(born_lock_asked_for_while_put_away_stays),
-		cmocka_unit_test(dropped_lock_is_released_once_unpinned),
-		cmocka_unit_test(open_entry_stands_until_closed_or_over),
-		cmocka_unit_test(lock_is_kept_while_its_flush_fails),
-		cmocka_unit_test(drain_pins_pass_while_caches_are_invalidated),
+	    cmocka_unit_test(born_cells_are_held_without_io),
+	    cmocka_unit_test(unused_locks_go_when_there_are_too_many),
+	    cmocka_unit_test(born_lock_that_was_shared_is_no_longer_born),
+	    cmocka_unit_test(born_lock_asked_for_while_put_away_stays),
+	    cmocka_unit_test(dropped_lock_is_released_once_unpinned),
+	    cmocka_unit_test(open_entry_stands_until_closed_or_over),
+	    cmocka_unit_test(lock_is_kept_while_its_flush_fails),
+	    cmocka_unit_test(drain_pins_pass_while_caches_are_invalidated),
 	};
 
 	return cmocka_run_group_tests_name("lock-cache", tests, NULL, NULL);

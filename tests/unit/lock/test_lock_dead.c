@@ -11,7 +11,7 @@
 #define LSH LOCAL_SHARED
 #define LEX LOCAL_EXCL
 
-/* ---- the dead --------------------------------------------------------------------------------------- */
+/* ---- the dead ------------------------------------------------------------------------------- */
 
 static void body_unmounted(struct fix *f)
 {
@@ -71,7 +71,7 @@ static void lock_of_a_dead_host_waits_for_its_recovery(void **state)
 
 static void body_dead_pending(struct fix *f)
 {
-	struct fix_job j = { .b = &f->box[0], .cell = 1, .mode = EX };
+	struct fix_job j = {.b = &f->box[0], .cell = 1, .mode = EX};
 	struct lunfs_lock_rec r;
 	struct lock *l;
 
@@ -135,23 +135,23 @@ static void guards_of_the_same_possession_are_renewed_and_live(void **state)
 	fix_run(body_renew, 512, 15);
 }
 
-/* ---- unknown fates ------------------------------------------------------------------------------------ */
+/* ---- unknown fates -------------------------------------------------------------------------- */
 
 static void body_fates(struct fix *f)
 {
 	static const enum simdev_fault_kind kinds[] = {
-		SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND, SIMDEV_LATE, SIMDEV_RESENT, SIMDEV_DELAY,
+	    SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND, SIMDEV_LATE, SIMDEV_RESENT, SIMDEV_DELAY,
 	};
 
 	fix_up(f, 0);
 	fix_up(f, 1);
 	for (unsigned k = 0; k < 5; k++) {
 		struct simdev_fault fault = {
-			.kind = kinds[k],
-			.ops = SIMDEV_CAW,
-			.off_bytes = geo_blk_off(fix_addr(f, 0)),
-			.len_bytes = 64 * LUNFS_BLOCK_BYTES,
-			.delay_ns = 30000000,
+		    .kind = kinds[k],
+		    .ops = SIMDEV_CAW,
+		    .off_bytes = geo_blk_off(fix_addr(f, 0)),
+		    .len_bytes = 64 * LUNFS_BLOCK_BYTES,
+		    .delay_ns = 30000000,
 		};
 
 		simdev_inject(f->box[0].dev, &fault); /* the cold acquire */
@@ -174,11 +174,11 @@ static void ats_of_unknown_fate_is_settled_before_anything_else(void **state)
 static void body_no_answers(struct fix *f)
 {
 	struct simdev_fault fault = {
-		.kind = SIMDEV_LOST_COMMAND,
-		.ops = SIMDEV_CAW,
-		.count = 1000,
-		.off_bytes = geo_blk_off(fix_addr(f, 1)),
-		.len_bytes = 512,
+	    .kind = SIMDEV_LOST_COMMAND,
+	    .ops = SIMDEV_CAW,
+	    .count = 1000,
+	    .off_bytes = geo_blk_off(fix_addr(f, 1)),
+	    .len_bytes = 512,
 	};
 	struct lock *l;
 
@@ -200,7 +200,7 @@ static void unknown_fate_counts_as_neither_held_nor_free(void **state)
 		fix_run(body_no_answers, 512, seed);
 }
 
-/* ---- the lease ------------------------------------------------------------------------------------ */
+/* ---- the lease ------------------------------------------------------------------------------ */
 
 static void body_lost(struct fix *f)
 {
@@ -214,8 +214,7 @@ static void body_lost(struct fix *f)
 	fix_sleep_ms(f, 11 * FIX_LEASE_MS);
 	assert_int_equal(host_state(f->box[0].host), HOST_LOST);
 	assert_int_equal(lock_pin(f->box[0].ls, fix_addr(f, 1), EX, LSH, 0, NULL, &l), -EIO);
-	assert_int_equal(lock_pin(f->box[0].ls, fix_addr(f, 1), EX, LSH, LOCK_TRY, NULL, &l),
-			 -EIO);
+	assert_int_equal(lock_pin(f->box[0].ls, fix_addr(f, 1), EX, LSH, LOCK_TRY, NULL, &l), -EIO);
 	locks_stop(f->box[0].ls);
 	host_abandon(f->box[0].host);
 	f->box[0].up = false;
@@ -230,13 +229,13 @@ static void host_that_lost_its_lease_gets_no_pin(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(lock_of_an_unmounted_host_is_taken_by_one_ats),
-		cmocka_unit_test(lock_of_a_dead_host_waits_for_its_recovery),
-		cmocka_unit_test(pending_mark_of_a_dead_host_is_ignored),
-		cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
-		cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
-		cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
-		cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
+	    cmocka_unit_test(lock_of_an_unmounted_host_is_taken_by_one_ats),
+	    cmocka_unit_test(lock_of_a_dead_host_waits_for_its_recovery),
+	    cmocka_unit_test(pending_mark_of_a_dead_host_is_ignored),
+	    cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
+	    cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
+	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
+	    cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
 	};
 
 	return cmocka_run_group_tests_name("lock-dead", tests, NULL, NULL);

@@ -57,8 +57,8 @@ static void body_order(struct fix *f)
 
 	fix_up(f, 0);
 	for (unsigned i = 0; i < 4; i++) {
-		o[i] = (struct order){ &f->box[0], LOCK_EX,
-				       i == 1 ? LOCAL_EXCL : LOCAL_SHARED, &next, 0, 30 };
+		o[i] = (struct order){&f->box[0], LOCK_EX, i == 1 ? LOCAL_EXCL : LOCAL_SHARED,
+				      &next,	  0,	   30};
 		t[i] = fix_task(f, 0, ordered, &o[i]);
 		fix_sleep_ms(f, 5);
 	}
@@ -119,7 +119,7 @@ static void body_many_wishes(struct fix *f)
 	for (unsigned i = 0; i < 24; i++)
 		assert_int_equal(fix_pin(&f->box[1], i, LOCK_EX, LOCAL_EXCL, 0, NULL, &l[i]), 0);
 	for (unsigned i = 0; i < 24; i++) {
-		j[i] = (struct fix_job){ .b = &f->box[0], .cell = i, .mode = LOCK_EX };
+		j[i] = (struct fix_job){.b = &f->box[0], .cell = i, .mode = LOCK_EX};
 		t[i] = fix_task(f, 0, fix_pinner, &j[i]);
 	}
 	fix_sleep_ms(f, 50);
@@ -140,7 +140,7 @@ static void more_wishes_than_fit_take_turns(void **state)
 
 static void body_hostile(struct fix *f)
 {
-	struct lunfs_board_sec b = { .row = le16_make(0), .column = le16_make(3) };
+	struct lunfs_board_sec b = {.row = le16_make(0), .column = le16_make(3)};
 	struct geo *g = &f->geo;
 	uint8_t *buf = dev_buf_alloc(4096);
 
@@ -150,10 +150,10 @@ static void body_hostile(struct fix *f)
 	b.asked = le64_make(host_owner(f->box[0].host));
 	b.asker = le64_make(LUNFS_OWNER(5, 3)); /* nobody */
 	for (unsigned i = 0; i < 3; i++)
-		b.wish[i] = (struct lunfs_wish){ .addr = le64_make(fix_addr(f, i)),
-						 .mode = le16_make(LUNFS_LOCK_EXCL),
-						 .cells = le32_make(1),
-						 .seq = le64_make(i) };
+		b.wish[i] = (struct lunfs_wish){.addr = le64_make(fix_addr(f, i)),
+						.mode = le16_make(LUNFS_LOCK_EXCL),
+						.cells = le32_make(1),
+						.seq = le64_make(i)};
 	board_encode(g, &b, buf);
 	simdev_poke(f->medium, geo_board_off(g, 0, 3), g->sector_bytes, buf);
 	fix_io_reset(f);
@@ -172,7 +172,7 @@ static void wish_of_nobody_moves_no_lock(void **state)
 
 static void body_wanted(struct fix *f)
 {
-	struct fix_job j = { .b = &f->box[1], .cell = 1, .mode = LOCK_EX };
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = LOCK_EX};
 	struct lock *l;
 	struct task *t;
 
@@ -198,12 +198,12 @@ static void holder_can_see_that_its_lock_is_wanted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(local_exclusive_shuts_out_local_shared),
-		cmocka_unit_test(later_readers_do_not_pass_a_waiting_writer),
-		cmocka_unit_test(many_local_waiters_are_one_wish_and_one_hand_over),
-		cmocka_unit_test(more_wishes_than_fit_take_turns),
-		cmocka_unit_test(wish_of_nobody_moves_no_lock),
-		cmocka_unit_test(holder_can_see_that_its_lock_is_wanted),
+	    cmocka_unit_test(local_exclusive_shuts_out_local_shared),
+	    cmocka_unit_test(later_readers_do_not_pass_a_waiting_writer),
+	    cmocka_unit_test(many_local_waiters_are_one_wish_and_one_hand_over),
+	    cmocka_unit_test(more_wishes_than_fit_take_turns),
+	    cmocka_unit_test(wish_of_nobody_moves_no_lock),
+	    cmocka_unit_test(holder_can_see_that_its_lock_is_wanted),
 	};
 
 	return cmocka_run_group_tests_name("lock-local", tests, NULL, NULL);

@@ -38,7 +38,8 @@ static void one_op(struct worker *w)
 {
 	unsigned cell = (unsigned)sim_rand_below(&w->rng, CELLS);
 	enum lock_mode mode = sim_chance(&w->rng, 2) ? LOCK_EX : LOCK_SH;
-	enum lock_local local = mode == LOCK_EX || sim_chance(&w->rng, 4) ? LOCAL_EXCL : LOCAL_SHARED;
+	enum lock_local local =
+	    mode == LOCK_EX || sim_chance(&w->rng, 4) ? LOCAL_EXCL : LOCAL_SHARED;
 	unsigned flags = sim_chance(&w->rng, 5) ? LOCK_TRY : 0;
 	struct lock *l;
 	int rc = fix_pin(w->b, cell, mode, local, flags, &w->intr, &l);
@@ -153,7 +154,7 @@ static void body_churn(struct fix *f)
 {
 	struct task *t[FIX_HOSTS * TASKS];
 	unsigned n = start(f, 2, t);
-	struct worker guest = { .b = &f->box[2], .rng = f->rng };
+	struct worker guest = {.b = &f->box[2], .rng = f->rng};
 
 	for (unsigned round = 0; round < 3; round++) {
 		fix_up(f, 2);
@@ -218,10 +219,10 @@ static void exclusion_and_coherence_hold_when_hosts_come_and_go(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(exclusion_and_coherence_hold),
-		cmocka_unit_test(exclusion_and_coherence_hold_on_a_bad_path),
-		cmocka_unit_test(exclusion_holds_when_a_host_dies),
-		cmocka_unit_test(exclusion_and_coherence_hold_when_hosts_come_and_go),
+	    cmocka_unit_test(exclusion_and_coherence_hold),
+	    cmocka_unit_test(exclusion_and_coherence_hold_on_a_bad_path),
+	    cmocka_unit_test(exclusion_holds_when_a_host_dies),
+	    cmocka_unit_test(exclusion_and_coherence_hold_when_hosts_come_and_go),
 	};
 
 	return cmocka_run_group_tests_name("lock-random", tests, NULL, NULL);

@@ -13,11 +13,11 @@
 #define ME LUNFS_OWNER(7, 1)
 #define YOU LUNFS_OWNER(9, 2)
 
-static const struct rec_me me = { .owner = ME };
+static const struct rec_me me = {.owner = ME};
 
 static struct geo small_geo(void)
 {
-	struct geo g = { .sector_bytes = 512, .cell_blks = 1, .payload_off = 512, .slots = 8 };
+	struct geo g = {.sector_bytes = 512, .cell_blks = 1, .payload_off = 512, .slots = 8};
 
 	g.group0_blk = 4096;
 	g.group_blks = 4096;
@@ -122,7 +122,7 @@ static void exclusive_holder_leaves_no_shared_entry(void **state)
 
 static void open_entries_of_others_survive_every_step(void **state)
 {
-	struct rec_me open = { .owner = ME, .open = true };
+	struct rec_me open = {.owner = ME, .open = true};
 	struct lunfs_lock_rec r = shared_by(YOU, ME);
 	uint16_t theirs = LUNFS_ENT_OPEN | 9, ours = LUNFS_ENT_OPEN | 7;
 
@@ -143,7 +143,7 @@ static void open_entries_of_others_survive_every_step(void **state)
 
 static void version_is_recorded_by_an_exclusive_holder_only_and_never_falls(void **state)
 {
-	struct rec_me v9 = { .owner = ME, .version = 9 }, v5 = { .owner = ME, .version = 5 };
+	struct rec_me v9 = {.owner = ME, .version = 9}, v5 = {.owner = ME, .version = 5};
 	struct lunfs_lock_rec r = shared_by(YOU, ME);
 
 	(void)state;
@@ -226,13 +226,13 @@ static void hostile_board_sectors_hold_no_wishes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(damaged_records_are_refused),
-		cmocka_unit_test(possession_begins_only_with_an_exclusive_holding),
-		cmocka_unit_test(exclusive_holder_leaves_no_shared_entry),
-		cmocka_unit_test(open_entries_of_others_survive_every_step),
-		cmocka_unit_test(version_is_recorded_by_an_exclusive_holder_only_and_never_falls),
-		cmocka_unit_test(pending_and_waiting_end_when_the_lock_is_got),
-		cmocka_unit_test(hostile_board_sectors_hold_no_wishes),
+	    cmocka_unit_test(damaged_records_are_refused),
+	    cmocka_unit_test(possession_begins_only_with_an_exclusive_holding),
+	    cmocka_unit_test(exclusive_holder_leaves_no_shared_entry),
+	    cmocka_unit_test(open_entries_of_others_survive_every_step),
+	    cmocka_unit_test(version_is_recorded_by_an_exclusive_holder_only_and_never_falls),
+	    cmocka_unit_test(pending_and_waiting_end_when_the_lock_is_got),
+	    cmocka_unit_test(hostile_board_sectors_hold_no_wishes),
 	};
 
 	return cmocka_run_group_tests_name("lock-record", tests, NULL, NULL);
