@@ -38,7 +38,8 @@ struct acq {
 	bool asked;	 /* the wish is on the board */
 	bool cell_valid; /* w->cell was read with the record that l->known is */
 	bool cold;
-	bool fresh; /* judge by slots read now */
+	bool fresh;	  /* judge by slots read now */
+	uint64_t dark_ns; /* since then no slot that matters could be judged; 0: all could */
 };
 
 /* ---- judging a record ----------------------------------------------------------------------- */
@@ -52,18 +53,22 @@ uint64_t lock_sharer(struct locks *ls, const struct lunfs_lock_rec *r, unsigned 
 	return host_tag_owner(ls->host, slot, ent & LUNFS_ENT_TAG_MASK);
 }
 
-static enum owner_state state_of(const struct acq *a, uint64_t owner)
+static enum owner_state state_of(struct acq *a, uint64_t owner)
 {
 	enum owner_state st;
 
 	if (LUNFS_OWNER_SLOT(owner) == a->ls->slot && owner < a->ls->owner)
 		return OWNER_OVER; /* an earlier incarnation of ours */
-	if (host_owner_state(a->ls->host, owner, a->fresh, &st))
+	if (host_owner_state(a->ls->host, owner, a->fresh, &st)) {
+		if (!a->dark_ns)
+			a->dark_ns = lock_now(a->ls);
 		return OWNER_RECOVERING; /* not known now: wait and look again */
+	}
+	a->dark_ns = 0;
 	return st;
 }
 
-static void judge_excl(const struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
+static void judge_excl(struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
 {
 	uint64_t owner = le64_get(r->owner);
 	enum owner_state st;
@@ -84,7 +89,7 @@ static void judge_excl(const struct acq *a, const struct lunfs_lock_rec *r, stru
 }
 
 /* A live host, not we, that keeps newcomers out. */
-static uint64_t pending_other(const struct acq *a, const struct lunfs_lock_rec *r)
+static uint64_t pending_other(struct acq *a, const struct lunfs_lock_rec *r)
 {
 	uint64_t p = le64_get(r->ex_pending);
 
@@ -93,7 +98,7 @@ static uint64_t pending_other(const struct acq *a, const struct lunfs_lock_rec *
 	return p;
 }
 
-static void judge_shared(const struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
+static void judge_shared(struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
 {
 	uint64_t pending = pending_other(a, r);
 	unsigned slots = geo_all_slots(a->ls->env.geo);
@@ -122,7 +127,7 @@ static void judge_shared(const struct acq *a, const struct lunfs_lock_rec *r, st
 		v->act = V_ASK;
 }
 
-static void judge(const struct acq *a, struct verdict *v)
+static void judge(struct acq *a, struct verdict *v)
 {
 	const struct lunfs_lock_rec *r = &a->l->known;
 
@@ -166,12 +171,19 @@ static bool payload_current(const struct acq *a)
 	       le64_get(h->version) == le64_get(a->l->known.payload_version);
 }
 
+/* A device that does not answer is waited for as long as this host lives. */
 static int read_record(struct acq *a)
 {
 	int rc = lock_read(a->ls, a->l, a->w->cell);
 
+	while (rc == -ETIMEDOUT && !(a->w->flags & LOCK_TRY)) {
+		nap(a, RECOVERY_NAP_NS);
+		rc = waiter_ended(a->ls, a->w);
+		if (!rc)
+			rc = lock_read(a->ls, a->l, a->w->cell);
+	}
 	a->cell_valid = !rc;
-	return rc;
+	return rc == -ETIMEDOUT ? -EIO : rc;
 }
 
 /* While a wish of ours stands, seeing the lock in our name is the hand-over. */
@@ -224,8 +236,12 @@ static int watch(struct acq *a)
 
 static int wait_recovered(struct acq *a)
 {
+	uint64_t dark_limit = 2ull * a->ls->env.geo->lease_ms * 1000000;
+
 	if (a->w->flags & LOCK_TRY)
 		return -EAGAIN;
+	if (a->dark_ns && lock_now(a->ls) > a->dark_ns + dark_limit)
+		return -EIO; /* a record or a slot is damaged; the host layer has said which */
 	host_kick(a->ls->host);
 	nap(a, RECOVERY_NAP_NS);
 	a->fresh = true;

@@ -284,6 +284,7 @@ void born_give_back(struct locks *ls, uint64_t addr);
 int lock_gate(struct locks *ls);
 struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version);
 /* Read the lock's record (@cell: of geo_cell_bytes, the whole cell; NULL: the sector only). */
+/* -EIO, -EUCLEAN; -ETIMEDOUT: no answer. */
 int lock_read(struct locks *ls, struct lock *l, uint8_t *cell);
 /*
  * One ATS from l->known to @next. 0: done. -EAGAIN: lost the race, l->known is what was found.

@@ -104,7 +104,7 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 		    "until fsck.lunfs has looked at the volume.",
 		    (unsigned long long)l->addr);
 	if (rc)
-		return rc == -EUCLEAN ? rc : -EIO;
+		return rc == -EUCLEAN || rc == -ETIMEDOUT ? rc : -EIO;
 	if (le64_get(r.hdr.setter_nonce) == ls->nonce &&
 	    le64_get(r.hdr.image_seq) > l->sec.resolved_seq)
 		l->sec.resolved_seq = le64_get(r.hdr.image_seq);

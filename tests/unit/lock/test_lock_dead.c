@@ -200,6 +200,47 @@ static void unknown_fate_counts_as_neither_held_nor_free(void **state)
 		fix_run(body_no_answers, 512, seed);
 }
 
+static void body_silence(struct fix *f)
+{
+	struct simdev_fault fault = {
+	    .kind = SIMDEV_LOST_COMMAND,
+	    .ops = SIMDEV_READ,
+	    .count = 3,
+	    .off_bytes = geo_blk_off(fix_addr(f, 1)),
+	    .len_bytes = 512,
+	};
+
+	fix_up(f, 0);
+	simdev_inject(f->box[0].dev, &fault);
+	fix_touch(&f->box[0], 1, EX);
+}
+
+static void read_without_an_answer_is_tried_again(void **state)
+{
+	(void)state;
+	fix_run(body_silence, 512, 24);
+}
+
+static void body_ahead(struct fix *f)
+{
+	struct lunfs_lock_rec r;
+	struct lock *l;
+
+	fix_up(f, 0);
+	fix_record(f, 1, &r);
+	r.mode = le16_make(LUNFS_LOCK_EXCL);
+	r.owner = le64_make(LUNFS_OWNER(99, 5)); /* a generation that never was */
+	fix_poke_record(f, 1, &r);
+	assert_int_equal(fix_pin(&f->box[0], 1, EX, LSH, LOCK_TRY, NULL, &l), -EAGAIN);
+	assert_int_equal(fix_pin(&f->box[0], 1, EX, LSH, 0, NULL, &l), -EIO);
+}
+
+static void owner_that_never_was_is_an_error_not_a_hang(void **state)
+{
+	(void)state;
+	fix_run(body_ahead, 512, 25);
+}
+
 /* ---- the lease ------------------------------------------------------------------------------ */
 
 static void body_lost(struct fix *f)
@@ -235,6 +276,8 @@ int main(void)
 	    cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
 	    cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
 	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
+	    cmocka_unit_test(read_without_an_answer_is_tried_again),
+	    cmocka_unit_test(owner_that_never_was_is_an_error_not_a_hang),
 	    cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
 	};
 
