@@ -92,7 +92,7 @@ static bool on_alive(void *ctx)
 {
 	struct volume *v = ctx;
 
-	return !v->running || v->read_only || txns_alive(v->txns);
+	return !v->running || (locks_alive(v->locks) && (v->read_only || txns_alive(v->txns)));
 }
 
 struct lock_cb vol_lock_cb(struct volume *v)
