@@ -17,11 +17,12 @@
 
 #define BACKOFF_MAX 20u /* beats */
 #define SCAN_BATCH 64u
+#define DAMAGED_TRIES 4u /* then it is left to fsck, and to the scan of the next mount */
 
 struct oitem {
 	struct nodeid id;
 	bool ready, busy, again;
-	unsigned backoff;
+	unsigned backoff, damaged;
 	uint64_t due_ns;
 	struct oitem *prev, *next; /* in one of the two lists, unless busy */
 	UT_hash_handle hh;
@@ -248,8 +249,19 @@ static void worker_op(struct orphans *w, struct op *o, struct op_ctx *c)
 	o->made_room = true; /* this is who makes it */
 }
 
+static bool give_up(struct oitem *e)
+{
+	if (++e->damaged < DAMAGED_TRIES)
+		return false;
+	log_err("orphan",
+		"The space of deleted inode %llu cannot be given up since its metadata is damaged; "
+		"unmount everywhere and run fsck.lunfs.",
+		(unsigned long long)e->id.ino);
+	return true;
+}
+
 /* True: done with it. */
-static bool look_after(struct orphans *w, struct nodeid id, bool *freed)
+static bool look_after(struct orphans *w, struct oitem *e, struct nodeid id, bool *freed)
 {
 	struct reap a = {.id = id};
 	struct op_ctx c;
@@ -265,7 +277,9 @@ static bool look_after(struct orphans *w, struct nodeid id, bool *freed)
 		rc = op_run(&o, reap_body, &a);
 	}
 	*freed = a.freed;
-	return rc == -ESTALE || rc == -EUCLEAN || (rc == 0 && !a.later);
+	if (rc == -EUCLEAN)
+		return give_up(e);
+	return rc == -ESTALE || (rc == 0 && !a.later);
 }
 
 /* ---- scanning
@@ -399,13 +413,14 @@ static void finish(struct orphans *w, struct oitem *e, bool done)
 static void work_one(struct orphans *w)
 {
 	struct oitem *e = w->ready;
+	struct nodeid id = e->id;
 	bool done, freed = false;
 
 	DL_DELETE(w->ready, e);
 	e->ready = false;
 	e->busy = true;
 	mtx_unlock(&w->mtx);
-	done = look_after(w, e->id, &freed);
+	done = look_after(w, e, id, &freed);
 	mtx_lock(&w->mtx);
 	w->done += freed;
 	finish(w, e, done || atomic_load(&w->v->lost));
