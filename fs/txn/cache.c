@@ -234,6 +234,10 @@ static int hit(struct txns *t, struct cblk *b, struct lock *guard, uint16_t type
 		}
 		b->unverified = false;
 	} else if (b->gidx->addr != guard_addr || b->type != type) {
+		if (cblk_idle(b)) { /* another host may have reused the cell: look at the device */
+			cblk_drop(t, b);
+			return -EAGAIN;
+		}
 		return say_damaged(b->m.addr, guard_addr, type, V_OTHER_ROLE);
 	}
 	atomic_fetch_add(&t->stats.cache_hits, 1);

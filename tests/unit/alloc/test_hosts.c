@@ -97,6 +97,60 @@ static void creating_here_and_deleting_there_does_not_eat_the_volume(struct fix 
 	assert_in_range(chunks, 1, 8);
 }
 
+/* Pin @addr of host @n exclusively, waiting for it. */
+static struct lock *pin(struct fix *f, unsigned n, uint64_t addr)
+{
+	struct lock *l;
+
+	assert_int_equal(lock_pin(f->box[n].ls, addr, LOCK_EX, LOCAL_EXCL, 0, NULL, &l), 0);
+	return l;
+}
+
+static void make_block(struct fix *f, unsigned n, struct lock *guard, uint16_t type, struct cell c)
+{
+	struct txn_handle *h;
+
+	assert_int_equal(txn_begin(f->box[n].txns, 1, &h), 0);
+	mblk_put(f->box[n].txns, mblk_new(h, guard, c.addr, type, c.version, 1));
+	txn_end(h);
+}
+
+/* Host 0 frees an inode but keeps the cell's own lock; host 1 makes the cell a node of a tree. */
+static void a_cell_reused_by_another_host_is_read_anew(struct fix *f)
+{
+	struct cell dir, c, node = { 0, 0, false };
+	struct txn_handle *h;
+	struct mblk *m;
+	struct lock *l;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	assert_int_equal(fix_cell_alloc(&f->box[0], ALLOC_NEED_LOCK, &dir), 0);
+	assert_int_equal(fix_cell_alloc(&f->box[0], ALLOC_NEED_LOCK, &c), 0);
+	l = pin(f, 0, c.addr);
+	make_block(f, 0, l, LUNFS_BLK_INODE, c);
+	assert_int_equal(mblk_get(f->box[0].txns, l, c.addr, LUNFS_BLK_INODE, &m), 0);
+	assert_int_equal(txn_begin(f->box[0].txns, 1, &h), 0);
+	mblk_forget(h, m);
+	txn_end(h);
+	lock_unpin(f->box[0].ls, l, LOCAL_EXCL);
+	assert_int_equal(fix_cell_free(&f->box[0], c.addr), 0);
+	fix_commit(&f->box[0]);
+	/* Host 1 gets the chunk by freeing something in it, and takes cells until it has that one. */
+	assert_int_equal(fix_cell_free(&f->box[1], dir.addr), 0);
+	fix_commit(&f->box[1]);
+	for (unsigned i = 0; i < 600 && node.addr != c.addr; i++)
+		assert_int_equal(fix_cell_alloc(&f->box[1], ALLOC_RESERVE_OK, &node), 0);
+	assert_int_equal(node.addr, c.addr);
+	l = pin(f, 1, geo_anchor_cell(LUNFS_ANCHOR_RENAME));
+	make_block(f, 1, l, LUNFS_BLK_BTREE, node);
+	lock_unpin(f->box[1].ls, l, LOCAL_EXCL);
+	l = pin(f, 0, geo_anchor_cell(LUNFS_ANCHOR_RENAME));
+	assert_int_equal(mblk_get(f->box[0].txns, l, c.addr, LUNFS_BLK_BTREE, &m), 0);
+	mblk_put(f->box[0].txns, m);
+	lock_unpin(f->box[0].ls, l, LOCAL_EXCL);
+}
+
 /* ---- load ----------------------------------------------------------------------------------------- */
 
 struct load {
@@ -333,6 +387,7 @@ RUN(what_the_other_host_has_left_is_found_before_enospc, tight)
 RUN(what_the_other_host_has_left_is_found_before_enospc, small_4k)
 RUN(a_cell_of_another_hosts_fresh_chunk_can_be_freed, small)
 RUN(creating_here_and_deleting_there_does_not_eat_the_volume, small)
+RUN(a_cell_reused_by_another_host_is_read_anew, small)
 RUN(threads_of_one_host_never_share_a_block, small)
 
 int main(void)
@@ -344,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_what_the_other_host_has_left_is_found_before_enospc_on_small_4k),
 		cmocka_unit_test(test_a_cell_of_another_hosts_fresh_chunk_can_be_freed_on_small),
 		cmocka_unit_test(test_creating_here_and_deleting_there_does_not_eat_the_volume_on_small),
+		cmocka_unit_test(test_a_cell_reused_by_another_host_is_read_anew_on_small),
 		cmocka_unit_test(test_threads_of_one_host_never_share_a_block_on_small),
 		cmocka_unit_test(test_many_seeds_never_share_a_block),
 		cmocka_unit_test(test_death_at_any_write),
