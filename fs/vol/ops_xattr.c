@@ -125,6 +125,11 @@ static int change_xattr(struct op *o, const struct xa *a, struct inode *i, uint3
 		rc = xattr_set_changes(&o->v->ne, i, a->name, store ? a->size : 0, &changes);
 	if (rc == 0)
 		rc = change_need(&ch, i, FORK_XATTR, changes);
+	/* If the lock to give an emptied tree node up is not to be had, the node stays. */
+	if (rc == 0 && found &&
+	    xattr_free_prepare(&o->v->ne, i, a->name, store ? a->size : XATTR_KEEP_NOTHING,
+			       &ch.frees) == -EIO)
+		rc = -EIO;
 	if (rc == 0)
 		rc = change_begin(&ch, i->ino, store ? 0 : ALLOC_RESERVE_OK);
 	if (rc == 0)
