@@ -48,8 +48,7 @@ void check_extents(struct fsck *f, struct fsck_inode *fi, const struct lunfs_ino
 			(unsigned long long)fi->size);
 }
 
-/* ---- symbolic links
- * ------------------------------------------------------------------------------ */
+/* ---- symbolic links -------------------------------------------------------------------------- */
 
 struct symlink_ctx {
 	uint64_t next_key, bytes;

@@ -3,8 +3,8 @@
  * fsck.lunfs: a complete check of a volume that writes nothing. It walks the disk with walkers of
  * its own over the decoders of the layers; it shares no code with what it checks beyond them.
  *
- * Passes, in order: superblock, hosts, groups, cells, trees, links, space. Each adds to the maps and
- * tables in struct fsck that the later ones compare.
+ * Passes, in order: superblock, hosts, groups, cells, trees, links, space. Each adds to the maps
+ * and tables in struct fsck that the later ones compare.
  */
 #ifndef FSCK_FSCK_H
 #define FSCK_FSCK_H
@@ -14,11 +14,11 @@
 #include <stdio.h>
 
 struct fsck_group { /* one initialised group; maps have a bit a block */
-	bool ok;            /* header and bitmap could be read */
+	bool ok;    /* header and bitmap could be read */
 	uint32_t nblks;
-	uint8_t *on_disk;   /* the allocation bitmap as it stands there */
-	uint8_t *referred;  /* blocks that something refers to */
-	uint8_t *cell_used; /* first blocks of cells that their chunk calls used */
+	uint8_t *on_disk;      /* the allocation bitmap as it stands there */
+	uint8_t *referred;     /* blocks that something refers to */
+	uint8_t *cell_used;    /* first blocks of cells that their chunk calls used */
 	uint8_t *cell_claimed; /* of these, the ones that something refers to */
 	uint16_t chunk[LUNFS_GROUP_WINDOWS];
 };
@@ -27,13 +27,13 @@ struct fsck_inode {
 	uint64_t ino, generation, parent, size, blks;
 	uint32_t mode, nlink, flags;
 	uint16_t orphan_slot;
-	uint32_t links;   /* names found */
+	uint32_t links;	  /* names found */
 	uint32_t subdirs; /* directories found in it */
 	uint32_t orphan_refs;
 	uint64_t named_in; /* directory of the (last) name found */
-	uint64_t names;    /* directories: entries found */
+	uint64_t names;	   /* directories: entries found */
 	uint64_t counted;  /* blocks found */
-	uint8_t mark;      /* reachability: see pass_links.c */
+	uint8_t mark;	   /* reachability: see pass_links.c */
 };
 
 struct fsck {
@@ -69,7 +69,8 @@ int pass_trees(struct fsck *f);
 int pass_links(struct fsck *f);
 int pass_space(struct fsck *f);
 
-/* ---- maps.c ---------------------------------------------------------------------------------------- */
+/* ---- maps.c
+ * ---------------------------------------------------------------------------------------- */
 
 int maps_init(struct fsck *f); /* after the watermark is known */
 void maps_free(struct fsck *f);
@@ -80,7 +81,8 @@ void map_refer(struct fsck *f, uint64_t blk, uint64_t n, uint64_t who);
 struct fsck_inode *inode_find(struct fsck *f, uint64_t ino);
 struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
 
-/* ---- read.c ------------------------------------------------------------------------------------------ */
+/* ---- read.c
+ * ------------------------------------------------------------------------------------------ */
 
 /* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. Reports read errors. */
 int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
@@ -88,7 +90,8 @@ int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
 void check_lock(struct fsck *f, uint64_t addr, const void *sector, uint64_t payload_version);
 void progress(struct fsck *f, const char *pass, uint64_t done, uint64_t total);
 
-/* ---- tree.c ------------------------------------------------------------------------------------------- */
+/* ---- tree.c
+ * ------------------------------------------------------------------------------------------- */
 
 struct tree_visit {
 	struct fsck_inode *fi;

@@ -53,7 +53,7 @@ enum problem_code {
 #define X(name, text) PROBLEM_##name,
 	PROBLEM_LIST(X)
 #undef X
-		PROBLEMS
+	    PROBLEMS
 };
 
 struct problems {
@@ -67,6 +67,6 @@ const char *problem_name(enum problem_code code); /* "NLINK" */
 const char *problem_text(enum problem_code code);
 /* Report one: @addr is the block or inode it is about, 0 if none. */
 void problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -36,14 +36,14 @@ void alloc_lock_gone(struct alloc *a, uint64_t addr);
 struct cell {
 	uint64_t addr;
 	uint64_t version; /* the new payload must go above this; 0 for a born cell */
-	bool born;        /* this host holds the cell's own lock EX (or has just adopted it) */
+	bool born;	  /* this host holds the cell's own lock EX (or has just adopted it) */
 };
 
 struct cell_res {
 	unsigned n, taken;
 	struct cell cell[ALLOC_CELLS_MAX];
 	void *chunk[ALLOC_CELLS_MAX]; /* in-core chunk of each, pinned */
-	uint64_t want;                /* out, with -EAGAIN */
+	uint64_t want;		      /* out, with -EAGAIN */
 };
 
 #define ALLOC_RESERVE_OK 0x1u /* may dip into the reserve kept for deleting on a full volume */
@@ -75,12 +75,13 @@ int cell_free_prepare(struct alloc *a, struct free_res *r, uint64_t cell);
 #define CELL_FREE_CREDITS 1u
 void cell_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_t cell);
 /*
- * Optional, next to cell_free(): what mblk_forget() returned, so that the next user of the cell need
- * not read it to learn its version.
+ * Optional, next to cell_free(): what mblk_forget() returned, so that the next user of the cell
+ * need not read it to learn its version.
  */
 void cell_free_version(struct alloc *a, struct free_res *r, uint64_t cell, uint64_t version);
 
-/* ---- data blocks ------------------------------------------------------------------------------ */
+/* ---- data blocks ------------------------------------------------------------------------------
+ */
 
 struct blk_res {
 	uint64_t blk; /* first block */
@@ -105,7 +106,8 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 	      uint32_t len);
 void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
 
-/* ---- the whole ---------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------
+ */
 
 struct space {
 	uint64_t total_blks; /* allocatable on this volume */
@@ -115,7 +117,8 @@ struct space {
 };
 int alloc_statfs(struct alloc *a, struct space *out);
 
-/* ---- shared with mkfs and fsck: pure, no locks ---------------------------------------------------- */
+/* ---- shared with mkfs and fsck: pure, no locks
+ * ---------------------------------------------------- */
 
 struct group_info {
 	uint64_t group, first_blk;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GOOD_RUN 64u     /* a run at the goal itself is taken from this length on */
+#define GOOD_RUN 64u	  /* a run at the goal itself is taken from this length on */
 #define RUNS_LOOKED 4096u /* bound of one search in a map */
 
 struct run {
@@ -24,7 +24,7 @@ struct run {
 static struct run longest_run(const struct group *g, uint32_t from, uint32_t to, uint32_t max,
 			      unsigned *looked)
 {
-	struct run best = { 0, 0 };
+	struct run best = {0, 0};
 
 	while (from < to && *looked < RUNS_LOOKED) {
 		uint32_t first = (uint32_t)bit_find(g->map, from, to, false), end, stop;
@@ -34,7 +34,7 @@ static struct run longest_run(const struct group *g, uint32_t from, uint32_t to,
 		stop = to - first > max ? first + max : to;
 		end = (uint32_t)bit_find(g->map, first, stop, true);
 		if (end - first > best.len)
-			best = (struct run){ first, end - first };
+			best = (struct run){first, end - first};
 		if (best.len == max)
 			break;
 		from = end;
@@ -47,7 +47,7 @@ static struct run longest_run(const struct group *g, uint32_t from, uint32_t to,
 static struct run choose_run(struct group *g, uint64_t goal, uint32_t max)
 {
 	uint32_t at = g->cursor, good = max < GOOD_RUN ? max : GOOD_RUN;
-	struct run near = { 0, 0 }, r;
+	struct run near = {0, 0}, r;
 	unsigned looked = 0;
 
 	if (goal >= g->first_blk + g->meta_blks && goal < g->first_blk + g->nblks) {
@@ -154,16 +154,16 @@ static void guard_reserve(struct alloc *a, const struct group *g, unsigned flags
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res)
 {
 	struct pick p = {
-		.max = max < LUNFS_BITMAP_BITS ? max : LUNFS_BITMAP_BITS,
-		.keep = flags & ALLOC_RESERVE_OK ? 0 : reserve_blks(a->env.geo),
-		.goal = goal,
+	    .max = max < LUNFS_BITMAP_BITS ? max : LUNFS_BITMAP_BITS,
+	    .keep = flags & ALLOC_RESERVE_OK ? 0 : reserve_blks(a->env.geo),
+	    .goal = goal,
 	};
 	struct group_search s = {
-		.kind = WANT_BLOCKS,
-		.goal = goal,
-		.min_blks = p.keep + 1,
-		.fn = pick_run,
-		.arg = &p,
+	    .kind = WANT_BLOCKS,
+	    .goal = goal,
+	    .min_blks = p.keep + 1,
+	    .fn = pick_run,
+	    .arg = &p,
 	};
 	int rc;
 
@@ -220,7 +220,8 @@ void blk_unreserve(struct alloc *a, struct blk_res *res)
 	aobj_unpin(&g->o);
 }
 
-/* ---- freeing ---------------------------------------------------------------------------------------- */
+/* ---- freeing
+ * ---------------------------------------------------------------------------------------- */
 
 void free_res_init(struct free_res *r)
 {
@@ -314,7 +315,7 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 
 	lunfs_assert(o && p);
 	g = group_of(o);
-	*p = (struct pending){ o, (uint32_t)(blk - g->first_blk), len };
+	*p = (struct pending){o, (uint32_t)(blk - g->first_blk), len};
 	mtx_lock(&o->mtx);
 	ok = group_bits_clear(h, g, p->first, len);
 	mtx_unlock(&o->mtx);

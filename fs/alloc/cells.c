@@ -19,9 +19,9 @@ struct cell_want { /* one cell_reserve */
 	uint64_t goal;
 	unsigned flags;
 	struct cell_res *res;
-	unsigned tries_left;     /* locks of cells that may still be tried */
-	unsigned max_stale;      /* cells that may be taken by trying their lock */
-	uint64_t want;           /* somebody else's lock that stood in the way */
+	unsigned tries_left; /* locks of cells that may still be tried */
+	unsigned max_stale;  /* cells that may be taken by trying their lock */
+	uint64_t want;	     /* somebody else's lock that stood in the way */
 };
 
 static uint64_t addr_of(const struct chunk *c, unsigned i)
@@ -29,7 +29,8 @@ static uint64_t addr_of(const struct chunk *c, unsigned i)
 	return c->first_blk + (uint64_t)i * c->o.a->env.geo->cell_blks;
 }
 
-/* ---- versions ----------------------------------------------------------------------------------------- */
+/* ---- versions
+ * ----------------------------------------------------------------------------------------- */
 
 /* Every image of a cell in a log stands in a block of its own: so many may not be on disk yet. */
 static uint64_t version_margin(const struct alloc *a)
@@ -89,7 +90,8 @@ static void remember_version(struct chunk *c, unsigned i, uint64_t version)
 		c->ver[i] = version;
 }
 
-/* ---- reserving ------------------------------------------------------------------------------------------ */
+/* ---- reserving
+ * ------------------------------------------------------------------------------------------ */
 
 static bool is_ours(struct alloc *a, uint64_t addr)
 {
@@ -177,7 +179,7 @@ static int accept_cell(struct cell_want *w, struct chunk *c, unsigned i)
 		let_go(c, i);
 		return rc;
 	}
-	res->cell[res->n] = (struct cell){ addr, version, is_ours(w->a, addr) };
+	res->cell[res->n] = (struct cell){addr, version, is_ours(w->a, addr)};
 	res->chunk[res->n++] = c;
 	return 0;
 }
@@ -185,7 +187,7 @@ static int accept_cell(struct cell_want *w, struct chunk *c, unsigned i)
 /* Reserve cells of pinned @c; keeps the pin if there were any, else gives it back. */
 static int take_from(struct cell_want *w, struct chunk *c, bool stale)
 {
-	uint8_t tried[32] = { 0 };
+	uint8_t tried[32] = {0};
 	unsigned before = w->res->n;
 	int rc = 0;
 
@@ -403,7 +405,8 @@ static void release_from(struct alloc *a, struct cell_res *res, unsigned from)
 	for (unsigned i = from; i < res->n; i++) {
 		struct chunk *c = res->chunk[i];
 
-		let_go(c, (unsigned)((res->cell[i].addr - c->first_blk) / c->o.a->env.geo->cell_blks));
+		let_go(c,
+		       (unsigned)((res->cell[i].addr - c->first_blk) / c->o.a->env.geo->cell_blks));
 		if (i + 1 == res->n || res->chunk[i + 1] != c)
 			aobj_unpin(&c->o);
 	}
@@ -430,7 +433,7 @@ static int reserve(struct cell_want *w)
 
 int cell_reserve(struct alloc *a, unsigned n, uint64_t goal, unsigned flags, struct cell_res *res)
 {
-	struct cell_want w = { .a = a, .n = n, .goal = goal, .flags = flags, .res = res };
+	struct cell_want w = {.a = a, .n = n, .goal = goal, .flags = flags, .res = res};
 	int rc;
 
 	lunfs_assert(n <= ALLOC_CELLS_MAX);
@@ -474,7 +477,9 @@ void cells_ensure(struct alloc *a)
 		chunk_convert(a, 0, ALLOC_RESERVE_OK, &want);
 }
 
-/* ---- taking ------------------------------------------------------------------------------------------------ */
+/* ---- taking
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static struct lunfs_chunk_pl *payload_of(struct chunk *c)
 {
@@ -507,7 +512,9 @@ struct cell cell_take(struct txn_handle *h, struct alloc *a, struct cell_res *re
 	return cell;
 }
 
-/* ---- freeing -------------------------------------------------------------------------------------------------- */
+/* ---- freeing
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static struct chunk *prepared_chunk(const struct geo *g, const struct free_res *r, uint64_t cell)
 {
@@ -522,8 +529,8 @@ static struct chunk *prepared_chunk(const struct geo *g, const struct free_res *
 }
 
 /*
- * Another host's chunk whose header has not been written in place yet, so that the group's header on
- * disk does not know it. Most chunks fill their window and begin with their header: ask for the
+ * Another host's chunk whose header has not been written in place yet, so that the group's header
+ * on disk does not know it. Most chunks fill their window and begin with their header: ask for the
  * lock of that cell, and see. Costs that host one lock, not its whole group.
  */
 static int guess_chunk(struct alloc *a, struct free_res *r, uint64_t cell)
@@ -645,7 +652,7 @@ void cell_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64
 	bool used;
 
 	lunfs_assert(c && p);
-	*p = (struct pending_cell){ c, (unsigned)((cell - c->first_blk) / a->env.geo->cell_blks) };
+	*p = (struct pending_cell){c, (unsigned)((cell - c->first_blk) / a->env.geo->cell_blks)};
 	mtx_lock(&c->o.mtx);
 	used = bit_get(payload_of(c)->used, p->i);
 	if (used) {

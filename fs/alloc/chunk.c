@@ -111,7 +111,8 @@ int write_unreferenced(struct alloc *a, uint64_t off_bytes, size_t len_bytes, co
 	return rc == -ETIMEDOUT ? -EIO : rc;
 }
 
-/* ---- choosing the window ---------------------------------------------------------------------------- */
+/* ---- choosing the window
+ * ---------------------------------------------------------------------------- */
 
 struct conv { /* one conversion */
 	struct alloc *a;
@@ -248,7 +249,8 @@ static int pick_window(struct group *g, void *arg)
 	return rc;
 }
 
-/* ---- writing it ---------------------------------------------------------------------------------------- */
+/* ---- writing it
+ * ---------------------------------------------------------------------------------------- */
 
 static uint64_t cell_addr(const struct conv *c, unsigned i)
 {
@@ -361,12 +363,12 @@ static int commit_chunk(struct conv *c)
 static int convert(struct alloc *a, struct conv *c, uint64_t goal, uint64_t *want)
 {
 	struct group_search s = {
-		.kind = WANT_CHUNK,
-		.goal = goal,
-		.min_blks = c->min_cells * a->env.geo->cell_blks +
-			    (c->flags & ALLOC_RESERVE_OK ? 0 : reserve_blks(a->env.geo)),
-		.fn = pick_window,
-		.arg = c,
+	    .kind = WANT_CHUNK,
+	    .goal = goal,
+	    .min_blks = c->min_cells * a->env.geo->cell_blks +
+			(c->flags & ALLOC_RESERVE_OK ? 0 : reserve_blks(a->env.geo)),
+	    .fn = pick_window,
+	    .arg = c,
 	};
 	int rc = group_search(a, &s);
 
@@ -390,12 +392,12 @@ static int convert(struct alloc *a, struct conv *c, uint64_t goal, uint64_t *wan
 
 static int convert_any(struct alloc *a, uint64_t goal, unsigned flags, uint64_t *want)
 {
-	struct conv c = { .a = a, .flags = flags, .min_cells = CHUNK_MIN_CELLS };
+	struct conv c = {.a = a, .flags = flags, .min_cells = CHUNK_MIN_CELLS};
 	int rc = convert(a, &c, goal, want);
 
 	if (rc != -ENOSPC || !(flags & ALLOC_RESERVE_OK))
 		return rc;
-	c = (struct conv){ .a = a, .flags = flags, .min_cells = CHUNK_LAST_CELLS };
+	c = (struct conv){.a = a, .flags = flags, .min_cells = CHUNK_LAST_CELLS};
 	return convert(a, &c, goal, want);
 }
 

@@ -123,8 +123,8 @@ static int need_bitmap(struct group *g, unsigned i)
 	mtx_unlock(&g->o.mtx);
 	if (have)
 		return 0;
-	rc = mblk_get(a->txns, g->o.lock, geo_group_bitmap(a->env.geo, g->no, i),
-		      LUNFS_BLK_BITMAP, &m);
+	rc = mblk_get(a->txns, g->o.lock, geo_group_bitmap(a->env.geo, g->no, i), LUNFS_BLK_BITMAP,
+		      &m);
 	if (rc < 0)
 		return rc;
 	mtx_lock(&g->o.mtx);
@@ -140,7 +140,8 @@ static int need_bitmap(struct group *g, unsigned i)
 
 int group_need_bitmaps(struct group *g, uint32_t first, uint32_t n)
 {
-	for (unsigned i = first / LUNFS_BITMAP_BITS; i <= (first + n - 1) / LUNFS_BITMAP_BITS; i++) {
+	for (unsigned i = first / LUNFS_BITMAP_BITS; i <= (first + n - 1) / LUNFS_BITMAP_BITS;
+	     i++) {
 		int rc = need_bitmap(g, i);
 
 		if (rc < 0)

@@ -63,9 +63,8 @@ static void add_entry(struct ghint *h, unsigned window, unsigned index)
 		return; /* found again at need */
 	h->chunk = c;
 	memmove(c + i + 1, c + i, (h->n_chunk - i) * sizeof(*c));
-	c[i] = (struct chunk_hint){ .window = (uint16_t)window,
-				    .index = (uint8_t)index,
-				    .free = CHUNK_FREE_UNKNOWN };
+	c[i] = (struct chunk_hint){
+	    .window = (uint16_t)window, .index = (uint8_t)index, .free = CHUNK_FREE_UNKNOWN};
 	h->n_chunk++;
 }
 
@@ -191,7 +190,7 @@ static void stale_of_group(struct alloc *a, uint64_t group, struct stale_walk *w
 unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t from, uint64_t *chunk, unsigned max,
 			   uint64_t *waiting)
 {
-	struct stale_walk w = { .chunk = chunk, .max = max };
+	struct stale_walk w = {.chunk = chunk, .max = max};
 
 	mtx_lock(&a->mtx);
 	for (struct group *g = a->groups; g && w.n < max; g = g->next)
@@ -209,7 +208,8 @@ unsigned hint_stale_chunks(struct alloc *a, bool all, uint64_t from, uint64_t *c
 	return w.n;
 }
 
-/* ---- reading headers without their locks ---------------------------------------------------------- */
+/* ---- reading headers without their locks
+ * ---------------------------------------------------------- */
 
 struct refresh {
 	struct alloc *a;
@@ -219,7 +219,8 @@ struct refresh {
 	uint8_t *buf;
 };
 
-/* Does the lock record say that another live host holds it exclusively? By the cached host table. */
+/* Does the lock record say that another live host holds it exclusively? By the cached host table.
+ */
 static bool held_by_other(struct alloc *a, const void *cell, uint64_t addr)
 {
 	struct lunfs_lock_rec rec;
@@ -263,10 +264,10 @@ static void refresh_run(struct refresh *r)
 		return;
 	for (unsigned i = 0; i < r->n; i++)
 		r->io[i] = (struct dev_io){
-			.op = DEV_READ,
-			.off_bytes = geo_blk_off(geo_group_header(a->env.geo, r->group[i])),
-			.len_bytes = len,
-			.buf = r->buf + (size_t)i * len,
+		    .op = DEV_READ,
+		    .off_bytes = geo_blk_off(geo_group_header(a->env.geo, r->group[i])),
+		    .len_bytes = len,
+		    .buf = r->buf + (size_t)i * len,
 		};
 	dev_batch(a->env.dev, r->io, r->n);
 	for (unsigned i = 0; i < r->n; i++)

@@ -161,7 +161,8 @@ static int obj_ready(struct aobj *o)
 	if (rc < 0)
 		return rc;
 	if (!loaded)
-		rc = o->kind == AOBJ_GROUP ? group_load(group_of(o), m) : chunk_load(chunk_of(o), m);
+		rc =
+		    o->kind == AOBJ_GROUP ? group_load(group_of(o), m) : chunk_load(chunk_of(o), m);
 	mtx_lock(&o->mtx);
 	if (rc == 0 && !o->hdr) {
 		o->hdr = m;
@@ -232,7 +233,7 @@ static void put_detached(struct alloc *a, const struct detached *d)
 
 void aobj_unpin(struct aobj *o)
 {
-	struct detached d = { 0 };
+	struct detached d = {0};
 	struct alloc *a = o->a;
 	struct lock *l;
 

@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* Is the whole cell at @index of the window that starts at @win_blk an allocatable one of @group? */
+/* Is the whole cell at @index of the window that starts at @win_blk an allocatable one of @group?
+ */
 static bool cell_in_group(const struct geo *g, uint64_t group, uint64_t win_blk, unsigned index)
 {
 	uint64_t blk = win_blk + (uint64_t)index * g->cell_blks;
@@ -71,7 +72,8 @@ int group_decode(const struct geo *g, const void *payload, uint64_t group, struc
 	return group_parse(g, payload, group, out);
 }
 
-/* The cells: used only where valid, all inside the group, counts right, the header itself in use. */
+/* The cells: used only where valid, all inside the group, counts right, the header itself in use.
+ */
 static int check_cells(const struct geo *g, const struct lunfs_chunk_pl *p, uint64_t group,
 		       uint64_t win_blk, unsigned own)
 {

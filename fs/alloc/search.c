@@ -2,7 +2,8 @@
 /*
  * Which group? The order: where the caller would like it, groups this host holds, roomy ones that
  * are to be had, a fresh one (hosts rather keep apart than share), others that are to be had. Only
- * when all that fails is another live host's group waited for, and by the caller, who holds nothing then.
+ * when all that fails is another live host's group waited for, and by the caller, who holds nothing
+ * then.
  *
  * Why it ends: a group is asked for again only FULL_MS after it was seen under its lock without
  * room, and every group is seen or skipped once in each search.

@@ -106,7 +106,7 @@ static uint64_t fresh_blks(const struct geo *g, uint64_t from)
 int alloc_statfs(struct alloc *a, struct space *out)
 {
 	const struct geo *g = a->env.geo;
-	struct space s = { 0 };
+	struct space s = {0};
 	uint64_t reserve = g->groups * reserve_blks(g);
 	int rc = watermark_refresh(a, HINT_AGE_MS);
 

@@ -18,9 +18,9 @@ struct geo {
 	uint64_t dev_blks, end_blk;
 	uint32_t sector_bytes;
 	uint32_t cell_blks;
-	uint32_t payload_off;      /* within a cell, bytes */
+	uint32_t payload_off;	   /* within a cell, bytes */
 	uint32_t payload_io_bytes; /* 3584, or 4096 where sectors are 4096 (rest zero) */
-	uint32_t slots;            /* without the two spare ones */
+	uint32_t slots;		   /* without the two spare ones */
 	uint32_t journals;
 	uint64_t board_row_bytes;
 	uint32_t journal_blks;
@@ -91,7 +91,8 @@ static inline uint64_t geo_group_bitmap(const struct geo *g, uint64_t group, uns
 {
 	return geo_group_header(g, group) + (1 + (uint64_t)i) * g->cell_blks;
 }
-static inline uint32_t geo_group_meta_blks(const struct geo *g) /* never allocatable, at the start */
+static inline uint32_t
+geo_group_meta_blks(const struct geo *g) /* never allocatable, at the start */
 {
 	return (2 + g->bitmap_cells) * g->cell_blks;
 }

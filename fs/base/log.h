@@ -13,7 +13,7 @@ enum log_level { LOG_LVL_ERR = 3, LOG_LVL_WARN = 4, LOG_LVL_INFO = 6, LOG_LVL_DE
 /* The sink is per process, set once before threads start: the one global that lunfs has. */
 void log_open(const char *program, enum log_level max, int to_syslog);
 void log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 #define log_err(event, ...) log_msg(LOG_LVL_ERR, event, __VA_ARGS__)
 #define log_warn(event, ...) log_msg(LOG_LVL_WARN, event, __VA_ARGS__)

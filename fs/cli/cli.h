@@ -8,9 +8,9 @@
 #include <stdio.h>
 
 enum { /* exit codes of lunfs(8) */
-	EX_CLI_OK = 0,
-	EX_CLI_FAIL = 1,  /* the command could not do its work */
-	EX_CLI_USAGE = 2,
+       EX_CLI_OK = 0,
+       EX_CLI_FAIL = 1, /* the command could not do its work */
+       EX_CLI_USAGE = 2,
 };
 
 struct cli {

@@ -4,8 +4,8 @@
  *
  * What is relied upon: an image that was replaced never stands again, since (setter_nonce,
  * image_seq) is unique among all images ever set. So a command whose test image no longer stands
- * cannot take effect any more, and a sector that equals an image we tried to set proves that the command
- * landed. A read that still shows the test image proves nothing about a command without an
+ * cannot take effect any more, and a sector that equals an image we tried to set proves that the
+ * command landed. A read that still shows the test image proves nothing about a command without an
  * answer; the same command is then sent again, and whichever of the two comes first makes the other
  * harmless. Statistics and sentences are ats_log.c's, many at once ats_batch.c's.
  */
@@ -22,9 +22,9 @@
 #define DEFAULT_DEADLINE_MS 8000u
 #define BACKOFF_MIN_NS 500000ull
 #define BACKOFF_MAX_NS 50000000ull
-#define UNEXPLAINED_TRIES 5u   /* commands before a miscompare is called unexplained */
-#define DAMAGED_READS 4u       /* unchanged bad reads before a record is called damaged */
-#define UNRELIABLE_AFTER 3u    /* unexplained outcomes in a row */
+#define UNEXPLAINED_TRIES 5u /* commands before a miscompare is called unexplained */
+#define DAMAGED_READS 4u     /* unchanged bad reads before a record is called damaged */
+#define UNRELIABLE_AFTER 3u  /* unexplained outcomes in a row */
 #define RESOLVE_ROUNDS 16u
 #define SEQ_LIMIT (1ull << 62) /* an image_seq above it was not counted up to */
 
@@ -127,7 +127,8 @@ static bool seq_unresolved(const struct ats_sector *s, uint64_t seq)
 	return false;
 }
 
-/* When the memory is full the oldest goes: found later, it is judged by content as a newer image. */
+/* When the memory is full the oldest goes: found later, it is judged by content as a newer image.
+ */
 static void remember(struct ats_sector *s, uint64_t seq)
 {
 	if (seq_unresolved(s, seq))
@@ -394,7 +395,7 @@ enum ats_outcome ats_try_end(struct ats_try *t, enum ats_outcome o, void *found,
 enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void *set, void *found,
 		     int *error)
 {
-	struct ats_try t = { .a = a, .s = s, .test = test, .set = set };
+	struct ats_try t = {.a = a, .s = s, .test = test, .set = set};
 
 	ats_try_begin(&t, clock_now_ns(a->env.clk));
 	return ats_try_end(&t, ats_try_settle(&t, submit(&t)), found, error);
@@ -441,7 +442,7 @@ enum ats_outcome ats_resolve(struct ats *a, struct ats_sector *s,
 {
 	struct clock *clk = a->env.clk;
 	size_t len = a->env.geo->sector_bytes;
-	struct resolve v = { .a = a, .s = s, .make = make, .ctx = ctx };
+	struct resolve v = {.a = a, .s = s, .make = make, .ctx = ctx};
 	enum ats_outcome o = ATS_UNKNOWN;
 	int err = -ETIMEDOUT;
 

@@ -11,15 +11,15 @@
 #include "base/env.h"
 
 enum ats_outcome {
-	ATS_DONE,        /* the device said GOOD */
-	ATS_DONE_LATE,   /* re-read shows an unresolved set image of ours: success */
-	ATS_LOST_RACE,   /* another owner's valid record stands there; it is in found[] */
+	ATS_DONE,	 /* the device said GOOD */
+	ATS_DONE_LATE,	 /* re-read shows an unresolved set image of ours: success */
+	ATS_LOST_RACE,	 /* another owner's valid record stands there; it is in found[] */
 	ATS_UNEXPLAINED, /* miscompare although the sector holds exactly test, even after retries */
-	ATS_WENT_BACK,   /* an older, resolved image of our own: the device lost or hid a write */
-	ATS_DAMAGED,     /* the record fails its checks in several reads and does not change */
-	ATS_UNKNOWN,     /* the command's fate cannot be told (yet); resolve with ats_resolve() */
-	ATS_FENCED,      /* reservation conflict */
-	ATS_ERROR,       /* the device failed or rejects the command; errno in *error */
+	ATS_WENT_BACK,	 /* an older, resolved image of our own: the device lost or hid a write */
+	ATS_DAMAGED,	 /* the record fails its checks in several reads and does not change */
+	ATS_UNKNOWN,	 /* the command's fate cannot be told (yet); resolve with ats_resolve() */
+	ATS_FENCED,	 /* reservation conflict */
+	ATS_ERROR,	 /* the device failed or rejects the command; errno in *error */
 	ATS_OUTCOMES,
 };
 const char *ats_outcome_name(enum ats_outcome o); /* stable words: "done", "done-late", ... */
@@ -43,13 +43,13 @@ struct ats_stats {
 struct ats { /* one per mounted volume */
 	struct env env;
 	struct ats_stats stats;
-	uint64_t nonce;          /* of this incarnation; set by ats_set_owner() */
-	uint64_t owner;          /* owner id, 0 before the claim */
+	uint64_t nonce; /* of this incarnation; set by ats_set_owner() */
+	uint64_t owner; /* owner id, 0 before the claim */
 	struct mtx mtx;
 	uint64_t unexplained_in_a_row;
-	bool unreliable;         /* ATS failed unexplained too often, or went back */
-	uint64_t told_ns[ATS_OUTCOMES];    /* last sentence about such an outcome */
-	uint64_t untold[ATS_OUTCOMES];     /* outcomes since, not logged */
+	bool unreliable;		/* ATS failed unexplained too often, or went back */
+	uint64_t told_ns[ATS_OUTCOMES]; /* last sentence about such an outcome */
+	uint64_t untold[ATS_OUTCOMES];	/* outcomes since, not logged */
 };
 
 /*
@@ -59,17 +59,18 @@ struct ats { /* one per mounted volume */
 #define ATS_UNRESOLVED_MAX 4
 struct ats_sector {
 	uint64_t off_bytes;
-	const char *kind;           /* "lock", "slot", ... for messages */
-	uint64_t addr;              /* what it belongs to, for messages */
-	unsigned unresolved;        /* how many of the below */
+	const char *kind;			     /* "lock", "slot", ... for messages */
+	uint64_t addr;				     /* what it belongs to, for messages */
+	unsigned unresolved;			     /* how many of the below */
 	uint64_t unresolved_seq[ATS_UNRESOLVED_MAX]; /* image_seq, all with our nonce */
-	uint64_t resolved_seq;      /* highest image of ours known to have landed */
-	uint64_t tried_seq;         /* highest image of ours that was ever sent */
+	uint64_t resolved_seq; /* highest image of ours known to have landed */
+	uint64_t tried_seq;    /* highest image of ours that was ever sent */
 };
 
 /*
  * Without a struct ats, for mkfs and other offline code: check a sector as ats_check() does, and
- * stamp and seal the first image (image_seq 1, owner 0) round the record that @sector holds already.
+ * stamp and seal the first image (image_seq 1, owner 0) round the record that @sector holds
+ * already.
  */
 int ats_hdr_check(const struct geo *g, const void *sector, enum lunfs_ats_type type,
 		  uint64_t off_bytes);
@@ -92,15 +93,15 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
 
 /*
  * Test and set @s. @test and @set are whole sectors (sector_bytes, 4096-aligned, first 512 bytes
- * the record); @set's header was filled by ats_stamp() and is sealed in here; its image_seq is raised
- * above those of unresolved images, so use @set (not a copy made before) as the next @test. On DONE and
- * DONE_LATE @set is exactly what stands on disk: where an older unresolved image of ours had
- * landed, it was replaced by @set. Except on UNKNOWN, FENCED and ERROR, @found (a sector, may be
- * NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED, UNEXPLAINED,
- * and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence for each
- * outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Retries BUSY, unit attention and unexplained miscompares itself, with back-off
- * by the clock, bounded by the device deadline; a command without an answer is sent once more after
- * that. Sleeps.
+ * the record); @set's header was filled by ats_stamp() and is sealed in here; its image_seq is
+ * raised above those of unresolved images, so use @set (not a copy made before) as the next @test.
+ * On DONE and DONE_LATE @set is exactly what stands on disk: where an older unresolved image of
+ * ours had landed, it was replaced by @set. Except on UNKNOWN, FENCED and ERROR, @found (a sector,
+ * may be NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED,
+ * UNEXPLAINED, and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence
+ * for each outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Retries BUSY,
+ * unit attention and unexplained miscompares itself, with back-off by the clock, bounded by the
+ * device deadline; a command without an answer is sent once more after that. Sleeps.
  */
 enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void *set, void *found,
 		     int *error);

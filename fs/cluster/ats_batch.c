@@ -46,11 +46,11 @@ static void reread(struct ats_try *t, const struct dev_caw_io *io, size_t n)
 		if (io[i].result != DEV_CAW_MISCOMPARE && io[i].result != -ETIMEDOUT)
 			continue;
 		t[i].now = dev_buf_alloc(e->geo->sector_bytes);
-		rd[m++] = (struct dev_io){ .op = DEV_READ,
-					   .off_bytes = t[i].s->off_bytes,
-					   .len_bytes = e->geo->sector_bytes,
-					   .buf = t[i].now,
-					   .result = -EIO };
+		rd[m++] = (struct dev_io){.op = DEV_READ,
+					  .off_bytes = t[i].s->off_bytes,
+					  .len_bytes = e->geo->sector_bytes,
+					  .buf = t[i].now,
+					  .result = -EIO};
 	}
 	if (m)
 		dev_batch(e->dev, rd, m);
@@ -75,9 +75,8 @@ void ats_batch(struct ats *a, struct ats_op *ops, size_t n)
 	t = alloc_array(n, sizeof(*t));
 	io = alloc_array(n, sizeof(*io));
 	for (size_t i = 0; i < n; i++) {
-		t[i] = (struct ats_try){
-			.a = a, .s = ops[i].s, .test = ops[i].test, .set = ops[i].set
-		};
+		t[i] =
+		    (struct ats_try){.a = a, .s = ops[i].s, .test = ops[i].test, .set = ops[i].set};
 		ats_try_begin(&t[i], entered);
 	}
 	send_all(t, io, n);

@@ -8,17 +8,17 @@
 struct ats_try {
 	struct ats *a;
 	struct ats_sector *s;
-	const void *test;      /* the caller's, or own_test */
+	const void *test; /* the caller's, or own_test */
 	void *set;
-	void *now;             /* what the last read found; made when first needed */
-	void *own_test;        /* an older image of ours that had landed after all */
+	void *now;	/* what the last read found; made when first needed */
+	void *own_test; /* an older image of ours that had landed after all */
 	uint64_t entered_ns, deadline_ns;
-	unsigned commands;     /* sent so far */
-	unsigned unexplained;  /* miscompares with the test image standing there */
-	unsigned damaged;      /* reads in a row that failed the checks and did not change */
-	bool pending;          /* a command for @set had no answer: it may land yet */
-	bool late;             /* own_test is in use */
-	bool now_read;         /* @now was read by the batch, with now_result */
+	unsigned commands;    /* sent so far */
+	unsigned unexplained; /* miscompares with the test image standing there */
+	unsigned damaged;     /* reads in a row that failed the checks and did not change */
+	bool pending;	      /* a command for @set had no answer: it may land yet */
+	bool late;	      /* own_test is in use */
+	bool now_read;	      /* @now was read by the batch, with now_result */
 	int now_result;
 	enum ats_outcome give_up; /* what to say when time is up */
 	int error;

@@ -9,15 +9,11 @@
 const char *ats_outcome_name(enum ats_outcome o)
 {
 	static const char *const names[ATS_OUTCOMES] = {
-		[ATS_DONE] = "done",
-		[ATS_DONE_LATE] = "done-late",
-		[ATS_LOST_RACE] = "lost-race",
-		[ATS_UNEXPLAINED] = "unexplained",
-		[ATS_WENT_BACK] = "went-back",
-		[ATS_DAMAGED] = "damaged",
-		[ATS_UNKNOWN] = "unknown",
-		[ATS_FENCED] = "fenced",
-		[ATS_ERROR] = "error",
+	    [ATS_DONE] = "done",	   [ATS_DONE_LATE] = "done-late",
+	    [ATS_LOST_RACE] = "lost-race", [ATS_UNEXPLAINED] = "unexplained",
+	    [ATS_WENT_BACK] = "went-back", [ATS_DAMAGED] = "damaged",
+	    [ATS_UNKNOWN] = "unknown",	   [ATS_FENCED] = "fenced",
+	    [ATS_ERROR] = "error",
 	};
 
 	return (unsigned)o < ATS_OUTCOMES ? names[o] : "invalid";
@@ -43,7 +39,8 @@ void ats_count_command(struct ats_try *t, uint64_t ready_ns, uint64_t sent_ns, u
 		atomic_fetch_add(&st->retries, 1);
 	hist_add(st->hist_queue, (sent_ns - ready_ns) / 1000);
 	hist_add(st->hist_device, device_us);
-	while (device_us > max && !atomic_compare_exchange_weak(&st->max_device_us, &max, device_us))
+	while (device_us > max &&
+	       !atomic_compare_exchange_weak(&st->max_device_us, &max, device_us))
 		;
 }
 
@@ -51,13 +48,15 @@ static const char *cause(enum ats_outcome o)
 {
 	switch (o) {
 	case ATS_DONE_LATE:
-		return "an earlier command had no answer or a wrong one, yet it had landed; taken as "
+		return "an earlier command had no answer or a wrong one, yet it had landed; taken "
+		       "as "
 		       "done";
 	case ATS_UNEXPLAINED:
 		return "the device reports a miscompare although the sector holds exactly what was "
 		       "expected; given up after several attempts";
 	case ATS_WENT_BACK:
-		return "the sector shows an older state that was replaced long ago: a lost write, a "
+		return "the sector shows an older state that was replaced long ago: a lost write, "
+		       "a "
 		       "stale cache or a roll-back of the array; do not write to this device "
 		       "before that is explained";
 	case ATS_DAMAGED:
@@ -75,10 +74,10 @@ static const char *cause(enum ats_outcome o)
 static void tell(struct ats_try *t, enum ats_outcome o, uint64_t untold)
 {
 	static const char *const events[ATS_OUTCOMES] = {
-		[ATS_DONE_LATE] = "ats-done-late",   [ATS_UNEXPLAINED] = "ats-unexplained",
-		[ATS_WENT_BACK] = "ats-went-back",   [ATS_DAMAGED] = "ats-damaged",
-		[ATS_UNKNOWN] = "ats-unknown",       [ATS_FENCED] = "ats-fenced",
-		[ATS_ERROR] = "ats-error",
+	    [ATS_DONE_LATE] = "ats-done-late", [ATS_UNEXPLAINED] = "ats-unexplained",
+	    [ATS_WENT_BACK] = "ats-went-back", [ATS_DAMAGED] = "ats-damaged",
+	    [ATS_UNKNOWN] = "ats-unknown",     [ATS_FENCED] = "ats-fenced",
+	    [ATS_ERROR] = "ats-error",
 	};
 	const struct lunfs_ats_hdr *hdr = t->now ? t->now : t->test;
 	uint64_t owner = le64_get(hdr->setter_owner);

@@ -84,7 +84,8 @@ static int slot_changed(struct host *h)
 	}
 	if (hi.state == LUNFS_SLOT_RECOVERING && hi.generation == h->generation) {
 		watch_get(h, LUNFS_OWNER_SLOT(hi.recoverer), &by);
-		host_set_lost(h, "it did not beat for its lease of %u ms and is being recovered by %s",
+		host_set_lost(h,
+			      "it did not beat for its lease of %u ms and is being recovered by %s",
 			      h->cfg.lease_ms, host_label(&by.hi, name));
 	} else {
 		host_set_lost(h, "it did not beat for its lease of %u ms and was recovered",
@@ -106,8 +107,9 @@ int beat_once(struct host *h)
 	case ATS_LOST_RACE:
 		return slot_changed(h);
 	case ATS_WENT_BACK:
-		host_set_lost(h, "the device shows an older state of its slot: a lost write, a stale "
-				 "cache or a roll-back of the array");
+		host_set_lost(h,
+			      "the device shows an older state of its slot: a lost write, a stale "
+			      "cache or a roll-back of the array");
 		return -EIO;
 	case ATS_FENCED:
 		host_set_lost(h, "another host fenced it (reservation conflict)");
@@ -132,10 +134,11 @@ static bool works(struct host *h)
 	if (now - h->idle_since_ns < HOST_IDLE_LEASES * h->cfg.lease_ms * MS_NS)
 		return true;
 	if (!h->idle_told)
-		log_err("host-stuck",
-			"Host %s (slot %u) made no progress for %u ms; it stops beating so that the "
-			"others can go on without it.",
-			h->cfg.name, h->slot, HOST_IDLE_LEASES * h->cfg.lease_ms);
+		log_err(
+		    "host-stuck",
+		    "Host %s (slot %u) made no progress for %u ms; it stops beating so that the "
+		    "others can go on without it.",
+		    h->cfg.name, h->slot, HOST_IDLE_LEASES * h->cfg.lease_ms);
 	h->idle_told = true;
 	return false;
 }

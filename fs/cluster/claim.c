@@ -2,8 +2,9 @@
 /*
  * Claiming a slot. Each round reads the host table and judges: who bears our name, who repairs the
  * volume, which slot is free. Where a dead host is in the way it is recovered first, from a
- * journal-less spare slot that is claimed just for that. A claim stores first and looks second: after
- * the ATS the maintenance sector and the table are read again, and who sees another withdraws.
+ * journal-less spare slot that is claimed just for that. A claim stores first and looks second:
+ * after the ATS the maintenance sector and the table are read again, and who sees another
+ * withdraws.
  */
 #include "cluster/host_impl.h"
 
@@ -13,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOT_YET 1            /* look again in a moment */
-#define CLAIM_TRIES 4u       /* commands without an answer */
+#define NOT_YET 1      /* look again in a moment */
+#define CLAIM_TRIES 4u /* commands without an answer */
 #define FIRST_BEATS 8u
-#define WAIT_LIMIT 16u       /* a recovery that makes progress may stretch the wait this far */
+#define WAIT_LIMIT 16u /* a recovery that makes progress may stretch the wait this far */
 
 enum verdict { V_FREE, V_ALIVE, V_WATCHING, V_DEAD, V_RECOVERING, V_DAMAGED };
 
@@ -28,7 +29,8 @@ struct claim {
 	int blocked; /* what to answer when time is up; its sentence is in why */
 };
 
-static int say(struct claim *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int say(struct claim *c, int err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static int say(struct claim *c, int err, const char *fmt, ...)
 {
 	va_list ap;
@@ -43,7 +45,8 @@ static int say(struct claim *c, int err, const char *fmt, ...)
 /* Say why this takes time; it is the answer if it takes too long. */
 #define WAIT_FOR(c, err, ...) ((c)->blocked = say(c, err, __VA_ARGS__), NOT_YET)
 
-/* ---- judging slots ------------------------------------------------------------------------------ */
+/* ---- judging slots ------------------------------------------------------------------------------
+ */
 
 static enum verdict judge(struct host *h, unsigned slot, struct slot_seen *s)
 {
@@ -87,7 +90,8 @@ static unsigned choose(struct host *h)
 	return best;
 }
 
-/* ---- one slot ----------------------------------------------------------------------------------- */
+/* ---- one slot -----------------------------------------------------------------------------------
+ */
 
 static void build_claim(struct host *h, unsigned slot, const struct slot_seen *s)
 {
@@ -158,7 +162,7 @@ static int take_slot(struct claim *c, unsigned slot)
 	memcpy(test, &s.rec, sizeof(s.rec));
 	new_nonce(h);
 	ats_set_owner(h->ats, h->nonce, LUNFS_OWNER(s.hi.generation + 1, slot));
-	h->sec = (struct ats_sector){ .off_bytes = geo_slot_off(slot), .kind = "slot", .addr = slot };
+	h->sec = (struct ats_sector){.off_bytes = geo_slot_off(slot), .kind = "slot", .addr = slot};
 	for (unsigned i = 0; i < CLAIM_TRIES && o == ATS_UNKNOWN; i++) {
 		since = host_now(h);
 		build_claim(h, slot, &s);
@@ -187,7 +191,8 @@ static int withdraw(struct host *h, int r)
 	return r;
 }
 
-/* ---- maintenance -------------------------------------------------------------------------------- */
+/* ---- maintenance --------------------------------------------------------------------------------
+ */
 
 static int read_maint(struct claim *c, uint64_t *holder, uint32_t *flags)
 {
@@ -200,7 +205,8 @@ static int read_maint(struct claim *c, uint64_t *holder, uint32_t *flags)
 		    h->env.dev->id.name, r);
 	else if ((r = maint_decode(h->env.geo, buf, holder, flags)))
 		say(c, r,
-		    "The maintenance sector of %s fails its checks; run fsck.lunfs before mounting.",
+		    "The maintenance sector of %s fails its checks; run fsck.lunfs before "
+		    "mounting.",
 		    h->env.dev->id.name);
 	free(buf);
 	return r;
@@ -220,22 +226,25 @@ static int check_maint(struct claim *c)
 	if (r)
 		return r;
 	if (flags & LUNFS_MAINT_MUST_FSCK && !h->cfg.spare)
-		return say(c, -EUCLEAN,
-			   "A repair of the volume on %s was begun and not finished; run fsck.lunfs "
-			   "before mounting it.",
-			   h->env.dev->id.name);
+		return say(
+		    c, -EUCLEAN,
+		    "A repair of the volume on %s was begun and not finished; run fsck.lunfs "
+		    "before mounting it.",
+		    h->env.dev->id.name);
 	if (!holder)
 		return 0;
 	r = host_owner_state(h, holder, true, &st);
 	if (r)
-		return say(c, r, "Slot %u, which repairs the volume on %s, cannot be read (error %d).",
+		return say(c, r,
+			   "Slot %u, which repairs the volume on %s, cannot be read (error %d).",
 			   LUNFS_OWNER_SLOT(holder), h->env.dev->id.name, r);
 	if (st == OWNER_OVER)
 		return 0;
 	watch_get(h, LUNFS_OWNER_SLOT(holder), &s);
-	return say(c, -ESHUTDOWN,
-		   "The volume on %s is being repaired or changed by %s; mount it when that is done.",
-		   h->env.dev->id.name, host_label(&s.hi, name));
+	return say(
+	    c, -ESHUTDOWN,
+	    "The volume on %s is being repaired or changed by %s; mount it when that is done.",
+	    h->env.dev->id.name, host_label(&s.hi, name));
 }
 
 /* It is for its recovery that we need a slot. */
@@ -249,7 +258,8 @@ static bool repairer_dead(struct claim *c)
 	       judge(c->h, LUNFS_OWNER_SLOT(holder), &s) == V_DEAD;
 }
 
-/* ---- in the way --------------------------------------------------------------------------------- */
+/* ---- in the way ---------------------------------------------------------------------------------
+ */
 
 static int leave_spare(struct host *h)
 {
@@ -301,10 +311,11 @@ static int recover_dead(struct claim *c, const struct slot_seen *s)
 		return 0;
 	if (r)
 		return r;
-	return WAIT_FOR(c, -EBUSY,
-			"The dead %s could not be recovered in time; the log says why. Mount again, or "
-			"run fsck.lunfs when no host has the volume mounted.",
-			host_label(&s->hi, name));
+	return WAIT_FOR(
+	    c, -EBUSY,
+	    "The dead %s could not be recovered in time; the log says why. Mount again, or "
+	    "run fsck.lunfs when no host has the volume mounted.",
+	    host_label(&s->hi, name));
 }
 
 /* Our own daemon of before may still be unmounting. */
@@ -313,8 +324,7 @@ static bool may_be_leaving(const struct claim *c, const struct slot_seen *s)
 	const struct host *h = c->h;
 
 	return !memcmp(h->self.boot_id, s->hi.boot_id, sizeof(s->hi.boot_id)) &&
-	       h->self.pid != s->hi.pid &&
-	       host_now(h) < c->start_ns + h->cfg.lease_ms * MS_NS;
+	       h->self.pid != s->hi.pid && host_now(h) < c->start_ns + h->cfg.lease_ms * MS_NS;
 }
 
 static int same_name_slot(struct claim *c, unsigned slot)
@@ -331,7 +341,8 @@ static int same_name_slot(struct claim *c, unsigned slot)
 	if (v == V_RECOVERING)
 		return h->slot == LUNFS_NO_SLOT ? 0 : recover_dead(c, &s);
 	say(c, -EEXIST,
-	    "A live host of that name has the volume mounted: %s, process %u; use another host=NAME or "
+	    "A live host of that name has the volume mounted: %s, process %u; use another "
+	    "host=NAME or "
 	    "unmount there.",
 	    host_label(&s.hi, name), s.hi.pid);
 	c->blocked = -EEXIST;
@@ -401,14 +412,16 @@ static int none_free(struct claim *c)
 		}
 	}
 	say(c, -EBUSY,
-	    "All %u slots of the volume on %s are taken by live hosts; unmount it somewhere, or make "
+	    "All %u slots of the volume on %s are taken by live hosts; unmount it somewhere, or "
+	    "make "
 	    "the volume for more hosts.",
 	    usable, h->env.dev->id.name);
 	c->blocked = -EBUSY;
 	return alive == usable ? -EBUSY : NOT_YET;
 }
 
-/* ---- the claim ---------------------------------------------------------------------------------- */
+/* ---- the claim ----------------------------------------------------------------------------------
+ */
 
 /* Another host that bears our name claimed at the same time? Then neither stays. */
 static int check_twin(struct claim *c)
@@ -425,10 +438,11 @@ static int check_twin(struct claim *c)
 
 		if (i != h->slot && (v == V_ALIVE || v == V_WATCHING) &&
 		    !strcmp(s.hi.hostname, h->cfg.name))
-			return say(c, -EEXIST,
-				   "Two hosts named %s claimed a slot on %s at the same time; give them "
-				   "different names.",
-				   h->cfg.name, h->env.dev->id.name);
+			return say(
+			    c, -EEXIST,
+			    "Two hosts named %s claimed a slot on %s at the same time; give them "
+			    "different names.",
+			    h->cfg.name, h->env.dev->id.name);
 	}
 	return 0;
 }
@@ -440,8 +454,8 @@ static int first_beat(struct claim *c)
 
 	for (unsigned i = 0; i < FIRST_BEATS && r == -EAGAIN; i++)
 		r = beat_once(h);
-	return r ? say(c, -EIO, "The first beat in slot %u on %s failed; check the device.", h->slot,
-		       h->env.dev->id.name)
+	return r ? say(c, -EIO, "The first beat in slot %u on %s failed; check the device.",
+		       h->slot, h->env.dev->id.name)
 		 : 0;
 }
 
@@ -509,15 +523,17 @@ static int check_config(struct claim *c)
 	const struct host_config *cfg = &c->h->cfg;
 
 	if (c->h->env.dev->id.read_only)
-		return say(c, -EROFS,
-			   "%s is read-only; a host must be able to write its slot to mount a shared "
-			   "volume.",
-			   c->h->env.dev->id.name);
+		return say(
+		    c, -EROFS,
+		    "%s is read-only; a host must be able to write its slot to mount a shared "
+		    "volume.",
+		    c->h->env.dev->id.name);
 	if (!cfg->beat_ms || !cfg->deadline_ms || cfg->beat_ms + cfg->deadline_ms > cfg->lease_ms)
-		return say(c, -EINVAL,
-			   "A lease of %u ms is too short for a beat of %u ms and an I/O deadline of %u "
-			   "ms: it must be at least their sum.",
-			   cfg->lease_ms, cfg->beat_ms, cfg->deadline_ms);
+		return say(
+		    c, -EINVAL,
+		    "A lease of %u ms is too short for a beat of %u ms and an I/O deadline of %u "
+		    "ms: it must be at least their sum.",
+		    cfg->lease_ms, cfg->beat_ms, cfg->deadline_ms);
 	return 0;
 }
 
@@ -532,7 +548,7 @@ static void wait_a_bit(struct host *h)
 
 int host_claim(struct host *h, char *why, size_t why_len)
 {
-	struct claim c = { .h = h, .why = why, .why_len = why_len };
+	struct claim c = {.h = h, .why = why, .why_len = why_len};
 	int r;
 
 	lunfs_assert(h->slot == LUNFS_NO_SLOT);
@@ -544,7 +560,8 @@ int host_claim(struct host *h, char *why, size_t why_len)
 		return r;
 	while ((r = claim_round(&c)) == NOT_YET) {
 		if (time_is_up(&c)) {
-			r = c.blocked ? c.blocked : say(&c, -EBUSY, "No slot could be claimed in time.");
+			r = c.blocked ? c.blocked
+				      : say(&c, -EBUSY, "No slot could be claimed in time.");
 			break;
 		}
 		wait_a_bit(h);

@@ -2,10 +2,10 @@
 /*
  * Fencing: making sure that a dead host's late writes cannot reach the device.
  *
- * timer: nothing is done here; the lease has run out by the time a slot is taken over, and its owner
- * starts no write in the last I/O deadline of it. pidfd (file backend, one machine): the process is
- * killed and its exit waited for. Persistent reservations belong in fence_host(): PREEMPT AND ABORT
- * of the dead nonce, then proof by READ KEYS, before the replay.
+ * timer: nothing is done here; the lease has run out by the time a slot is taken over, and its
+ * owner starts no write in the last I/O deadline of it. pidfd (file backend, one machine): the
+ * process is killed and its exit waited for. Persistent reservations belong in fence_host():
+ * PREEMPT AND ABORT of the dead nonce, then proof by READ KEYS, before the replay.
  */
 #include "cluster/host_impl.h"
 
@@ -96,7 +96,7 @@ enum proc_fate { PROC_GONE, PROC_THERE, PROC_UNKNOWN };
 /* @fd: a pidfd of the very process when PROC_THERE, else -1. */
 static enum proc_fate look_at(const struct host_info *hi, int *fd)
 {
-	struct pollfd p = { .events = POLLIN };
+	struct pollfd p = {.events = POLLIN};
 	uint64_t start;
 
 	*fd = -1;
@@ -139,7 +139,7 @@ bool slot_owner_proven_gone(const struct host_info *hi)
 
 static int kill_and_wait(struct host *h, const struct host_info *dead, int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p = {.fd = fd, .events = POLLIN};
 	uint64_t until = host_now(h) + EXIT_WAIT_NS;
 	char name[HOST_LABEL_BYTES];
 

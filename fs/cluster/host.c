@@ -22,7 +22,8 @@ const char *host_label(const struct host_info *hi, char buf[HOST_LABEL_BYTES])
 	return buf;
 }
 
-/* ---- made and freed --------------------------------------------------------------------------- */
+/* ---- made and freed ---------------------------------------------------------------------------
+ */
 
 static void config_fill(struct host *h, const struct host_config *cfg)
 {
@@ -111,7 +112,8 @@ void host_free(struct host *h)
 	free(h);
 }
 
-/* ---- threads ---------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------
+ */
 
 int host_start_threads(struct host *h)
 {
@@ -158,7 +160,8 @@ void host_stop_threads(struct host *h)
 	join(h, &h->note_task);
 }
 
-/* ---- state and lease ---------------------------------------------------------------------------- */
+/* ---- state and lease ----------------------------------------------------------------------------
+ */
 
 bool host_check_lease(struct host *h)
 {
@@ -192,11 +195,12 @@ void host_set_lost(struct host *h, const char *fmt, ...)
 	cond_broadcast(&h->watch_wake);
 	mtx_unlock(&h->mtx);
 	if (first)
-		log_err("host-lost",
-			"Host %s (slot %u, generation %llu) has lost its place on %s: %s. Everything "
-			"open here answers with an I/O error; unmount and mount again.",
-			h->cfg.name, h->slot, (unsigned long long)h->generation,
-			h->env.dev->id.name, h->lost_why);
+		log_err(
+		    "host-lost",
+		    "Host %s (slot %u, generation %llu) has lost its place on %s: %s. Everything "
+		    "open here answers with an I/O error; unmount and mount again.",
+		    h->cfg.name, h->slot, (unsigned long long)h->generation, h->env.dev->id.name,
+		    h->lost_why);
 }
 
 enum host_state host_state(struct host *h)
@@ -271,7 +275,8 @@ enum lunfs_fence_mode host_fence(const struct host *h)
 	return h->env.dev->id.one_machine ? LUNFS_FENCE_PIDFD : LUNFS_FENCE_TIMER;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------------------------------
+ */
 
 static void no_slot(struct host *h)
 {
@@ -298,10 +303,11 @@ int host_free_slot(struct host *h)
 	}
 	now = host_now(h);
 	if (!ats_ok(o)) {
-		log_warn("host-not-released",
-			 "Slot %u of host %s could not be set free (%s); the other hosts recover it "
-			 "when its lease of %u ms is over.",
-			 h->slot, h->cfg.name, ats_outcome_name(o), h->cfg.lease_ms);
+		log_warn(
+		    "host-not-released",
+		    "Slot %u of host %s could not be set free (%s); the other hosts recover it "
+		    "when its lease of %u ms is over.",
+		    h->slot, h->cfg.name, ats_outcome_name(o), h->cfg.lease_ms);
 		no_slot(h);
 		return -EIO;
 	}

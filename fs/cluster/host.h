@@ -12,30 +12,31 @@
 #include "cluster/ats.h"
 
 enum host_state {
-	HOST_NONE,      /* no slot */
-	HOST_ACTIVE,    /* lease valid */
+	HOST_NONE,	/* no slot */
+	HOST_ACTIVE,	/* lease valid */
 	HOST_SUSPENDED, /* lease ran out; may resume */
-	HOST_LOST,      /* the slot was taken from us, or an admin gave up: EIO for ever */
+	HOST_LOST,	/* the slot was taken from us, or an admin gave up: EIO for ever */
 };
 
 enum owner_state {
-	OWNER_ALIVE,      /* its slot is LIVE in that generation */
+	OWNER_ALIVE,	  /* its slot is LIVE in that generation */
 	OWNER_RECOVERING, /* its locks still hold */
-	OWNER_OVER,       /* FREE or a later generation: its locks are stale */
+	OWNER_OVER,	  /* FREE or a later generation: its locks are stale */
 };
 
 struct host_config {
-	char name[LUNFS_HOSTNAME_BYTES]; /* "" = gethostname() */
+	char name[LUNFS_HOSTNAME_BYTES];	 /* "" = gethostname() */
 	uint32_t beat_ms, deadline_ms, lease_ms; /* 0 = the volume's defaults */
-	bool read_only;  /* shown in the slot */
-	bool spare;      /* claim a journal-less slot (recover, check) */
+	bool read_only;				 /* shown in the slot */
+	bool spare;				 /* claim a journal-less slot (recover, check) */
 	uint32_t claim_wait_ms; /* how long to wait for a dead host of our name / a free slot */
 };
 
 /*
  * Upcalls; all run on host threads with no host lock held: replay on the recovery thread, alive on
  * the beat thread, the others on a thread of their own, in order. None may release, abandon or free
- * the host. Replay may be called from within host_claim() (host_owner() is then that of a spare slot).
+ * the host. Replay may be called from within host_claim() (host_owner() is then that of a spare
+ * slot).
  */
 struct host_cb {
 	void *ctx;
@@ -79,7 +80,8 @@ void slot_format(const struct geo *g, void *sector, unsigned slot, uint64_t nonc
  */
 int maint_decode(const struct geo *g, const void *sector, uint64_t *holder, uint32_t *flags);
 void maint_format(const struct geo *g, void *sector, uint64_t nonce);
-/* Same machine, boot and pid namespace, and the process is gone: proof of death (file backend only). */
+/* Same machine, boot and pid namespace, and the process is gone: proof of death (file backend
+ * only). */
 bool slot_owner_proven_gone(const struct host_info *hi);
 
 struct host; /* opaque */
@@ -92,8 +94,8 @@ void host_free(struct host *h);
  * Claim a slot: FREE -> LIVE by ATS with the maintenance hand-shake (claim, re-read the maintenance
  * sector, beat once), recovering dead hosts first where that is needed (our own old slot; no free
  * slot). Also calls ats_set_owner() and starts the threads. On failure @why holds one sentence.
- * -EBUSY: all slots are taken by live hosts. -EEXIST: a live host has this name. -ESHUTDOWN: fsck or
- * mkfs works on the volume. -EUCLEAN: the volume must be checked first. -EROFS: the device is
+ * -EBUSY: all slots are taken by live hosts. -EEXIST: a live host has this name. -ESHUTDOWN: fsck
+ * or mkfs works on the volume. -EUCLEAN: the volume must be checked first. -EROFS: the device is
  * read-only.
  * What was read from the volume before this call must be read again (the superblock too).
  */
@@ -116,8 +118,8 @@ enum lunfs_fence_mode host_fence(const struct host *h);
 bool host_lease_ok(struct host *h);
 uint64_t host_lease_left_ns(struct host *h);
 /*
- * Before any write to the shared area other than ATS: wait while suspended, and until the write can end
- * inside the lease (no write starts after lease - deadline). 0, or -EIO when the host is LOST.
+ * Before any write to the shared area other than ATS: wait while suspended, and until the write can
+ * end inside the lease (no write starts after lease - deadline). 0, or -EIO when the host is LOST.
  */
 int host_write_gate(struct host *h);
 /* Wait until ACTIVE: 0, or -EIO when LOST. */

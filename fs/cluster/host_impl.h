@@ -16,41 +16,41 @@
 
 #define HOST_FLAG_READ_ONLY 0x1u
 #define HOST_LABEL_BYTES 160
-#define HOST_DRIFT_SHIFT 6            /* clocks may differ by 1/64 */
-#define HOST_DRIFT_NS 20000000ull     /* and by this */
-#define HOST_IDLE_LEASES 3u           /* a daemon that does not work stops beating after these */
+#define HOST_DRIFT_SHIFT 6	  /* clocks may differ by 1/64 */
+#define HOST_DRIFT_NS 20000000ull /* and by this */
+#define HOST_IDLE_LEASES 3u	  /* a daemon that does not work stops beating after these */
 
 #define HOST_GEN_LIMIT (1ull << 56) /* what an owner id has room for */
 
 #define MS_NS 1000000ull
 
-struct slot_seen { /* one entry of the cached host table */
-	bool valid;            /* rec and hi hold what passed the checks */
-	bool damaged;          /* the latest read did not pass them */
-	bool moved;            /* it was seen to beat since this table was begun */
+struct slot_seen {    /* one entry of the cached host table */
+	bool valid;   /* rec and hi hold what passed the checks */
+	bool damaged; /* the latest read did not pass them */
+	bool moved;   /* it was seen to beat since this table was begun */
 	struct host_info hi;
 	struct lunfs_slot_rec rec;
-	uint64_t since_ns;     /* end of the first read that showed exactly rec */
-	uint64_t read_ns;      /* end of the latest read that did */
-	uint64_t over;         /* owner id that ended and was not told yet, 0 = none */
+	uint64_t since_ns; /* end of the first read that showed exactly rec */
+	uint64_t read_ns;  /* end of the latest read that did */
+	uint64_t over;	   /* owner id that ended and was not told yet, 0 = none */
 };
 
 enum job_stage {
 	JOB_NONE,
-	JOB_TAKE,   /* set RECOVERING */
+	JOB_TAKE, /* set RECOVERING */
 	JOB_FENCE,
 	JOB_REPLAY,
-	JOB_FREE,   /* replayed and flushed: set FREE */
+	JOB_FREE, /* replayed and flushed: set FREE */
 };
 
-struct job { /* the recovery of one slot by this host */
+struct job {		      /* the recovery of one slot by this host */
 	enum job_stage stage; /* changed by the recovery thread only, under mtx */
 	uint64_t next_ns;     /* not before */
 	unsigned failures;    /* in a row */
 	struct host_info dead;
-	uint64_t fence_too;   /* owner id of a recoverer that died over it, 0 = none */
+	uint64_t fence_too; /* owner id of a recoverer that died over it, 0 = none */
 	struct ats_sector sec;
-	uint8_t *cur;         /* the RECOVERING image that stands on disk; rec_mtx */
+	uint8_t *cur; /* the RECOVERING image that stands on disk; rec_mtx */
 };
 
 struct proc_id { /* who this process is, for proofs on one machine */
@@ -68,16 +68,16 @@ struct host {
 	unsigned n; /* slots, the spare ones included */
 
 	struct mtx mtx, rec_mtx;
-	struct cond changed;    /* state, lease, table */
+	struct cond changed; /* state, lease, table */
 	struct cond beat_wake, watch_wake, rec_wake, note_wake;
 
 	/* this incarnation */
-	unsigned slot;          /* LUNFS_NO_SLOT: none */
+	unsigned slot; /* LUNFS_NO_SLOT: none */
 	uint64_t generation, nonce;
 	_Atomic enum host_state state;
 	atomic_ullong lease_end_ns;
 	char lost_why[200];
-	bool temporary;         /* in a spare slot, only to recover: no upcall but replay */
+	bool temporary; /* in a spare slot, only to recover: no upcall but replay */
 	bool stop, stop_recovery;
 	bool beat_now, look_now;
 	uint64_t idle_since_ns; /* alive() has said no since, 0 = it says yes */
@@ -91,7 +91,7 @@ struct host {
 	/* the others */
 	struct slot_seen *seen;
 	struct job *jobs;
-	uint8_t *table_buf;     /* watch thread; the claiming caller before it runs */
+	uint8_t *table_buf; /* watch thread; the claiming caller before it runs */
 };
 
 static inline uint64_t host_now(const struct host *h)
@@ -116,7 +116,7 @@ const char *host_label(const struct host_info *hi, char buf[HOST_LABEL_BYTES]);
 void host_set_lost(struct host *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int host_start_threads(struct host *h);
 void host_stop_threads(struct host *h);
-int host_free_slot(struct host *h); /* LIVE -> FREE of our own slot; threads are stopped */
+int host_free_slot(struct host *h);    /* LIVE -> FREE of our own slot; threads are stopped */
 bool host_check_lease(struct host *h); /* mtx held: turn an expired ACTIVE into SUSPENDED */
 
 /* notify.c: the thread that makes the upcalls */

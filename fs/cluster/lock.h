@@ -17,9 +17,10 @@
 enum lock_mode { LOCK_NONE = 0, LOCK_SH = 1, LOCK_EX = 2 };
 enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1 };
 
-#define LOCK_TRY 0x1u   /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
+#define LOCK_TRY                                                                                   \
+	0x1u /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
 #define LOCK_CACHED 0x2u /* with TRY: not even I/O: only if this host holds it already */
-#define LOCK_DRAIN 0x4u /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
+#define LOCK_DRAIN 0x4u	 /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
 
 struct locks;
 struct lock; /* in core; stays valid while pinned */
@@ -27,8 +28,8 @@ struct lock; /* in core; stays valid while pinned */
 struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mutex is held */
 	void *ctx;
 	/*
-	 * A cold acquire read the whole cell and its payload is current: keep it if you like. Called
-	 * with the lock pinned. @payload is LUNFS_PAYLOAD_BYTES, CRC not yet checked.
+	 * A cold acquire read the whole cell and its payload is current: keep it if you like.
+	 * Called with the lock pinned. @payload is LUNFS_PAYLOAD_BYTES, CRC not yet checked.
 	 */
 	void (*loaded)(void *ctx, struct lock *l, const void *payload);
 	/*
@@ -41,7 +42,8 @@ struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mut
 	 * flush; with keep NONE also drop cached blocks. 0 or -errno (then the lock is kept).
 	 */
 	int (*flush)(void *ctx, struct lock *l, enum lock_mode keep);
-	/* Payload version to record (of the cell itself, as flushed); 0 = leave what is recorded. */
+	/* Payload version to record (of the cell itself, as flushed); 0 = leave what is recorded.
+	 */
 	uint64_t (*version)(void *ctx, uint64_t addr);
 	/* Does this host have the file open (record the OPEN entry)? */
 	bool (*is_open)(void *ctx, uint64_t addr);
@@ -59,11 +61,12 @@ void locks_free(struct locks *ls);
 
 /*
  * Take the lock of cell @addr in @mode for the calling operation; pinned until lock_unpin(). The
- * caller joins no transaction and, unless LOCK_TRY, holds only pins on lower addresses. Sleeps: a cold
- * lock costs one read of the cell and one ATS; a lock held by a live host is asked for on its row and waited for
- * for as long as that host lives; a dead host's is waited for until it is recovered.
- * -EAGAIN: LOCK_TRY and not to be had at once. -EINTR: @intr (may be NULL) was interrupted.
- * -EIO: the device failed, or this host lost its lease. -EUCLEAN: the record is damaged.
+ * caller joins no transaction and, unless LOCK_TRY, holds only pins on lower addresses. Sleeps: a
+ * cold lock costs one read of the cell and one ATS; a lock held by a live host is asked for on its
+ * row and waited for for as long as that host lives; a dead host's is waited for until it is
+ * recovered. -EAGAIN: LOCK_TRY and not to be had at once. -EINTR: @intr (may be NULL) was
+ * interrupted. -EIO: the device failed, or this host lost its lease. -EUCLEAN: the record is
+ * damaged.
  */
 int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_local local,
 	     unsigned flags, struct lock_intr *intr, struct lock **out);
@@ -85,7 +88,7 @@ int lock_rec_decode(const struct geo *g, const void *sector, uint64_t addr,
 
 uint64_t lock_addr(const struct lock *l);
 enum lock_mode lock_held(struct locks *ls, uint64_t addr); /* cached mode now; a hint */
-bool lock_is_ex(const struct lock *l);                      /* for assertions while pinned */
+bool lock_is_ex(const struct lock *l);			   /* for assertions while pinned */
 uint64_t lock_possession(const struct lock *l); /* possession_seq of the EX holding, while pinned */
 uint64_t lock_recorded_version(const struct lock *l);
 /*

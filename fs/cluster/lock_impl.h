@@ -24,7 +24,7 @@
 #include <sys/queue.h>
 
 #define LOCK_STRIPES 16u
-#define LOCK_CACHE_MAX 131072u       /* locks held in core before unused ones are given up */
+#define LOCK_CACHE_MAX 131072u	     /* locks held in core before unused ones are given up */
 #define LOCK_POLL_MIN_NS 1000000ull  /* an asker reads the lock sector so often at first */
 #define LOCK_POLL_MAX_NS 10000000ull /* and so often later */
 #define LOCK_SERVE_NS 5000000ull     /* a received lock serves this host so long at least */
@@ -63,7 +63,7 @@ struct lock {
 	struct locks *ls;
 	uint64_t addr;
 	struct lock *hash_next;
-	TAILQ_ENTRY(lock) lru;  /* of the stripe while held, idle and unpinned */
+	TAILQ_ENTRY(lock) lru;	/* of the stripe while held, idle and unpinned */
 	TAILQ_ENTRY(lock) work; /* of the revokers' queue */
 	TAILQ_ENTRY(lock) reap; /* of the reaper's list */
 	TAILQ_HEAD(, waiter) waiters;
@@ -71,25 +71,25 @@ struct lock {
 	unsigned refs; /* besides pins: waiters, queues, workers */
 	unsigned pins_shared;
 	bool pin_excl;
-	bool drain_ok;   /* LOCK_DRAIN pins are admitted although it is busy */
-	bool drained;    /* such a pin was admitted since the invalidation began */
+	bool drain_ok; /* LOCK_DRAIN pins are admitted although it is busy */
+	bool drained;  /* such a pin was admitted since the invalidation began */
 	bool on_lru;
-	bool born;       /* the record on disk is still the born image */
-	bool parked;     /* a revoke waits for the last unpin */
-	bool drop;       /* wanted by lock_drop() */
+	bool born;   /* the record on disk is still the born image */
+	bool parked; /* a revoke waits for the last unpin */
+	bool drop;   /* wanted by lock_drop() */
 	bool on_reap;
-	bool served;     /* unpinned once since it was received */
-	bool unsettled;  /* the fate of an ATS is unknown: neither held nor free */
+	bool served;	/* unpinned once since it was received */
+	bool unsettled; /* the fate of an ATS is unknown: neither held nor free */
 	bool known_valid;
-	uint8_t queued;  /* enum lock_work */
+	uint8_t queued; /* enum lock_work */
 	enum lock_state state;
 	enum lock_mode held;
 	enum lock_mode keep; /* how far the revoke under way goes */
 	struct cond cond;
 	struct ats_sector sec;
 	struct lunfs_lock_rec known; /* what stands on disk as far as we know */
-	uint64_t since_ns;    /* held in this mode or better since then */
-	uint64_t received_ns; /* handed over to us then; 0: not */
+	uint64_t since_ns;	     /* held in this mode or better since then */
+	uint64_t received_ns;	     /* handed over to us then; 0: not */
 	uint64_t used_ns, retry_ns;
 	void *_Atomic priv;
 };
@@ -128,20 +128,20 @@ struct in_wish {
 	uint64_t served_ns;  /* we granted it then: no more for a beat */
 };
 struct in_col {
-	uint64_t asker; /* owner id; 0: nothing valid here */
-	uint64_t read_ns; /* when the read began that showed this */
+	uint64_t asker;		      /* owner id; 0: nothing valid here */
+	uint64_t read_ns;	      /* when the read began that showed this */
 	uint64_t refused, refused_ns; /* an asker that was found dead, and when */
 	unsigned n;
 	struct in_wish wish[LUNFS_WISHES];
 };
 struct board {
 	struct mtx mtx;
-	struct cond cond;     /* wakes the poller */
+	struct cond cond; /* wakes the poller */
 	struct in_col col[BOARD_COLS];
-	unsigned wishes;      /* all of them */
+	unsigned wishes; /* all of them */
 	uint64_t hot_until_ns;
-	uint64_t idle_ns;     /* present interval while nothing happens */
-	uint64_t full_ns;     /* when the whole row was read last */
+	uint64_t idle_ns; /* present interval while nothing happens */
+	uint64_t full_ns; /* when the whole row was read last */
 	unsigned long long pins_seen;
 	uint8_t *row_buf;
 };
@@ -163,11 +163,11 @@ struct wish { /* on an acquirer's stack */
 	uint8_t rows[(BOARD_COLS + 7) / 8];
 };
 struct out_row {
-	uint64_t asked;      /* owner id that is asked */
-	uint64_t seq;        /* of the sector */
-	uint64_t due_ns;     /* rewrite it then; UINT64_MAX: clean and empty */
-	uint64_t last_seq;   /* highest wish shown last: excess rotates from there */
-	unsigned n;          /* wishes that belong here */
+	uint64_t asked;	   /* owner id that is asked */
+	uint64_t seq;	   /* of the sector */
+	uint64_t due_ns;   /* rewrite it then; UINT64_MAX: clean and empty */
+	uint64_t last_seq; /* highest wish shown last: excess rotates from there */
+	unsigned n;	   /* wishes that belong here */
 	bool dirty, writing;
 };
 struct outbox {
@@ -189,7 +189,7 @@ struct workpool {
 	struct cond reap_cond;
 	struct lock_list reap; /* to drop or to settle */
 	size_t nreap;
-	uint64_t picked_ns;    /* when a job was last taken, or the queue was empty */
+	uint64_t picked_ns; /* when a job was last taken, or the queue was empty */
 };
 
 struct locks {
@@ -204,10 +204,10 @@ struct locks {
 	bool started;
 	unsigned cache_max;
 	uint64_t beat_ns;
-	atomic_uint cached;        /* locks held in core */
-	atomic_ullong pins;        /* ever */
-	atomic_ullong poller_ns;   /* when the poller last went round */
-	atomic_uint owners_over;   /* slots that became FREE, to wake whoever waits for one */
+	atomic_uint cached;	 /* locks held in core */
+	atomic_ullong pins;	 /* ever */
+	atomic_ullong poller_ns; /* when the poller last went round */
+	atomic_uint owners_over; /* slots that became FREE, to wake whoever waits for one */
 	struct stripe stripe[LOCK_STRIPES];
 	struct born_set born;
 	struct board board;
@@ -231,7 +231,7 @@ static inline uint64_t lock_now(struct locks *ls)
 
 struct rec_me { /* what a step needs to know of this host */
 	uint64_t owner;
-	bool open;        /* has the file open */
+	bool open;	  /* has the file open */
 	uint64_t version; /* of the payload; 0: leave what is recorded */
 };
 uint16_t rec_tag(uint64_t owner);
@@ -260,7 +260,7 @@ struct lock *table_find(struct stripe *s, uint64_t addr);
 /* Find, or make from a born range; NULL if neither. */
 struct lock *table_find_born(struct locks *ls, struct stripe *s, uint64_t addr);
 struct lock *table_get(struct locks *ls, struct stripe *s, uint64_t addr); /* makes one; +1 ref */
-void table_put(struct stripe *s, struct lock *l); /* -1 ref; frees what nobody needs */
+void table_put(struct stripe *s, struct lock *l);   /* -1 ref; frees what nobody needs */
 void table_touch(struct stripe *s, struct lock *l); /* on or off the LRU as its state says */
 void lock_set_held(struct lock *l, enum lock_mode held);
 static inline unsigned lock_pins(const struct lock *l)

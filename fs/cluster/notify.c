@@ -15,11 +15,12 @@ static bool tell_state(struct host *h, bool *told_suspended)
 		h->suspensions_told = h->suspensions;
 		*told_suspended = true;
 		mtx_unlock(&h->mtx);
-		log_warn("host-suspended",
-			 "Host %s (slot %u, generation %llu) could not beat on %s for its lease of %u "
-			 "ms: it stops writing and keeps everything until the device answers again.",
-			 h->cfg.name, h->slot, (unsigned long long)h->generation,
-			 h->env.dev->id.name, h->cfg.lease_ms);
+		log_warn(
+		    "host-suspended",
+		    "Host %s (slot %u, generation %llu) could not beat on %s for its lease of %u "
+		    "ms: it stops writing and keeps everything until the device answers again.",
+		    h->cfg.name, h->slot, (unsigned long long)h->generation, h->env.dev->id.name,
+		    h->cfg.lease_ms);
 		if (h->cb.suspended)
 			h->cb.suspended(h->cb.ctx);
 	} else if (*told_suspended && st == HOST_ACTIVE) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Recovery of dead hosts, one step after the other: RECOVERING by ATS -> fence -> replay -> flush ->
- * FREE by ATS. The first ATS decides which host does it; losing that race is normal. Every step can
- * be repeated, by this host or by one that takes over from it. Until FREE stands on disk all locks of
- * the dead generation hold.
+ * Recovery of dead hosts, one step after the other: RECOVERING by ATS -> fence -> replay -> flush
+ * -> FREE by ATS. The first ATS decides which host does it; losing that race is normal. Every step
+ * can be repeated, by this host or by one that takes over from it. Until FREE stands on disk all
+ * locks of the dead generation hold.
  */
 #include "cluster/host_impl.h"
 
@@ -73,22 +73,23 @@ static void tell_taken(struct host *h, const struct slot_seen *s, uint64_t now_n
 
 	if (s->hi.state == LUNFS_SLOT_RECOVERING) {
 		watch_get(h, LUNFS_OWNER_SLOT(s->hi.recoverer), &r);
-		log_warn("host-taken-over",
-			 "The recovery of %s is taken over by this host (%s, slot %u): %s, which had "
-			 "begun it, is gone.",
-			 host_label(&s->hi, name), h->cfg.name, h->slot, host_label(&r.hi, by));
+		log_warn(
+		    "host-taken-over",
+		    "The recovery of %s is taken over by this host (%s, slot %u): %s, which had "
+		    "begun it, is gone.",
+		    host_label(&s->hi, name), h->cfg.name, h->slot, host_label(&r.hi, by));
 	} else if (now_ns < s->since_ns + watch_allowance_ns(&s->hi)) {
 		log_warn("host-dead",
 			 "%s is dead: its process %u on this machine is gone; this host (%s, slot "
 			 "%u) recovers it.",
 			 host_label(&s->hi, name), s->hi.pid, h->cfg.name, h->slot);
 	} else {
-		log_warn("host-dead",
-			 "%s stopped beating %llu ms ago, its lease of %u ms is over; this host (%s, "
-			 "slot %u) recovers it.",
-			 host_label(&s->hi, name),
-			 (unsigned long long)((now_ns - s->since_ns) / MS_NS), s->hi.lease_ms,
-			 h->cfg.name, h->slot);
+		log_warn(
+		    "host-dead",
+		    "%s stopped beating %llu ms ago, its lease of %u ms is over; this host (%s, "
+		    "slot %u) recovers it.",
+		    host_label(&s->hi, name), (unsigned long long)((now_ns - s->since_ns) / MS_NS),
+		    s->hi.lease_ms, h->cfg.name, h->slot);
 	}
 }
 
@@ -177,10 +178,11 @@ static enum step replay(struct host *h, unsigned slot)
 	if (!r)
 		return STEP_ON;
 	if (j->failures % TELL_FAILURES == 0)
-		log_err("host-replay-failed",
-			"The journal of %s could not be replayed (error %d); it is tried again, and "
-			"what that host had locked stays locked until then.",
-			host_label(&j->dead, name), r);
+		log_err(
+		    "host-replay-failed",
+		    "The journal of %s could not be replayed (error %d); it is tried again, and "
+		    "what that host had locked stays locked until then.",
+		    host_label(&j->dead, name), r);
 	return STEP_RETRY;
 }
 
@@ -290,7 +292,8 @@ void recover_main(void *arg)
 	}
 	for (unsigned i = 0; i < h->n; i++) {
 		h->jobs[i].stage = JOB_NONE;
-		h->jobs[i].sec = (struct ats_sector){ 0 }; /* the next incarnation has another nonce */
+		h->jobs[i].sec =
+		    (struct ats_sector){0}; /* the next incarnation has another nonce */
 	}
 	mtx_unlock(&h->mtx);
 }

@@ -22,7 +22,8 @@ static bool recoverer_ok(const struct geo *g, const struct host_info *hi)
 {
 	if (hi->state != LUNFS_SLOT_RECOVERING)
 		return hi->recoverer == 0;
-	return LUNFS_OWNER_GEN(hi->recoverer) && LUNFS_OWNER_SLOT(hi->recoverer) < geo_all_slots(g) &&
+	return LUNFS_OWNER_GEN(hi->recoverer) &&
+	       LUNFS_OWNER_SLOT(hi->recoverer) < geo_all_slots(g) &&
 	       LUNFS_OWNER_SLOT(hi->recoverer) != hi->slot;
 }
 
@@ -33,8 +34,7 @@ static bool ranges_ok(const struct geo *g, const struct lunfs_slot_rec *rec,
 		return false;
 	if (hi->flags & ~HOST_FLAG_READ_ONLY || !mem_is_zero(rec->reserved, sizeof(rec->reserved)))
 		return false;
-	if (hi->generation >= HOST_GEN_LIMIT ||
-	    LUNFS_OWNER_GEN(hi->recoverer) >= HOST_GEN_LIMIT)
+	if (hi->generation >= HOST_GEN_LIMIT || LUNFS_OWNER_GEN(hi->recoverer) >= HOST_GEN_LIMIT)
 		return false;
 	if (hi->state != LUNFS_SLOT_FREE && (!hi->generation || !hi->nonce))
 		return false;
@@ -55,21 +55,21 @@ int slot_rec_decode(const struct geo *g, const struct lunfs_slot_rec *rec, unsig
 		    struct host_info *out)
 {
 	struct host_info hi = {
-		.slot = slot,
-		.state = le16_get(rec->state),
-		.generation = le64_get(rec->generation),
-		.nonce = le64_get(rec->nonce),
-		.beat_seq = le64_get(rec->beat_seq),
-		.recoverer = le64_get(rec->recoverer),
-		.claim_time_s = le64_get(rec->claim_time_s),
-		.beat_ms = le32_get(rec->beat_ms),
-		.deadline_ms = le32_get(rec->deadline_ms),
-		.lease_ms = le32_get(rec->lease_ms),
-		.pid = le32_get(rec->pid),
-		.fence = le16_get(rec->fence),
-		.flags = le16_get(rec->flags),
-		.pid_start = le64_get(rec->pid_start),
-		.pid_ns = le64_get(rec->pid_ns),
+	    .slot = slot,
+	    .state = le16_get(rec->state),
+	    .generation = le64_get(rec->generation),
+	    .nonce = le64_get(rec->nonce),
+	    .beat_seq = le64_get(rec->beat_seq),
+	    .recoverer = le64_get(rec->recoverer),
+	    .claim_time_s = le64_get(rec->claim_time_s),
+	    .beat_ms = le32_get(rec->beat_ms),
+	    .deadline_ms = le32_get(rec->deadline_ms),
+	    .lease_ms = le32_get(rec->lease_ms),
+	    .pid = le32_get(rec->pid),
+	    .fence = le16_get(rec->fence),
+	    .flags = le16_get(rec->flags),
+	    .pid_start = le64_get(rec->pid_start),
+	    .pid_ns = le64_get(rec->pid_ns),
 	};
 
 	if (le16_get(rec->slot) != slot || !ranges_ok(g, rec, &hi))

@@ -78,8 +78,8 @@ static void note_change(struct host *h, struct slot_seen *s, const struct host_i
 		   (!s->valid || s->hi.recoverer != now->recoverer)) {
 		host_label(&h->seen[LUNFS_OWNER_SLOT(now->recoverer)].hi, by);
 		news[1].event = "host-recovering";
-		snprintf(news[1].line, sizeof(news[1].line), "%s is dead and being recovered by %s.",
-			 name, by);
+		snprintf(news[1].line, sizeof(news[1].line),
+			 "%s is dead and being recovered by %s.", name, by);
 	}
 }
 
@@ -103,7 +103,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 {
 	struct slot_seen *s = &h->seen[slot];
 	const struct lunfs_slot_rec *rec = rec_of(sector);
-	struct news news[2] = { { NULL } };
+	struct news news[2] = {{NULL}};
 	struct host_info hi;
 
 	if (slot_decode(h->env.geo, sector, slot, &hi)) {

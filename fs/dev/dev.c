@@ -20,8 +20,9 @@ void *dev_buf_alloc(size_t len_bytes)
 {
 	size_t len = (len_bytes + BUF_ALIGN_BYTES - 1) & ~(size_t)(BUF_ALIGN_BYTES - 1);
 	void *buf = NULL;
-	int rc = len < len_bytes ? ENOMEM
-				 : posix_memalign(&buf, BUF_ALIGN_BYTES, len ? len : BUF_ALIGN_BYTES);
+	int rc = len < len_bytes
+		     ? ENOMEM
+		     : posix_memalign(&buf, BUF_ALIGN_BYTES, len ? len : BUF_ALIGN_BYTES);
 
 	lunfs_assert(rc == 0);
 	memset(buf, 0, len ? len : BUF_ALIGN_BYTES);

@@ -11,7 +11,7 @@
 
 struct dev_open_args {
 	const char *name;
-	unsigned flags;        /* DEV_OPEN_* */
+	unsigned flags;	       /* DEV_OPEN_* */
 	uint32_t sector_bytes; /* wanted, or 0 */
 	char *why;
 	size_t why_len;
@@ -24,13 +24,13 @@ int iscsi_dev_open(const struct dev_open_args *a, struct dev **out);
 
 /* Write one sentence into a->why and return @err. */
 int dev_refuse(const struct dev_open_args *a, int err, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 /* The sentence for an open(2) of @name that failed with the negative errno @err; returns it. */
 int dev_refuse_open(const struct dev_open_args *a, int err);
 /* -EMEDIUMTYPE with a sentence if a->sector_bytes is neither 0 nor @sector_bytes. */
 int dev_check_sector(const struct dev_open_args *a, uint32_t sector_bytes);
 
-uint64_t dev_now_ns(void); /* CLOCK_BOOTTIME */
+uint64_t dev_now_ns(void);		       /* CLOCK_BOOTTIME */
 uint64_t dev_deadline_ns(const struct dev *d); /* now plus the bound of one command */
 void dev_nap_ns(uint64_t ns);
 

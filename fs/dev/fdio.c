@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define MERGE_MAX 64u             /* elements of a batch in one vector */
+#define MERGE_MAX 64u		   /* elements of a batch in one vector */
 #define RANGE_CHUNK (256ull << 20) /* of a discard or zeroing in one system call */
 
 int fdio_errno(int err)
@@ -222,8 +222,8 @@ static int range_call(struct fdio *f, unsigned long request, uint64_t off, uint6
 		if (f->block)
 			rc = ioctl(f->fd, request, range);
 		else
-			rc = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-				       (off_t)len);
+			rc = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				       (off_t)off, (off_t)len);
 	} while (rc && errno == EINTR);
 	return rc ? fdio_errno(errno) : 0;
 }

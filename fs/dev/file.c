@@ -81,10 +81,10 @@ static void file_batch(struct dev *d, struct dev_io *io, size_t n)
 static int range_lock(struct file_dev *fd, short type, uint64_t off_bytes)
 {
 	struct flock fl = {
-		.l_type = type,
-		.l_whence = SEEK_SET,
-		.l_start = (off_t)off_bytes,
-		.l_len = fd->f.sector_bytes,
+	    .l_type = type,
+	    .l_whence = SEEK_SET,
+	    .l_start = (off_t)off_bytes,
+	    .l_len = fd->f.sector_bytes,
 	};
 
 	return fcntl(fd->f.fd, F_OFD_SETLK, &fl) ? -errno : 0;
@@ -109,7 +109,8 @@ static int range_lock_wait(struct file_dev *fd, uint64_t off_bytes, uint64_t unt
 	}
 }
 
-/* Read, compare, write. Once the write was tried, its failure does not say what the sector holds. */
+/* Read, compare, write. Once the write was tried, its failure does not say what the sector holds.
+ */
 static int compare_write(struct file_dev *fd, uint64_t off_bytes, const void *test, const void *set,
 			 void *sector)
 {
@@ -195,16 +196,16 @@ static void file_close(struct dev *d)
 }
 
 static const struct dev_ops file_ops = {
-	.read = file_read,
-	.write = file_write,
-	.flush = file_flush,
-	.discard = file_discard,
-	.write_zeroes = file_zero,
-	.compare_and_write = file_caw,
-	.batch = file_batch,
-	.caw_batch = file_caw_batch,
-	.drain = file_drain,
-	.close = file_close,
+    .read = file_read,
+    .write = file_write,
+    .flush = file_flush,
+    .discard = file_discard,
+    .write_zeroes = file_zero,
+    .compare_and_write = file_caw,
+    .batch = file_batch,
+    .caw_batch = file_caw_batch,
+    .drain = file_drain,
+    .close = file_close,
 };
 
 static void file_identify(struct file_dev *fd, const char *name, dev_t rdev)

@@ -34,8 +34,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WINDOW 64u             /* commands in libiscsi's hands */
-#define TICK_MS 20             /* how late a deadline may be noticed */
+#define WINDOW 64u /* commands in libiscsi's hands */
+#define TICK_MS 20 /* how late a deadline may be noticed */
 #define LOGIN_PAUSE_NS 200000000ull
 #define LOGIN_MIN_MS 1000u
 #define LOGOUT_MS 500u
@@ -136,7 +136,7 @@ static int judge(struct iscsi_link *k, int status)
 		return -ETIMEDOUT;
 	if (status == SCSI_STATUS_CHECK_CONDITION)
 		key = (struct sbc_sense_key){(uint8_t)t->sense.key, (uint8_t)(t->sense.ascq >> 8),
-					      (uint8_t)t->sense.ascq};
+					     (uint8_t)t->sense.ascq};
 	rc = sbc_outcome((unsigned)status, &key);
 	c->got_bytes = c->len_bytes;
 	if (t->residual_status == SCSI_RESIDUAL_UNDERFLOW)
@@ -193,8 +193,10 @@ static void tear_down(struct iscsi_session *s, const char *reason)
 	for (k = s->answered.first; k; k = k->next)
 		lost += k->result == -ETIMEDOUT;
 	if (s->state == UP)
-		log_warn("iscsi-lost", "%s: the session ended (%s) with %zu commands unanswered; the next "
-			 "use logs in again.", s->shown, reason, lost);
+		log_warn("iscsi-lost",
+			 "%s: the session ended (%s) with %zu commands unanswered; the next "
+			 "use logs in again.",
+			 s->shown, reason, lost);
 	if (s->ctx)
 		iscsi_destroy_context(s->ctx);
 	s->ctx = NULL;
@@ -552,8 +554,8 @@ static int resolve_portal(const char *portal, char *out, size_t out_len)
 	n = getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV);
 	if (!n)
-		n = snprintf(out, out_len, ai->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port) >=
-		    (int)out_len;
+		n = snprintf(out, out_len, ai->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+			     port) >= (int)out_len;
 	freeaddrinfo(ai);
 	return n ? -ENOENT : 0;
 }
@@ -587,8 +589,10 @@ static int parse_url(struct iscsi_session *s, const char *url, char *why, size_t
 	int rc = -EINVAL;
 
 	if (!u) {
-		snprintf(why, why_len, "%s is not of the form "
-			 "iscsi://[user%%password@]host[:port]/target-iqn/lun.", s->shown);
+		snprintf(why, why_len,
+			 "%s is not of the form "
+			 "iscsi://[user%%password@]host[:port]/target-iqn/lun.",
+			 s->shown);
 	} else {
 		s->lun = u->lun;
 		snprintf(s->target, sizeof(s->target), "%s", u->target);
@@ -598,8 +602,8 @@ static int parse_url(struct iscsi_session *s, const char *url, char *why, size_t
 		snprintf(s->target_password, sizeof(s->target_password), "%s", u->target_passwd);
 		rc = resolve_portal(u->portal, s->portal, sizeof(s->portal));
 		if (rc)
-			snprintf(why, why_len, "%s: the name of the target's host cannot be resolved.",
-				 s->shown);
+			snprintf(why, why_len,
+				 "%s: the name of the target's host cannot be resolved.", s->shown);
 		iscsi_destroy_url(u);
 	}
 	iscsi_destroy_context(ctx);
@@ -642,8 +646,8 @@ static int first_login(struct iscsi_session *s, char *why, size_t why_len)
 	return barrier.result;
 }
 
-int isess_open(const char *url, const char *shown, uint32_t deadline_ms,
-		       struct iscsi_session **out, char *why, size_t why_len)
+int isess_open(const char *url, const char *shown, uint32_t deadline_ms, struct iscsi_session **out,
+	       char *why, size_t why_len)
 {
 	struct iscsi_session *s = calloc(1, sizeof(*s));
 	uint32_t isid[2] = {0};

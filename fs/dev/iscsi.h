@@ -35,8 +35,8 @@ struct iscsi_cmd {
  * Log in at @url. On failure a negative errno, and one sentence about @shown in @why. The session's
  * thread must not be left behind by a fork.
  */
-int isess_open(const char *url, const char *shown, uint32_t deadline_ms,
-		       struct iscsi_session **out, char *why, size_t why_len);
+int isess_open(const char *url, const char *shown, uint32_t deadline_ms, struct iscsi_session **out,
+	       char *why, size_t why_len);
 void isess_close(struct iscsi_session *s); /* nobody is in a call */
 
 /*

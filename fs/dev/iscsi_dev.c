@@ -4,8 +4,8 @@
  * initiator. All commands are SCSI commands of our own on one session (iscsi.c), many in flight.
  *
  * Plain commands that had no effect (busy, unit attention, never sent) are sent again until the
- * deadline; COMPARE AND WRITE never is. FUA makes the operation durable; a device that rejects that bit
- * gets SYNCHRONIZE CACHE behind it.
+ * deadline; COMPARE AND WRITE never is. FUA makes the operation durable; a device that rejects that
+ * bit gets SYNCHRONIZE CACHE behind it.
  */
 #include "dev/dev_impl.h"
 #include "dev/iscsi.h"
@@ -336,16 +336,16 @@ static void iscsi_close(struct dev *d)
 }
 
 static const struct dev_ops iscsi_ops = {
-	.read = iscsi_read,
-	.write = iscsi_write,
-	.flush = iscsi_flush,
-	.discard = iscsi_discard,
-	.write_zeroes = iscsi_zero,
-	.compare_and_write = iscsi_caw,
-	.batch = iscsi_batch,
-	.caw_batch = iscsi_caw_batch,
-	.drain = iscsi_drain,
-	.close = iscsi_close,
+    .read = iscsi_read,
+    .write = iscsi_write,
+    .flush = iscsi_flush,
+    .discard = iscsi_discard,
+    .write_zeroes = iscsi_zero,
+    .compare_and_write = iscsi_caw,
+    .batch = iscsi_batch,
+    .caw_batch = iscsi_caw_batch,
+    .drain = iscsi_drain,
+    .close = iscsi_close,
 };
 
 static int ask(struct iscsi_dev *i, struct iscsi_cmd *c, void *data, size_t len)
@@ -394,7 +394,8 @@ static int learn_product(struct iscsi_dev *i, const struct dev_open_args *a)
 	c.cdb_len = sbc_cdb_inquiry(c.cdb);
 	rc = ask(i, &c, data, sizeof(data));
 	if (rc)
-		return dev_refuse(a, rc, "%s does not answer INQUIRY: %s.", id->name, strerror(-rc));
+		return dev_refuse(a, rc, "%s does not answer INQUIRY: %s.", id->name,
+				  strerror(-rc));
 	if (data[0] & 0xe0)
 		return dev_refuse(a, -ENODEV, "%s: the target has no such LUN.", id->name);
 	if (data[0] & 0x1f)
@@ -407,8 +408,10 @@ static int learn_product(struct iscsi_dev *i, const struct dev_open_args *a)
 	if (!ask(i, &c, data, sizeof(data)) && sbc_write_protected(data, c.got_bytes))
 		id->read_only = true;
 	if (id->read_only && !(a->flags & DEV_OPEN_RDONLY))
-		return dev_refuse(a, -EROFS, "%s is write-protected; use it read-only or lift the "
-				  "protection.", id->name);
+		return dev_refuse(a, -EROFS,
+				  "%s is write-protected; use it read-only or lift the "
+				  "protection.",
+				  id->name);
 	return 0;
 }
 
@@ -426,8 +429,10 @@ static int learn_capacity(struct iscsi_dev *i, const struct dev_open_args *a)
 		return dev_refuse(a, rc, "%s does not answer READ CAPACITY(16): %s.", id->name,
 				  strerror(-rc));
 	if (!sbc_capacity_decode(data, c.got_bytes, &cap))
-		return dev_refuse(a, -EMEDIUMTYPE, "%s states a capacity that lunfs cannot use; its "
-				  "sectors must have 512 or 4096 bytes.", id->name);
+		return dev_refuse(a, -EMEDIUMTYPE,
+				  "%s states a capacity that lunfs cannot use; its "
+				  "sectors must have 512 or 4096 bytes.",
+				  id->name);
 	id->size_bytes = cap.size_bytes;
 	id->sector_bytes = cap.sector_bytes;
 	id->phys_bytes = cap.phys_bytes;

@@ -63,18 +63,25 @@ int dev_refuse_open(const struct dev_open_args *a, int err)
 		return dev_refuse(a, err, "%s: there is no such device or file.", n);
 	case -EACCES:
 	case -EPERM:
-		return dev_refuse(a, err, "%s: this user may not open it; become root or change its "
-				  "permissions.", n);
+		return dev_refuse(a, err,
+				  "%s: this user may not open it; become root or change its "
+				  "permissions.",
+				  n);
 	case -EROFS:
-		return dev_refuse(a, err, "%s is write-protected; use it read-only or lift the "
-				  "protection.", n);
+		return dev_refuse(a, err,
+				  "%s is write-protected; use it read-only or lift the "
+				  "protection.",
+				  n);
 	case -EBUSY:
-		return dev_refuse(a, err, "%s is in use by the kernel of this machine (mounted, swap, or "
-				  "part of a mapping); release it first.", n);
+		return dev_refuse(a, err,
+				  "%s is in use by the kernel of this machine (mounted, swap, or "
+				  "part of a mapping); release it first.",
+				  n);
 	case -ENXIO:
 	case -ENODEV:
 	case -ENOMEDIUM:
-		return dev_refuse(a, err, "%s: its node is there, but no device answers behind it.", n);
+		return dev_refuse(a, err, "%s: its node is there, but no device answers behind it.",
+				  n);
 	case -ENOTBLK:
 		return dev_refuse(a, err, "%s is neither a block device nor a regular file.", n);
 	default:
@@ -85,10 +92,13 @@ int dev_refuse_open(const struct dev_open_args *a, int err)
 int dev_check_sector(const struct dev_open_args *a, uint32_t sector_bytes)
 {
 	if (sector_bytes != 512 && sector_bytes != 4096)
-		return dev_refuse(a, -EMEDIUMTYPE, "%s has sectors of %u bytes; lunfs knows 512 and "
-				  "4096 only.", a->name, sector_bytes);
+		return dev_refuse(a, -EMEDIUMTYPE,
+				  "%s has sectors of %u bytes; lunfs knows 512 and "
+				  "4096 only.",
+				  a->name, sector_bytes);
 	if (a->sector_bytes && a->sector_bytes != sector_bytes)
-		return dev_refuse(a, -EMEDIUMTYPE, "%s has sectors of %u bytes, %u were asked for; "
+		return dev_refuse(a, -EMEDIUMTYPE,
+				  "%s has sectors of %u bytes, %u were asked for; "
 				  "a volume is used with the sector size it was made for.",
 				  a->name, sector_bytes, a->sector_bytes);
 	return 0;
@@ -105,10 +115,13 @@ static int open_block(const struct dev_open_args *a, dev_t rdev, struct dev **ou
 	case SYSFS_MULTIPATH:
 		return sg_open(a, out);
 	case SYSFS_OVER_SCSI:
-		return dev_refuse(a, -EOPNOTSUPP, "%s is a mapping over a SCSI disk that other machines "
-				  "may share, and COMPARE AND WRITE does not pass through it; use the "
-				  "disk or its multipath device itself, or force the use on this "
-				  "machine alone.", a->name);
+		return dev_refuse(
+		    a, -EOPNOTSUPP,
+		    "%s is a mapping over a SCSI disk that other machines "
+		    "may share, and COMPARE AND WRITE does not pass through it; use the "
+		    "disk or its multipath device itself, or force the use on this "
+		    "machine alone.",
+		    a->name);
 	case SYSFS_PLAIN:
 		break;
 	}
@@ -121,8 +134,10 @@ static int open_url(const struct dev_open_args *a, struct dev **out)
 	return iscsi_dev_open(a, out);
 #else
 	(void)out;
-	return dev_refuse(a, -EPROTONOSUPPORT, "%s: this lunfs was built without libiscsi; log in with "
-			  "the kernel's initiator and use its block device.", a->name);
+	return dev_refuse(a, -EPROTONOSUPPORT,
+			  "%s: this lunfs was built without libiscsi; log in with "
+			  "the kernel's initiator and use its block device.",
+			  a->name);
 #endif
 }
 
@@ -133,8 +148,8 @@ static int open_path(const struct dev_open_args *a, struct dev **out)
 	if (stat(a->name, &st))
 		return dev_refuse_open(a, -errno);
 	if (S_ISDIR(st.st_mode))
-		return dev_refuse(a, -EISDIR, "%s is a directory; a device or an image file is needed.",
-				  a->name);
+		return dev_refuse(
+		    a, -EISDIR, "%s is a directory; a device or an image file is needed.", a->name);
 	if (S_ISCHR(st.st_mode) && major(st.st_rdev) == SG_MAJOR)
 		return sg_open(a, out);
 	if (S_ISBLK(st.st_mode))
@@ -150,10 +165,13 @@ int dev_open(const char *name, unsigned flags, uint32_t sector_bytes, struct dev
 	struct dev_open_args a = {name, flags, sector_bytes, why, why_len};
 
 	if (sector_bytes && sector_bytes != 512 && sector_bytes != 4096)
-		return dev_refuse(&a, -EINVAL, "A sector has 512 or 4096 bytes, not %u.", sector_bytes);
+		return dev_refuse(&a, -EINVAL, "A sector has 512 or 4096 bytes, not %u.",
+				  sector_bytes);
 	if (strlen(name) >= sizeof(((struct dev_identity *)0)->name))
-		return dev_refuse(&a, -ENAMETOOLONG, "The device's name has more than %zu bytes; use a "
-				  "shorter one.", sizeof(((struct dev_identity *)0)->name) - 1);
+		return dev_refuse(&a, -ENAMETOOLONG,
+				  "The device's name has more than %zu bytes; use a "
+				  "shorter one.",
+				  sizeof(((struct dev_identity *)0)->name) - 1);
 	if (!strncmp(name, ISCSI_SCHEME, strlen(ISCSI_SCHEME)))
 		return open_url(&a, out);
 	return open_path(&a, out);

@@ -10,7 +10,7 @@
 
 struct pool;
 
-struct pool *pool_new(void); /* starts no thread yet; NULL: no memory */
+struct pool *pool_new(void);	/* starts no thread yet; NULL: no memory */
 void pool_free(struct pool *p); /* nobody is in pool_run() */
 /* Call fn(arg, 0 .. n - 1), several at once, and return when all have ended. */
 void pool_run(struct pool *p, size_t n, void (*fn)(void *arg, size_t i), void *arg);

@@ -24,7 +24,7 @@ struct probe {
 };
 
 static int explain(struct probe *p, int err, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 static int explain(struct probe *p, int err, const char *fmt, ...)
 {
@@ -44,15 +44,20 @@ static int explain_error(struct probe *p, const char *what, int err)
 	switch (err) {
 	case -EOPNOTSUPP:
 		p->d->id.has_caw = false;
-		return explain(p, err, "the device rejects COMPARE AND WRITE, so several hosts cannot share "
-			       "it safely; use a LUN that supports it (VAAI ATS).");
+		return explain(
+		    p, err,
+		    "the device rejects COMPARE AND WRITE, so several hosts cannot share "
+		    "it safely; use a LUN that supports it (VAAI ATS).");
 	case -EBADE:
-		return explain(p, err, "another host holds a persistent reservation that keeps this one "
+		return explain(p, err,
+			       "another host holds a persistent reservation that keeps this one "
 			       "out.");
 	case -EROFS:
-		return explain(p, err, "the device is write-protected, so locks cannot be taken on it.");
+		return explain(p, err,
+			       "the device is write-protected, so locks cannot be taken on it.");
 	default:
-		return explain(p, err, "%s failed on the device-check sector: %s.", what, strerror(-err));
+		return explain(p, err, "%s failed on the device-check sector: %s.", what,
+			       strerror(-err));
 	}
 }
 
@@ -75,8 +80,10 @@ static int same_image_is_good(struct probe *p)
 	}
 	if (rc == -EAGAIN)
 		return explain_error(p, "COMPARE AND WRITE", rc);
-	return explain(p, -EOPNOTSUPP, "COMPARE AND WRITE says that a sector does not hold what a read "
-		       "has just shown, %u times in a row; do not share this device.", TRIES);
+	return explain(p, -EOPNOTSUPP,
+		       "COMPARE AND WRITE says that a sector does not hold what a read "
+		       "has just shown, %u times in a row; do not share this device.",
+		       TRIES);
 }
 
 static int other_image_miscompares(struct probe *p)
@@ -94,13 +101,15 @@ static int other_image_miscompares(struct probe *p)
 	if (rc < 0)
 		return explain_error(p, "COMPARE AND WRITE", rc);
 	if (rc != DEV_CAW_MISCOMPARE)
-		return explain(p, -EOPNOTSUPP, "COMPARE AND WRITE accepts a test image that the sector does "
+		return explain(p, -EOPNOTSUPP,
+			       "COMPARE AND WRITE accepts a test image that the sector does "
 			       "not hold: it writes without comparing; do not share this device.");
 	rc = dev_read(p->d, p->off_bytes, len, p->after);
 	if (rc)
 		return explain_error(p, "reading", rc);
 	if (!memcmp(p->after, p->other, len))
-		return explain(p, -EOPNOTSUPP, "COMPARE AND WRITE changed the sector although it said that "
+		return explain(p, -EOPNOTSUPP,
+			       "COMPARE AND WRITE changed the sector although it said that "
 			       "it differs; do not share this device.");
 	return 0;
 }

@@ -48,9 +48,9 @@ static int illegal_request(const struct sbc_sense_key *s)
 	switch (s->asc) {
 	case 0x20:
 		return -EOPNOTSUPP; /* invalid command operation code */
-	case 0x21: /* logical block address out of range */
-	case 0x24: /* invalid field in CDB */
-	case 0x26: /* invalid field in parameter list */
+	case 0x21:		    /* logical block address out of range */
+	case 0x24:		    /* invalid field in CDB */
+	case 0x26:		    /* invalid field in parameter list */
 		return -EINVAL;
 	case 0x25:
 		return -ENODEV; /* logical unit not supported */
@@ -96,7 +96,7 @@ int sbc_outcome(unsigned status, const struct sbc_sense_key *sense)
 		return -EAGAIN;
 	case 0x18:
 		return -EBADE; /* reservation conflict */
-	case 0x40: /* task aborted, by somebody else's reset */
+	case 0x40:	       /* task aborted, by somebody else's reset */
 		return -ETIMEDOUT;
 	default:
 		return -EIO;

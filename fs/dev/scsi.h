@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 #define SBC_CDB_MAX 16u
-#define SBC_DATA_MAX 252u     /* of INQUIRY: fits the one-byte length of old devices */
-#define SBC_CAP_BYTES 32u     /* of READ CAPACITY(16) */
-#define SBC_UNMAP_BYTES 24u   /* parameter list of UNMAP with one range */
-#define SBC_QUERY_TRIES 10u   /* unit attentions after a login or reset come one by one */
+#define SBC_DATA_MAX 252u   /* of INQUIRY: fits the one-byte length of old devices */
+#define SBC_CAP_BYTES 32u   /* of READ CAPACITY(16) */
+#define SBC_UNMAP_BYTES 24u /* parameter list of UNMAP with one range */
+#define SBC_QUERY_TRIES 10u /* unit attentions after a login or reset come one by one */
 
 enum sbc_vpd { SBC_VPD_ID = 0x83, SBC_VPD_LIMITS = 0xb0, SBC_VPD_THIN = 0xb2 };
 
@@ -48,13 +48,13 @@ struct sbc_capacity {
 /* false: what it says cannot be (too short, sector not 512 or 4096, size overflows). */
 bool sbc_capacity_decode(const uint8_t *data, size_t len, struct sbc_capacity *out);
 
-struct sbc_limits { /* zero: not stated */
+struct sbc_limits {						 /* zero: not stated */
 	uint32_t max_caw, max_xfer, max_unmap, max_unmap_ranges; /* sectors */
 	uint64_t max_write_same;
 };
 void sbc_limits_decode(const uint8_t *page, size_t len, struct sbc_limits *out);
 bool sbc_write_protected(const uint8_t *mode_data, size_t len); /* of MODE SENSE(6) */
-bool sbc_thin_unmaps(const uint8_t *page, size_t len); /* LBPU of page B2 */
+bool sbc_thin_unmaps(const uint8_t *page, size_t len);		/* LBPU of page B2 */
 
 /* "vendor product revision" from standard INQUIRY data; "" if it is too short. */
 void sbc_product(const uint8_t *inquiry, size_t len, char *out, size_t out_len);

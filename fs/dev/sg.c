@@ -28,15 +28,15 @@
 
 #define SENSE_BYTES 64u
 #define RESET_NO_ESCALATE 0x100 /* SG_SCSI_RESET_NO_ESCALATE, absent from glibc's header */
-#define BAD_TARGET 0x04 /* host byte of the kernel, DID_BAD_TARGET: nobody there */
-#define HOST_ERROR 0x07 /* DID_ERROR: the adapter could not make sense of what happened */
+#define BAD_TARGET 0x04		/* host byte of the kernel, DID_BAD_TARGET: nobody there */
+#define HOST_ERROR 0x07		/* DID_ERROR: the adapter could not make sense of what happened */
 
 struct sg_dev {
 	struct dev dev;
 	struct fdio f;
 	int sg_fd;
 	uint64_t start_bytes; /* of the partition on its disk: the pass-through counts from there */
-	uint32_t max_caw; /* VPD B0's claim, sectors */
+	uint32_t max_caw;     /* VPD B0's claim, sectors */
 	atomic_bool no_fua, caw_seen;
 };
 
@@ -176,8 +176,8 @@ static int sync_cache(struct sg_dev *s)
 
 /*
  * A command that the device does not know may end as an error of the adapter, which had other
- * ideas of how much data there would be. "Not supported" is believed of a device that does not claim
- * the command and has never done it.
+ * ideas of how much data there would be. "Not supported" is believed of a device that does not
+ * claim the command and has never done it.
  */
 static bool never_knew_it(struct sg_dev *s, const struct sg_cmd *c)
 {
@@ -308,16 +308,16 @@ static void sg_close(struct dev *d)
 }
 
 static const struct dev_ops sg_ops = {
-	.read = sg_read,
-	.write = sg_write,
-	.flush = sg_flush,
-	.discard = sg_discard,
-	.write_zeroes = sg_zero,
-	.compare_and_write = sg_caw,
-	.batch = sg_batch,
-	.caw_batch = sg_caw_batch,
-	.drain = sg_drain,
-	.close = sg_close,
+    .read = sg_read,
+    .write = sg_write,
+    .flush = sg_flush,
+    .discard = sg_discard,
+    .write_zeroes = sg_zero,
+    .compare_and_write = sg_caw,
+    .batch = sg_batch,
+    .caw_batch = sg_caw_batch,
+    .drain = sg_drain,
+    .close = sg_close,
 };
 
 static int identify(struct sg_dev *s, const struct dev_open_args *a)
@@ -331,8 +331,10 @@ static int identify(struct sg_dev *s, const struct dev_open_args *a)
 	c.cdb_len = sbc_cdb_inquiry(c.cdb);
 	rc = sg_ask(s, &c);
 	if (rc)
-		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer INQUIRY (%s); is it a SCSI "
-				  "disk, and may this user send it commands?", a->name, strerror(-rc));
+		return dev_refuse(a, rc < 0 ? rc : -EIO,
+				  "%s does not answer INQUIRY (%s); is it a SCSI "
+				  "disk, and may this user send it commands?",
+				  a->name, strerror(-rc));
 	if ((data[0] & 0x1f) != TYPE_DISK)
 		return dev_refuse(a, -ENOTBLK, "%s is a SCSI device, but not a disk.", a->name);
 	sbc_product(data, c.got, id->product, sizeof(id->product));
@@ -359,15 +361,19 @@ static int check_capacity(struct sg_dev *s, const struct dev_open_args *a)
 	if (rc == -EOPNOTSUPP || rc == -EINVAL)
 		return 0; /* an old disk; COMPARE AND WRITE will tell */
 	if (rc)
-		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer READ CAPACITY: %s.", a->name,
-				  strerror(-rc));
+		return dev_refuse(a, rc < 0 ? rc : -EIO, "%s does not answer READ CAPACITY: %s.",
+				  a->name, strerror(-rc));
 	if (!sbc_capacity_decode(data, c.got, &cap))
-		return dev_refuse(a, -EMEDIUMTYPE, "%s states a capacity that lunfs cannot use; its "
-				  "sectors must have 512 or 4096 bytes.", a->name);
+		return dev_refuse(a, -EMEDIUMTYPE,
+				  "%s states a capacity that lunfs cannot use; its "
+				  "sectors must have 512 or 4096 bytes.",
+				  a->name);
 	if (cap.sector_bytes != s->f.sector_bytes ||
 	    s->start_bytes + s->f.size_bytes > cap.size_bytes)
-		return dev_refuse(a, -EMEDIUMTYPE, "%s: the kernel and the device disagree on its size or "
-				  "sectors; rescan the device.", a->name);
+		return dev_refuse(a, -EMEDIUMTYPE,
+				  "%s: the kernel and the device disagree on its size or "
+				  "sectors; rescan the device.",
+				  a->name);
 	if (cap.phys_bytes > s->dev.id.phys_bytes)
 		s->dev.id.phys_bytes = cap.phys_bytes;
 	return 0;
@@ -382,8 +388,10 @@ static int block_node(const struct dev_open_args *a, char *path, size_t len, dev
 	if (S_ISBLK(st.st_mode)) {
 		snprintf(path, len, "%s", a->name);
 	} else if (!sysfs_block_of_sg(st.st_rdev, path, len) || stat(path, &st)) {
-		return dev_refuse(a, -ENOTBLK, "%s belongs to no disk that this machine has a block "
-				  "device for; is the sd driver loaded?", a->name);
+		return dev_refuse(a, -ENOTBLK,
+				  "%s belongs to no disk that this machine has a block "
+				  "device for; is the sd driver loaded?",
+				  a->name);
 	}
 	*rdev = st.st_rdev;
 	return 0;

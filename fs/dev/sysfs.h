@@ -12,8 +12,8 @@
 #include <sys/types.h>
 
 enum sysfs_what {
-	SYSFS_PLAIN,     /* not SCSI: loop, virtio, NVMe, RAM disk ... */
-	SYSFS_SCSI,      /* a SCSI disk or a partition of one */
+	SYSFS_PLAIN,	 /* not SCSI: loop, virtio, NVMe, RAM disk ... */
+	SYSFS_SCSI,	 /* a SCSI disk or a partition of one */
 	SYSFS_MULTIPATH, /* dm-multipath over SCSI disks */
 	SYSFS_OVER_SCSI, /* a mapping (LVM, md, crypt) with a SCSI disk beneath */
 };

@@ -33,8 +33,7 @@ struct front {
 	void *on_ready_ctx;
 };
 
-/* ---- nodes.c: what the kernel knows ------------------------------------------------------------
- */
+/* ---- nodes.c: what the kernel knows ---------------------------------------------------------- */
 
 struct nodes *nodes_new(struct clock *clk);
 void nodes_free(struct nodes *n);
@@ -55,8 +54,7 @@ bool nodes_take_pages(struct nodes *n, uint64_t ino);
 /* A handle that a writable mapping can be made of comes (+1) or goes (-1). */
 void nodes_mappable(struct nodes *n, uint64_t ino, int delta);
 
-/* ---- requests
- * ------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 struct call { /* one request that may wait: its caller and how it is interrupted */
 	struct call *prev, *next;
@@ -127,23 +125,20 @@ void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 /* Name under which the root's virtual attribute gives vol_stats_json(); never listed. */
 #define STATS_XATTR "lunfs.stats"
 
-/* ---- inval.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- inval.c --------------------------------------------------------------------------------- */
 
 struct inval *inval_new(struct front *f);
 void inval_free(struct inval *v);
 /* The kernel drops its pages of @ino; see inval.c for the bound. */
 void inval_pages(struct inval *v, uint64_t ino);
 
-/* ---- session.c
- * -------------------------------------------------------------------------------------- */
+/* ---- session.c ------------------------------------------------------------------------------- */
 
 /* Upcall of the volume: the kernel drops its pages of @ino before this returns. */
 void front_invalidate(void *ctx, uint64_t ino);
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args);
 
-/* ---- loop.c
- * ------------------------------------------------------------------------------------------- */
+/* ---- loop.c ---------------------------------------------------------------------------------- */
 
 /*
  * Serve requests until the file system is unmounted or SIGTERM, SIGINT or SIGHUP comes (all of them

@@ -22,8 +22,7 @@ struct daemon {
 	struct front f;
 };
 
-/* ---- before anything is touched ---------------------------------------------------------------
- */
+/* ---- before anything is touched -------------------------------------------------------------- */
 
 static int check_mountpoint(const char *dir)
 {
@@ -67,8 +66,7 @@ static int check_fuse(void)
 	return 0;
 }
 
-/* ---- the daemon's process
- * ------------------------------------------------------------------------ */
+/* ---- the daemon's process -------------------------------------------------------------------- */
 
 /* Linux 5.6: memory reclaim must not wait for writes that need this process. */
 #ifndef PR_SET_IO_FLUSHER
@@ -226,8 +224,7 @@ static int run(struct daemon *d)
 	return serve(d, clk) == 0 ? 0 : EX_MOUNT_FAIL;
 }
 
-/* ---- the parent
- * ------------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 static int wait_for_daemon(pid_t pid, int fd)
 {

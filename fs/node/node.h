@@ -187,9 +187,7 @@ int node_shrink_prepare(const struct node_env *ne, struct inode *i, struct node_
 int node_shrink_commit(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		       const struct node_shrink *step);
 
-/* ---- xattrs
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- xattrs ---------------------------------------------------------------------------------- */
 
 /* @name with its prefix ("user.x"). -EOPNOTSUPP: prefix unknown. */
 int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf, size_t size,

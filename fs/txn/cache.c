@@ -121,7 +121,8 @@ void cache_drop_all(struct txns *t)
 		free(t->pool[--t->npool]);
 }
 
-/* ---- get and put ------------------------------------------------------------------------------ */
+/* ---- get and put ------------------------------------------------------------------------------
+ */
 
 enum verdict { V_OK, V_OTHER_ROLE, V_BAD, V_OLD };
 
@@ -163,10 +164,10 @@ static int say_damaged(uint64_t addr, uint64_t guard, uint16_t type, enum verdic
 static int read_payload(struct txns *t, uint64_t addr, uint16_t type, uint64_t guard,
 			uint64_t recorded, void *buf)
 {
-	struct dev_io io = { .op = DEV_READ,
-			     .off_bytes = geo_payload_off(t->env.geo, addr),
-			     .len_bytes = t->env.geo->payload_io_bytes,
-			     .buf = buf };
+	struct dev_io io = {.op = DEV_READ,
+			    .off_bytes = geo_payload_off(t->env.geo, addr),
+			    .len_bytes = t->env.geo->payload_io_bytes,
+			    .buf = buf};
 	enum verdict v = V_BAD;
 
 	for (unsigned tries = 0; tries < READ_TRIES; tries++) {
@@ -321,7 +322,8 @@ void txn_loaded(struct txns *t, struct lock *guard, const void *payload)
 	mtx_unlock(&t->mtx);
 }
 
-/* ---- change ----------------------------------------------------------------------------------- */
+/* ---- change -----------------------------------------------------------------------------------
+ */
 
 static void dirty_locked(struct txn_handle *h, struct cblk *b, uint64_t guard_addr,
 			 uint64_t possession, uint64_t recorded)
@@ -339,7 +341,8 @@ static void dirty_locked(struct txn_handle *h, struct cblk *b, uint64_t guard_ad
 	lunfs_assert(b->dirty == h->txn);
 }
 
-/* The cell has a user already: the bitmaps lie. Whoever asked gets a scratch block to finish with. */
+/* The cell has a user already: the bitmaps lie. Whoever asked gets a scratch block to finish with.
+ */
 static struct cblk *detached_blk(struct txns *t, uint64_t addr)
 {
 	struct cblk *b = txn_zalloc(sizeof(*b));
@@ -417,8 +420,8 @@ void mblk_dirty(struct txn_handle *h, struct mblk *m)
 }
 
 /*
- * A guard's own payload (an inode) becomes an image of type FREE instead of a revoke: a host with an
- * old handle must find on disk that the inode is gone. Checkpoint writes such images before any
+ * A guard's own payload (an inode) becomes an image of type FREE instead of a revoke: a host with
+ * an old handle must find on disk that the inode is gone. Checkpoint writes such images before any
  * lock is given up, so whoever gets the cell next finds it, and goes above its version.
  */
 static void entomb(struct txns *t, struct cblk *b)

@@ -17,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- images ----------------------------------------------------------------------------------- */
+/* ---- images -----------------------------------------------------------------------------------
+ */
 
 static void image_unlink(struct txns *t, struct image *im)
 {
@@ -87,7 +88,8 @@ static void image_done(struct txns *t, struct image *im)
 	cblk_settle(t, b);
 }
 
-/* ---- a pass ----------------------------------------------------------------------------------- */
+/* ---- a pass -----------------------------------------------------------------------------------
+ */
 
 struct pass {
 	struct image **im;
@@ -111,8 +113,8 @@ static void take_wanted(struct txns *t, struct pass *p)
 	while ((g = TAILQ_FIRST(&t->wanted))) {
 		TAILQ_REMOVE(&t->wanted, g, of_wanted);
 		g->wanted = false;
-		TAILQ_FOREACH (im, &g->images, of_guard)
-			pass_take(p, im);
+		TAILQ_FOREACH(im, &g->images, of_guard)
+		pass_take(p, im);
 		gidx_settle(t, g);
 	}
 }
@@ -122,10 +124,12 @@ static void take_oldest(struct txns *t, struct pass *p, size_t want)
 	struct txn *x;
 	struct image *im;
 
-	TAILQ_FOREACH (x, &t->logged, link) {
+	TAILQ_FOREACH(x, &t->logged, link)
+	{
 		if (!x->committed_ns)
 			break; /* still being written: its images are not committed */
-		TAILQ_FOREACH (im, &x->images, of_txn) {
+		TAILQ_FOREACH(im, &x->images, of_txn)
+		{
 			if (p->n >= want)
 				return;
 			pass_take(p, im);
@@ -151,10 +155,10 @@ static int write_in_place(struct txns *t, const struct pass *p)
 
 		for (size_t i = 0; i < n; i++)
 			io[i] = (struct dev_io){
-				.op = DEV_WRITE,
-				.off_bytes = geo_payload_off(t->env.geo, p->im[done + i]->addr),
-				.len_bytes = t->env.geo->payload_io_bytes,
-				.buf = p->im[done + i]->buf,
+			    .op = DEV_WRITE,
+			    .off_bytes = geo_payload_off(t->env.geo, p->im[done + i]->addr),
+			    .len_bytes = t->env.geo->payload_io_bytes,
+			    .buf = p->im[done + i]->buf,
 			};
 		r = txn_write(t, io, n);
 		if (r)
@@ -192,7 +196,7 @@ static void end_pass_locked(struct txns *t, struct pass *p, int r)
 /* No pass is under way. Takes what is wanted and then up to @oldest old images. */
 static void run_pass_locked(struct txns *t, size_t oldest)
 {
-	struct pass p = { .max = t->ncom };
+	struct pass p = {.max = t->ncom};
 	struct image *im;
 	int r;
 
@@ -200,8 +204,8 @@ static void run_pass_locked(struct txns *t, size_t oldest)
 	t->pass_busy = true;
 	p.im = txn_zalloc((p.max + 1) * sizeof(*p.im));
 	take_wanted(t, &p);
-	TAILQ_FOREACH (im, &t->tombs, of_tombs)
-		pass_take(&p, im);
+	TAILQ_FOREACH(im, &t->tombs, of_tombs)
+	pass_take(&p, im);
 	take_oldest(t, &p, oldest);
 	mtx_unlock(&t->mtx);
 	qsort(p.im, p.n, sizeof(*p.im), by_addr);
@@ -213,7 +217,8 @@ static void run_pass_locked(struct txns *t, size_t oldest)
 	free(p.im);
 }
 
-/* ---- tail ------------------------------------------------------------------------------------- */
+/* ---- tail -------------------------------------------------------------------------------------
+ */
 
 /* Transactions at the tail that nobody needs any more. */
 static void retire_locked(struct txns *t)
@@ -249,9 +254,9 @@ static uint32_t freeable_locked(struct txns *t)
 
 static int write_header(struct txns *t, uint32_t tail, uint64_t seq)
 {
-	struct dev_io io = { .op = DEV_WRITE,
-			     .off_bytes = geo_blk_off(t->region_blk),
-			     .len_bytes = t->env.geo->sector_bytes };
+	struct dev_io io = {.op = DEV_WRITE,
+			    .off_bytes = geo_blk_off(t->region_blk),
+			    .len_bytes = t->env.geo->sector_bytes};
 	int r;
 
 	io.buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
@@ -290,7 +295,8 @@ int tail_write(struct txns *t)
 	return r;
 }
 
-/* ---- background ------------------------------------------------------------------------------- */
+/* ---- background -------------------------------------------------------------------------------
+ */
 
 /* When the oldest committed image is due, 0 = now. */
 static uint64_t ckpt_due_ns(const struct txns *t)
@@ -301,9 +307,9 @@ static uint64_t ckpt_due_ns(const struct txns *t)
 		return CLOCK_FOREVER;
 	if (t->log_used > t->log_blks / 2 || t->ncom > CACHE_MAX_BLKS)
 		return 0;
-	TAILQ_FOREACH (x, &t->logged, link)
-		if (x->committed_ns && !TAILQ_EMPTY(&x->images))
-			return x->committed_ns + CKPT_AGE_NS;
+	TAILQ_FOREACH(x, &t->logged, link)
+	if (x->committed_ns && !TAILQ_EMPTY(&x->images))
+		return x->committed_ns + CKPT_AGE_NS;
 	return CLOCK_FOREVER;
 }
 
@@ -357,7 +363,8 @@ int checkpoint_all(struct txns *t)
 	return r;
 }
 
-/* ---- giving up a guard ------------------------------------------------------------------------ */
+/* ---- giving up a guard ------------------------------------------------------------------------
+ */
 
 /* The pass under way may be writing something of this guard that was superseded since. */
 static void wait_pass_locked(struct txns *t)

@@ -9,7 +9,8 @@
  * Handles never wait for another host while joined, so the drain ends. Whoever comes meanwhile
  * joins the next transaction: that is the group commit.
  *
- * When the volume has failed nothing more is committed; the committer then only tells the call-backs.
+ * When the volume has failed nothing more is committed; the committer then only tells the
+ * call-backs.
  */
 #include "txn/txn_impl.h"
 
@@ -28,7 +29,8 @@ void callbacks_run(struct callback_list *list, bool ok)
 	}
 }
 
-/* ---- freeze ----------------------------------------------------------------------------------- */
+/* ---- freeze -----------------------------------------------------------------------------------
+ */
 
 static void *frozen_payload(struct txns *t, struct cblk *b)
 {
@@ -72,8 +74,8 @@ static void freeze(struct txns *t, struct txn *x)
 {
 	struct cblk *b;
 
-	TAILQ_FOREACH (b, &x->dirty, of_txn)
-		freeze_blk(t, x, b);
+	TAILQ_FOREACH(b, &x->dirty, of_txn)
+	freeze_blk(t, x, b);
 }
 
 /* The blocks are free to change again, in the next transaction. */
@@ -105,11 +107,11 @@ static void open_next_locked(struct txns *t)
 	cond_broadcast(&t->begin_cv);
 }
 
-/* ---- write ------------------------------------------------------------------------------------ */
+/* ---- write ------------------------------------------------------------------------------------
+ */
 
 /* As pieces that do not cross the end of the ring. */
-static size_t log_pieces(const struct txns *t, const struct txn *x, uint8_t *log,
-			 struct dev_io *io)
+static size_t log_pieces(const struct txns *t, const struct txn *x, uint8_t *log, struct dev_io *io)
 {
 	uint32_t done = 0, max = LOG_WRITE_BYTES / LUNFS_BLOCK_BYTES;
 	size_t n = 0;
@@ -122,10 +124,10 @@ static size_t log_pieces(const struct txns *t, const struct txn *x, uint8_t *log
 			len = max;
 		if (len > t->log_blks - pos)
 			len = t->log_blks - pos;
-		io[n++] = (struct dev_io){ .op = DEV_WRITE,
-					   .off_bytes = geo_blk_off(t->region_blk + 1 + pos),
-					   .len_bytes = (size_t)len * LUNFS_BLOCK_BYTES,
-					   .buf = log + (size_t)done * LUNFS_BLOCK_BYTES };
+		io[n++] = (struct dev_io){.op = DEV_WRITE,
+					  .off_bytes = geo_blk_off(t->region_blk + 1 + pos),
+					  .len_bytes = (size_t)len * LUNFS_BLOCK_BYTES,
+					  .buf = log + (size_t)done * LUNFS_BLOCK_BYTES};
 		done += len;
 	}
 	return n;
@@ -143,7 +145,8 @@ static int write_log(struct txns *t, struct txn *x, unsigned entries)
 	return r;
 }
 
-/* ---- end -------------------------------------------------------------------------------------- */
+/* ---- end --------------------------------------------------------------------------------------
+ */
 
 static void count_commit(struct txns *t, const struct txn *x, unsigned entries, uint64_t since_ns)
 {
@@ -247,8 +250,8 @@ static uint64_t *guards_of(const struct txn *x, unsigned entries)
 	const struct image *im;
 	unsigned n = 0;
 
-	TAILQ_FOREACH (im, &x->images, of_txn)
-		guards[n++] = im->guard;
+	TAILQ_FOREACH(im, &x->images, of_txn)
+	guards[n++] = im->guard;
 	lunfs_assert(n == entries);
 	return guards;
 }
@@ -258,8 +261,8 @@ static unsigned count_revokes(const struct txn *x)
 	const struct image *im;
 	unsigned n = 0;
 
-	TAILQ_FOREACH (im, &x->images, of_txn)
-		n += im->buf == NULL;
+	TAILQ_FOREACH(im, &x->images, of_txn)
+	n += im->buf == NULL;
 	return n;
 }
 

@@ -47,7 +47,7 @@ static struct recent *recent_slot(struct txns *t, uint64_t addr)
 
 void recent_put(struct txns *t, uint64_t addr, uint64_t version)
 {
-	*recent_slot(t, addr) = (struct recent){ .addr = addr, .version = version };
+	*recent_slot(t, addr) = (struct recent){.addr = addr, .version = version};
 }
 
 void recent_give_up(struct txns *t, uint64_t addr)
@@ -57,7 +57,7 @@ void recent_give_up(struct txns *t, uint64_t addr)
 	if (r->addr != addr)
 		return;
 	if (r->given_up)
-		*r = (struct recent){ 0 };
+		*r = (struct recent){0};
 	else
 		r->given_up = true;
 }

@@ -111,7 +111,7 @@ int txn_begin(struct txns *t, unsigned nblks, struct txn_handle **out)
 	}
 	if (!r) {
 		h = txn_zalloc(sizeof(*h));
-		*h = (struct txn_handle){ .t = t, .txn = t->running, .credits = nblks };
+		*h = (struct txn_handle){.t = t, .txn = t->running, .credits = nblks};
 		t->running->handles++;
 		t->running->credits += nblks;
 		*out = h;
@@ -139,8 +139,9 @@ void txn_changed(struct txn_handle *h, struct cblk *b)
 		x->credits--;
 	} else if (!t->over_credit_said) {
 		t->over_credit_said = true;
-		log_warn("txn-credits", "an operation changed more blocks than it announced "
-					"(block %llu, type %u); please report this",
+		log_warn("txn-credits",
+			 "an operation changed more blocks than it announced "
+			 "(block %llu, type %u); please report this",
 			 (unsigned long long)b->m.addr, b->type);
 	}
 	b->dirty = x;

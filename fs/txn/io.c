@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * I/O of the transaction layer. Writes pass the host's gate, and none starts once the volume has
- * failed. A write whose fate is unknown is sent again only once the device proved that the first one
- * cannot land any more; where it cannot prove that, the write has failed (and with it the volume,
- * which leaves the rest to recovery and fencing). A flush carries nothing, so it is simply repeated.
+ * failed. A write whose fate is unknown is sent again only once the device proved that the first
+ * one cannot land any more; where it cannot prove that, the write has failed (and with it the
+ * volume, which leaves the rest to recovery and fencing). A flush carries nothing, so it is simply
+ * repeated.
  */
 #include "txn/txn_impl.h"
 
@@ -73,8 +74,8 @@ int txn_read(struct txns *t, struct dev_io *io, size_t n)
 		for (unsigned k = 0; io[i].result == -ETIMEDOUT && k < IO_TRIES; k++) {
 			if (host_wait_active(t->host))
 				break;
-			io[i].result = dev_read(t->env.dev, io[i].off_bytes, io[i].len_bytes,
-						io[i].buf);
+			io[i].result =
+			    dev_read(t->env.dev, io[i].off_bytes, io[i].len_bytes, io[i].buf);
 		}
 		if (io[i].result && !r)
 			r = io[i].result;

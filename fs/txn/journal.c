@@ -14,8 +14,8 @@
 uint32_t log_blks_of(unsigned entries, unsigned images)
 {
 	uint64_t desc = (entries + LUNFS_JDESC_ENTRIES - 1) / LUNFS_JDESC_ENTRIES;
-	uint64_t body = ((uint64_t)images * LUNFS_PAYLOAD_BYTES + LUNFS_BLOCK_BYTES - 1) /
-			LUNFS_BLOCK_BYTES;
+	uint64_t body =
+	    ((uint64_t)images * LUNFS_PAYLOAD_BYTES + LUNFS_BLOCK_BYTES - 1) / LUNFS_BLOCK_BYTES;
 
 	return entries ? (uint32_t)(desc + body + 1) : 0;
 }
@@ -98,9 +98,10 @@ void *journal_encode(const struct txns *t, const struct txn *x, unsigned entries
 	const struct image *im;
 	unsigned i = 0;
 
-	TAILQ_FOREACH (im, &x->images, of_txn) {
+	TAILQ_FOREACH(im, &x->images, of_txn)
+	{
 		struct lunfs_jdesc *d =
-			(void *)(log + (size_t)(i / LUNFS_JDESC_ENTRIES) * LUNFS_BLOCK_BYTES);
+		    (void *)(log + (size_t)(i / LUNFS_JDESC_ENTRIES) * LUNFS_BLOCK_BYTES);
 
 		fill_entry(&d->entry[i % LUNFS_JDESC_ENTRIES], im);
 		if (im->buf) {

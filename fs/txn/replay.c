@@ -9,7 +9,8 @@
  *   flush.
  *
  * Nothing is written before the guards are renewed, every step may be cut off and repeated, and
- * the journal is left as it is: its slot becomes FREE, and the next incarnation writes a new header.
+ * the journal is left as it is: its slot becomes FREE, and the next incarnation writes a new
+ * header.
  */
 #include "txn/replay_impl.h"
 
@@ -21,7 +22,8 @@
 #define WRITE_BATCH 64u
 #define SETTLE_NS 20000000ull
 
-/* ---- guards ----------------------------------------------------------------------------------- */
+/* ---- guards -----------------------------------------------------------------------------------
+ */
 
 static int by_guard(const void *a, const void *b)
 {
@@ -86,8 +88,8 @@ static int renew_guards(struct replay *rp)
 
 	HASH_ITER (hh, rp->mentions, m, next) {
 		if (m->img)
-			gr[n++] = (struct guard_renew){ .addr = m->guard,
-							.possession = m->possession };
+			gr[n++] =
+			    (struct guard_renew){.addr = m->guard, .possession = m->possession};
 	}
 	n = unique_guards(gr, n);
 	for (size_t i = 0; i < n && !r; i += GUARD_BATCH)
@@ -99,7 +101,8 @@ static int renew_guards(struct replay *rp)
 	return r;
 }
 
-/* ---- write ------------------------------------------------------------------------------------ */
+/* ---- write ------------------------------------------------------------------------------------
+ */
 
 static bool is_free_image(const struct mention *m)
 {
@@ -119,9 +122,10 @@ static enum place judge_place(const struct replay *rp, const struct mention *m,
 }
 
 /*
- * Write what is newer than its place. A place that fails its checks was torn by the dead host: it is
- * written too, but for FREE images, whose cell another host may have had since under a guard of its
- * own and be rewriting at this moment: they are marked torn, for later (@settled: now it is later).
+ * Write what is newer than its place. A place that fails its checks was torn by the dead host: it
+ * is written too, but for FREE images, whose cell another host may have had since under a guard of
+ * its own and be rewriting at this moment: they are marked torn, for later (@settled: now it is
+ * later).
  */
 static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t *bufs, bool settled)
 {
@@ -129,10 +133,10 @@ static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t 
 	size_t k = 0;
 
 	for (size_t i = 0; i < n; i++)
-		io[i] = (struct dev_io){ .op = DEV_READ,
-					 .off_bytes = geo_payload_off(rp->g, m[i]->addr),
-					 .len_bytes = rp->g->payload_io_bytes,
-					 .buf = bufs + i * LUNFS_BLOCK_BYTES };
+		io[i] = (struct dev_io){.op = DEV_READ,
+					.off_bytes = geo_payload_off(rp->g, m[i]->addr),
+					.len_bytes = rp->g->payload_io_bytes,
+					.buf = bufs + i * LUNFS_BLOCK_BYTES};
 	txn_read(rp->t, io, n); /* what cannot be read counts as invalid */
 	for (size_t i = 0; i < n; i++) {
 		enum place p = judge_place(rp, m[i], &io[i]);
@@ -175,8 +179,7 @@ static int write_all(struct replay *rp, struct mention **m, size_t n, bool settl
 static bool others_live(const struct replay *rp)
 {
 	for (unsigned s = 0; s < geo_all_slots(rp->g); s++)
-		if (s != rp->slot && s != host_slot(rp->t->host) &&
-		    host_live_owner(rp->t->host, s))
+		if (s != rp->slot && s != host_slot(rp->t->host) && host_live_owner(rp->t->host, s))
 			return true;
 	return false;
 }
@@ -191,7 +194,8 @@ static size_t keep_torn(struct mention **m, size_t n)
 	return k;
 }
 
-/* A live host's write ends within its deadline; what is still torn after two of them is the dead's. */
+/* A live host's write ends within its deadline; what is still torn after two of them is the dead's.
+ */
 static int write_torn(struct replay *rp, struct mention **m, size_t n)
 {
 	uint64_t until_ns = clock_now_ns(rp->t->env.clk) + 2000000ull * rp->g->deadline_ms;
@@ -259,7 +263,7 @@ static int replay(struct replay *rp)
 int txn_replay(struct txns *t, unsigned slot, uint64_t owner, uint64_t nonce)
 {
 	const struct geo *g = t->env.geo;
-	struct replay rp = { .t = t, .g = g, .slot = slot, .owner = owner, .nonce = nonce };
+	struct replay rp = {.t = t, .g = g, .slot = slot, .owner = owner, .nonce = nonce};
 	int r;
 
 	if (slot >= g->slots || slot >= LUNFS_MAX_SLOTS || !g->journal_blk[slot])

@@ -20,7 +20,7 @@ struct replay {
 	uint64_t owner, nonce;
 	uint64_t region_blk;
 	uint32_t log_blks;
-	uint32_t pos;     /* in the ring */
+	uint32_t pos;	  /* in the ring */
 	uint32_t scanned; /* blocks of valid transactions */
 	uint64_t seq;
 	unsigned txns, torn;

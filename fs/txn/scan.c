@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Reading a dead host's journal: from the tail, transaction by transaction. Each is checked as a
- * whole before any of it counts, and the first that is not valid ends the log. The last mention of a
- * block wins. What is read is hostile: every loop is bounded by the journal's size, nothing is
+ * whole before any of it counts, and the first that is not valid ends the log. The last mention of
+ * a block wins. What is read is hostile: every loop is bounded by the journal's size, nothing is
  * written.
  */
 #include "txn/replay_impl.h"
@@ -22,10 +22,8 @@ struct rtxn { /* one transaction being checked */
 
 static int read_blks(struct replay *rp, uint64_t blk, size_t len_bytes, void *buf)
 {
-	struct dev_io io = { .op = DEV_READ,
-			     .off_bytes = geo_blk_off(blk),
-			     .len_bytes = len_bytes,
-			     .buf = buf };
+	struct dev_io io = {
+	    .op = DEV_READ, .off_bytes = geo_blk_off(blk), .len_bytes = len_bytes, .buf = buf};
 
 	return txn_read(rp->t, &io, 1);
 }
@@ -120,8 +118,7 @@ static const struct lunfs_jentry *entry_at(const struct rtxn *x, unsigned i)
 
 static const uint8_t *place_at(const struct rtxn *x, unsigned image)
 {
-	return x->log + (size_t)x->n_desc * LUNFS_BLOCK_BYTES +
-	       (size_t)image * LUNFS_PAYLOAD_BYTES;
+	return x->log + (size_t)x->n_desc * LUNFS_BLOCK_BYTES + (size_t)image * LUNFS_PAYLOAD_BYTES;
 }
 
 static bool descs_ok(const struct replay *rp, const struct rtxn *x)
@@ -296,7 +293,7 @@ static bool txn_ok(const struct replay *rp, struct rtxn *x)
 /* 1: one more transaction was taken; 0: the log ends; -errno. */
 static int scan_txn(struct replay *rp)
 {
-	struct rtxn x = { 0 };
+	struct rtxn x = {0};
 	int r = read_first_desc(rp, &x);
 
 	if (r <= 0)

@@ -17,9 +17,9 @@ struct txn_handle;
 
 struct mblk { /* a cached payload; data stays valid while referenced */
 	uint64_t addr;
-	uint8_t *data; /* LUNFS_PAYLOAD_BYTES: the live copy */
+	uint8_t *data;	    /* LUNFS_PAYLOAD_BYTES: the live copy */
 	struct lock *guard; /* valid while the guard is pinned by the caller */
-	/* the rest is txn's own */
+			    /* the rest is txn's own */
 };
 
 int txns_new(const struct env *env, struct host *host, struct locks *locks, struct txns **out);
@@ -32,12 +32,12 @@ void txns_abandon(struct txns *t);
 void txns_free(struct txns *t);
 
 /*
- * Get the payload of @addr, guarded by @guard, which the caller has pinned (SH or better) and keeps pinned
- * while it uses the block. From the cache or by a read; checked (magic, type, vol_id, address,
- * CRC, guard address; a guard's own payload also against lock_recorded_version: older = lost
- * write). -EUCLEAN: damaged, logged. -ESTALE: @guard's own cell is sound but serves as something
- * else or as nothing (an old handle); not logged. -EIO. mblk_put() when done. Sleeps; a txn may be
- * joined.
+ * Get the payload of @addr, guarded by @guard, which the caller has pinned (SH or better) and keeps
+ * pinned while it uses the block. From the cache or by a read; checked (magic, type, vol_id,
+ * address, CRC, guard address; a guard's own payload also against lock_recorded_version: older =
+ * lost write). -EUCLEAN: damaged, logged. -ESTALE: @guard's own cell is sound but serves as
+ * something else or as nothing (an old handle); not logged. -EIO. mblk_put() when done. Sleeps; a
+ * txn may be joined.
  */
 int mblk_get(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type, struct mblk **out);
 void mblk_put(struct txns *t, struct mblk *m);

@@ -31,20 +31,20 @@
 #include <sys/queue.h>
 #include <uthash.h>
 
-#define CACHE_MAX_BLKS 16384u             /* 64 MiB of clean, unreferenced payloads */
-#define POOL_MAX_BUFS 1024u               /* idle buffers kept for reuse */
-#define RECENT_SLOTS 8192u                /* versions remembered of dropped guards' payloads */
+#define CACHE_MAX_BLKS 16384u		  /* 64 MiB of clean, unreferenced payloads */
+#define POOL_MAX_BUFS 1024u		  /* idle buffers kept for reuse */
+#define RECENT_SLOTS 8192u		  /* versions remembered of dropped guards' payloads */
 #define COMMIT_AGE_NS (5ull * 1000000000) /* a change waits no longer for its commit */
-#define CKPT_AGE_NS (5ull * 1000000000)   /* nor a committed image for its place */
-#define CKPT_PASS 512u                    /* images of one background pass */
-#define IO_BATCH 128u                     /* in-place writes submitted together */
-#define IO_TRIES 16u                      /* of an I/O whose fate is unknown */
+#define CKPT_AGE_NS (5ull * 1000000000)	  /* nor a committed image for its place */
+#define CKPT_PASS 512u			  /* images of one background pass */
+#define IO_BATCH 128u			  /* in-place writes submitted together */
+#define IO_TRIES 16u			  /* of an I/O whose fate is unknown */
 #define IO_RETRY_NS 100000000ull
-#define READ_TRIES 4u                     /* of a payload that fails its checks */
+#define READ_TRIES 4u /* of a payload that fails its checks */
 #define READ_RETRY_NS 2000000ull
-#define LOG_WRITE_BYTES (1u << 20)        /* one device write of the log */
-#define TXN_BLKS_MAX 4096u                /* log blocks of a transaction others may still join */
-#define STUCK_LEASES 4u                   /* a commit that takes so many leases is no progress */
+#define LOG_WRITE_BYTES (1u << 20) /* one device write of the log */
+#define TXN_BLKS_MAX 4096u	   /* log blocks of a transaction others may still join */
+#define STUCK_LEASES 4u		   /* a commit that takes so many leases is no progress */
 
 struct cblk;
 struct guard_idx;
@@ -64,10 +64,10 @@ struct image {
 	struct txn *txn;
 	struct cblk *blk;
 	struct guard_idx *gidx; /* while committed or being written */
-	void *buf;              /* payload_io_bytes, sealed; NULL: revoke */
-	bool tomb;              /* type FREE: the payload of a guard that was given up */
-	bool writing;           /* a checkpoint pass has it in hand */
-	bool stale;             /* superseded meanwhile: the pass frees it */
+	void *buf;		/* payload_io_bytes, sealed; NULL: revoke */
+	bool tomb;		/* type FREE: the payload of a guard that was given up */
+	bool writing;		/* a checkpoint pass has it in hand */
+	bool stale;		/* superseded meanwhile: the pass frees it */
 };
 
 enum cblk_state {
@@ -87,16 +87,16 @@ struct cblk {
 	uint16_t type;
 	unsigned refs;
 	bool unverified; /* read by the lock layer, not checked yet */
-	bool detached;   /* not in the cache: the volume failed (mblk_new) */
+	bool detached;	 /* not in the cache: the volume failed (mblk_new) */
 	bool on_lru;
-	bool revoked;    /* in @dirty: the block was given up */
-	bool tomb;       /* in @dirty: the payload became FREE */
-	bool freezing;   /* an image of it is being committed */
-	uint64_t version;      /* highest version read or given to an image */
-	uint64_t disk_version; /* in place and flushed, 0 = unknown */
-	struct txn *dirty;     /* the running transaction, if it changed this block */
+	bool revoked;			  /* in @dirty: the block was given up */
+	bool tomb;			  /* in @dirty: the payload became FREE */
+	bool freezing;			  /* an image of it is being committed */
+	uint64_t version;		  /* highest version read or given to an image */
+	uint64_t disk_version;		  /* in place and flushed, 0 = unknown */
+	struct txn *dirty;		  /* the running transaction, if it changed this block */
 	uint64_t dirty_guard, possession; /* of that change */
-	struct image *com;     /* committed, not yet in place */
+	struct image *com;		  /* committed, not yet in place */
 };
 
 struct guard_idx {
@@ -107,7 +107,7 @@ struct guard_idx {
 	TAILQ_ENTRY(guard_idx) of_wanted;
 	uint64_t last_tid; /* last transaction that changed something under it */
 	unsigned writing;  /* images in the hands of a checkpoint pass */
-	bool wanted;       /* somebody waits for its checkpoint */
+	bool wanted;	   /* somebody waits for its checkpoint */
 };
 
 struct callback {
@@ -127,10 +127,10 @@ struct txn {
 	struct cblk_list dirty;
 	struct image_list images; /* frozen, later committed and not in place */
 	struct callback_list callbacks;
-	uint64_t began_ns;     /* first change */
+	uint64_t began_ns; /* first change */
 	uint64_t committed_ns;
 	uint32_t log_pos, log_blks; /* in the ring */
-	unsigned pins; /* images that need its log space, +1 while being written */
+	unsigned pins;		    /* images that need its log space, +1 while being written */
 };
 
 struct txn_handle {
@@ -155,8 +155,8 @@ struct txns {
 	struct cond begin_cv;  /* a new running transaction, or log space */
 	struct cond done_cv;   /* a commit ended, or everything failed */
 	struct cond flush_cv;
-	struct cond pass_cv;   /* a checkpoint pass ended */
-	struct cond ckpt_cv;   /* the checkpointer has something to do */
+	struct cond pass_cv; /* a checkpoint pass ended */
+	struct cond ckpt_cv; /* the checkpointer has something to do */
 	struct txn_stats stats;
 
 	bool started, stop, failed;
@@ -194,7 +194,7 @@ struct txns {
 	/* checkpoint */
 	bool pass_busy;
 	uint64_t passes; /* ended */
-	unsigned ncom;   /* committed images not in place */
+	unsigned ncom;	 /* committed images not in place */
 	struct image_list tombs;
 	TAILQ_HEAD(, guard_idx) wanted;
 	atomic_uint gated; /* threads that wait in host_write_gate() */
@@ -223,7 +223,7 @@ void recent_give_up(struct txns *t, uint64_t addr); /* the guard's possession en
 void *pool_get(struct txns *t);
 void pool_put(struct txns *t, void *buf);
 void cblk_settle(struct txns *t, struct cblk *b); /* to the LRU or away, if it is idle */
-void cblk_drop(struct txns *t, struct cblk *b);   /* idle: away */
+void cblk_drop(struct txns *t, struct cblk *b);	  /* idle: away */
 void cache_drop_all(struct txns *t);
 
 /* handle.c: the mutex is held */
@@ -241,7 +241,7 @@ void callbacks_run(struct callback_list *list, bool ok);
 /* checkpoint.c */
 void checkpoint_main(void *arg);
 void image_supersede(struct txns *t, struct image *im); /* the mutex is held */
-void image_commit(struct txns *t, struct image *im);    /* the mutex is held */
+void image_commit(struct txns *t, struct image *im);	/* the mutex is held */
 int checkpoint_all(struct txns *t);
 int tail_write(struct txns *t);
 

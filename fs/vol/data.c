@@ -134,8 +134,7 @@ int data_zero_tail(struct op *o, struct inode *i, uint64_t off)
 	return data_zero_part(o->v, i, i->size, end);
 }
 
-/* ---- inline files -------------------------------------------------------------------------------
- */
+/* ---- inline files ---------------------------------------------------------------------------- */
 
 static int move_out(struct change *ch, struct inode *i, struct blk_res *res)
 {

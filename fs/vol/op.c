@@ -77,8 +77,7 @@ void op_plan(struct op *o, uint64_t ino, enum lock_mode mode, enum lock_local lo
 		e->local = local;
 }
 
-/* ---- pins --------------------------------------------------------------------------------------
- */
+/* ---- pins ------------------------------------------------------------------------------------ */
 
 static struct lock_intr *intr_of(const struct op *o)
 {
@@ -195,8 +194,7 @@ static void forget_unused(struct op *o)
 	o->n = kept;
 }
 
-/* ---- inodes
- * -------------------------------------------------------------------------------------- */
+/* ---- inodes ---------------------------------------------------------------------------------- */
 
 static int load(struct op *o, struct opn *e, struct nodeid id)
 {
@@ -277,8 +275,7 @@ void op_forget(struct op *o, struct inode *i)
 	entry_of(o, i)->loaded = false;
 }
 
-/* ---- the rounds
- * ------------------------------------------------------------------------------------ */
+/* ---- the rounds ------------------------------------------------------------------------------ */
 
 static int enter(struct op *o, void *arg)
 {

@@ -16,8 +16,8 @@
 
 struct op_ctx {
 	uint32_t uid, gid, umask; /* of the caller: ownership of what is created */
-	struct lock_intr *intr;   /* may be NULL */
-	bool read_excl;           /* vol_read: what is read may be changed by a store in memory */
+	struct lock_intr *intr;	  /* may be NULL */
+	bool read_excl;		  /* vol_read: what is read may be changed by a store in memory */
 };
 
 /* Wake the operation that waits with @intr (op_ctx.intr): it ends with -EINTR. Never sleeps. */
@@ -46,7 +46,8 @@ int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, stru
 #define VSET_CTIME 0x40u
 #define VSET_ATIME_NOW 0x80u
 #define VSET_MTIME_NOW 0x100u
-#define VSET_KILL_PRIV 0x200u /* clear suid, and sgid where group-executable (size change, chown) */
+#define VSET_KILL_PRIV 0x200u /* clear suid, and sgid where group-executable (size change, chown)  \
+			       */
 int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const struct stat *st,
 		unsigned set, struct vattr *out);
 
@@ -69,9 +70,9 @@ int vol_rename(struct volume *v, const struct op_ctx *c, struct nodeid dir, cons
 
 struct vdirent {
 	struct dir_entry de;
-	uint64_t next;      /* cookie to go on after this entry */
+	uint64_t next; /* cookie to go on after this entry */
 	bool has_attr;
-	struct vattr attr;  /* with has_attr */
+	struct vattr attr; /* with has_attr */
 };
 /*
  * Up to @max entries from @cookie (0 = start, "." and ".." included); *n = 0 at the end. With

@@ -27,8 +27,7 @@ struct create {
 	struct vattr *out;
 };
 
-/* ---- ownership and permissions ------------------------------------------------------------------
- */
+/* ---- ownership and permissions --------------------------------------------------------------- */
 
 static int load_default_acl(struct op *o, struct inode *dir, struct acls *acl)
 {
@@ -96,8 +95,7 @@ static void new_attrs(struct op *o, const struct inode *dir, const struct create
 		i->parent = dir->ino;
 }
 
-/* ---- the new cell
- * --------------------------------------------------------------------------------- */
+/* ---- the new cell ---------------------------------------------------------------------------- */
 
 struct newcell {
 	struct cell_res res;
@@ -136,8 +134,7 @@ static void put_cell(struct op *o, struct newcell *nc)
 	cell_unreserve(o->v->alloc, &nc->res);
 }
 
-/* ---- create
- * ---------------------------------------------------------------------------------------- */
+/* ---- create ---------------------------------------------------------------------------------- */
 
 static unsigned acl_parts(const struct acls *acl)
 {
@@ -323,8 +320,7 @@ int vol_symlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, con
 	return create(v, c, &a);
 }
 
-/* ---- link
- * -------------------------------------------------------------------------------------------- */
+/* ---- link ------------------------------------------------------------------------------------ */
 
 struct linking {
 	struct nodeid id, dir;

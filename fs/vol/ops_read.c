@@ -106,8 +106,7 @@ int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_
 	return rc;
 }
 
-/* ---- SEEK_DATA, SEEK_HOLE
- * ------------------------------------------------------------------------ */
+/* ---- SEEK_DATA, SEEK_HOLE -------------------------------------------------------------------- */
 
 static int seek_extents(struct volume *v, struct inode *i, struct reading *a)
 {

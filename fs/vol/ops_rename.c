@@ -24,8 +24,7 @@ struct rn {					/* what one round found */
 	bool tgt_last;
 };
 
-/* ---- ancestors
- * ----------------------------------------------------------------------------------- */
+/* ---- ancestors ------------------------------------------------------------------------------- */
 
 static int parent_of(struct op *o, uint64_t ino, uint64_t *parent)
 {
@@ -84,8 +83,7 @@ static int walk_body(struct op *o, void *arg)
 	return rc;
 }
 
-/* ---- checks
- * ---------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static int find_names(struct op *o, struct renaming *a, struct rn *r)
 {
@@ -158,8 +156,7 @@ static int check_kinds(const struct renaming *a, const struct rn *r)
 	return tgt_dir && r->tgt->size ? -ENOTEMPTY : 0;
 }
 
-/* ---- changes
- * ------------------------------------------------------------------------------------------ */
+/* ---- changes --------------------------------------------------------------------------------- */
 
 static int rename_needs(struct op *o, struct change *ch, const struct renaming *a, struct rn *r)
 {

@@ -17,8 +17,7 @@ struct falloc {
 	uint64_t off, len;
 };
 
-/* ---- preallocation
- * -------------------------------------------------------------------------------- */
+/* ---- preallocation --------------------------------------------------------------------------- */
 
 struct runs { /* reserved for one transaction */
 	unsigned n;
@@ -115,8 +114,7 @@ static int fill_holes(struct op *o, struct inode *i, uint64_t pos, uint64_t end)
 	return 0;
 }
 
-/* ---- zeroing
- * ----------------------------------------------------------------------------------------- */
+/* ---- zeroing --------------------------------------------------------------------------------- */
 
 /* Written extents in [from, to) become unwritten: they read as zeroes and keep their blocks. */
 static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t to)
@@ -172,8 +170,7 @@ static int zero_edges(struct op *o, struct inode *i, uint64_t from, uint64_t to,
 	return rc;
 }
 
-/* ---- inline files
- * ---------------------------------------------------------------------------------------- */
+/* ---- inline files ---------------------------------------------------------------------------- */
 
 static int zero_inline(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 {
@@ -196,8 +193,7 @@ static int zero_inline(struct op *o, struct inode *i, uint64_t from, uint64_t to
 	return rc;
 }
 
-/* ---- the operation
- * ----------------------------------------------------------------------------------------- */
+/* ---- the operation --------------------------------------------------------------------------- */
 
 static int set_end(struct op *o, struct inode *i, uint64_t size)
 {

@@ -44,8 +44,7 @@ struct piece {
 	uint8_t *tail;
 };
 
-/* ---- over written space, side by side -----------------------------------------------------------
- */
+/* ---- over written space, side by side -------------------------------------------------------- */
 
 static bool can_overwrite(const struct writing *a, const struct inode *i)
 {
@@ -81,8 +80,7 @@ static int overwrite(struct volume *v, struct inode *i, const struct writing *a)
 	return io_run(&l);
 }
 
-/* ---- planning a piece
- * ------------------------------------------------------------------------------ */
+/* ---- planning a piece ------------------------------------------------------------------------ */
 
 static uint64_t goal_for(struct volume *v, struct inode *i, uint64_t lblk, const struct piece *p)
 {
@@ -170,8 +168,7 @@ static int plan(struct op *o, struct inode *i, struct piece *p)
 	return 0;
 }
 
-/* ---- memory for a piece
- * ------------------------------------------------------------------------------- */
+/* ---- memory for a piece ---------------------------------------------------------------------- */
 
 /* What stands in block @lblk now, zero beyond the end of file. */
 static int read_edge(struct volume *v, struct inode *i, uint64_t lblk, uint8_t *buf)
@@ -243,8 +240,7 @@ static int write_out(struct volume *v, struct piece *p)
 	return rc ? rc : io_run(&l);
 }
 
-/* ---- the transaction of a piece
- * -------------------------------------------------------------------------- */
+/* ---- the transaction of a piece -------------------------------------------------------------- */
 
 static int needs(struct change *ch, struct inode *i, const struct piece *p)
 {
@@ -318,9 +314,7 @@ static int write_piece(struct op *o, struct inode *i, const struct writing *a, s
 	return rc;
 }
 
-/* ---- inline
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- inline ---------------------------------------------------------------------------------- */
 
 static int write_inline(struct op *o, struct inode *i, const struct writing *a)
 {
@@ -350,8 +344,7 @@ static bool fits_inline(const struct inode *i, const struct writing *a)
 	       a->off <= LUNFS_DATA_FORK_BYTES - a->len;
 }
 
-/* ---- the operation
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the operation --------------------------------------------------------------------------- */
 
 static int write_pieces(struct op *o, struct inode *i, struct writing *a)
 {

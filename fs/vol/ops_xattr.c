@@ -47,8 +47,7 @@ int vol_listxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, ch
 	return op_run(&o, get_body, &a);
 }
 
-/* ---- ACLs
- * ----------------------------------------------------------------------------------------- */
+/* ---- ACLs ------------------------------------------------------------------------------------ */
 
 /*
  * What storing this ACL means: the mode that goes with it, and whether there is anything to store:
@@ -82,8 +81,7 @@ static int judge_acl(const struct xa *a, const struct inode *i, uint32_t *mode, 
 	return rc;
 }
 
-/* ---- change
- * ------------------------------------------------------------------------------------------ */
+/* ---- change ---------------------------------------------------------------------------------- */
 
 static int exists(struct op *o, struct inode *i, const char *name, bool *found)
 {

@@ -39,8 +39,7 @@ struct orphans {
 	bool stop, scan, working;
 };
 
-/* ---- in and out of orphan directories
- * ------------------------------------------------------------ */
+/* ---- in and out of orphan directories -------------------------------------------------------- */
 
 #define ORPHAN_NAME 17 /* bytes, with the terminator */
 
@@ -142,8 +141,7 @@ int orphan_leave(struct change *ch, struct inode *i, struct inode *odir)
 	return 0;
 }
 
-/* ---- giving one inode up
- * --------------------------------------------------------------------------- */
+/* ---- giving one inode up --------------------------------------------------------------------- */
 
 struct reap {
 	struct nodeid id;
@@ -282,8 +280,7 @@ static bool look_after(struct orphans *w, struct oitem *e, struct nodeid id, boo
 	return rc == -ESTALE || (rc == 0 && !a.later);
 }
 
-/* ---- scanning
- * ----------------------------------------------------------------------------------------- */
+/* ---- scanning -------------------------------------------------------------------------------- */
 
 struct scan {
 	unsigned slot;
@@ -353,8 +350,7 @@ static void scan_all(struct orphans *w)
 	free(hi);
 }
 
-/* ---- the worker
- * ------------------------------------------------------------------------------------------ */
+/* ---- the worker ------------------------------------------------------------------------------ */
 
 /* All with w->mtx held. */
 

@@ -112,8 +112,7 @@ static uint64_t end_lblk(uint64_t size)
 	return (size + BLK - 1) / BLK;
 }
 
-/* ---- the orphan mark
- * ------------------------------------------------------------------------------ */
+/* ---- the orphan mark ------------------------------------------------------------------------- */
 
 static int leave_orphans(struct op *o, struct inode *i)
 {
@@ -148,8 +147,7 @@ int trunc_finish(struct op *o, struct inode *i)
 	return rc;
 }
 
-/* ---- sizes
- * ------------------------------------------------------------------------------------------ */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 static void write_size(struct change *ch, struct inode *i, uint64_t size)
 {

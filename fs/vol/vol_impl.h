@@ -43,16 +43,14 @@ struct volume {
 	struct orphans *orphans;
 };
 
-/* ---- volume.c ----------------------------------------------------------------------------------
- */
+/* ---- volume.c -------------------------------------------------------------------------------- */
 
 /* upcalls.c. The volume answers EIO from now on. */
 void vol_fail(struct volume *v, const char *why);
 struct lock_cb vol_lock_cb(struct volume *v);
 struct host_cb vol_host_cb(struct volume *v);
 
-/* ---- op.c: the frame of an operation ----------------------------------------------------------
- */
+/* ---- op.c: the frame of an operation --------------------------------------------------------- */
 
 #define OP_RESTART 1 /* let everything go, pin in order, and look again */
 #define OP_NODES 8u
@@ -109,8 +107,7 @@ struct lock *op_lock_of(struct op *o, const struct inode *i);
 void op_forget(struct op *o, struct inode *i);
 int vol_check_name(const char *name);
 
-/* ---- change.c: the frame of a change ------------------------------------------------------------
- */
+/* ---- change.c: the frame of a change --------------------------------------------------------- */
 
 struct change {
 	struct op *o;
@@ -136,8 +133,7 @@ int change_broken(struct change *ch, int rc, const char *what);
 /* A prepare call answered @rc: note what to wait for. */
 int change_want(struct change *ch, int rc);
 
-/* ---- attributes
- * ----------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 struct timespec vol_now(struct volume *v);
 /* Now, but always later than @old: a time stamp that tells one change from the next. */
@@ -149,8 +145,7 @@ void attr_fill(struct volume *v, const struct inode *i, struct vattr *out);
 uint8_t mode_to_dtype(uint32_t mode);
 uint64_t vol_new_generation(struct volume *v);
 
-/* ---- onode.c: open counts
- * --------------------------------------------------------------------------- */
+/* ---- onode.c: open counts -------------------------------------------------------------------- */
 
 struct onodes *onodes_new(struct clock *clk);
 void onodes_free(struct onodes *t);
@@ -163,8 +158,7 @@ bool onodes_is_open(struct onodes *t, uint64_t ino);
 /* It has no name any more. True if it is open here. */
 bool onodes_unlinked(struct onodes *t, uint64_t ino);
 
-/* ---- orphan.c
- * ------------------------------------------------------------------------------------------ */
+/* ---- orphan.c -------------------------------------------------------------------------------- */
 
 struct orphans *orphans_new(struct volume *v);
 int orphans_start(struct orphans *w);
@@ -185,8 +179,7 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
 int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
 int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
 
-/* ---- data.c: device I/O of file data
- * --------------------------------------------------------------------- */
+/* ---- data.c: device I/O of file data --------------------------------------------------------- */
 
 #define DATA_IOS 32u
 
@@ -204,9 +197,7 @@ int data_read_blks(struct volume *v, struct inode *i, uint64_t lblk, uint64_t nb
 /* Zero [from, to) of the file where it is written space, in place; both in the same block. */
 int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to);
 
-/* ---- trunc.c
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- trunc.c --------------------------------------------------------------------------------- */
 
 /*
  * All of these work on a regular file pinned EX, local exclusive, and may return OP_RESTART and

@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* ---- checks before anything is written ----------------------------------------------------------
- */
+/* ---- checks before anything is written ------------------------------------------------------- */
 
 static int check_features(const struct geo *g, const struct dev *d, bool read_only, char *why,
 			  size_t len)
@@ -71,8 +70,7 @@ static int check_volume(const struct geo *g, struct dev *d, const struct vol_opt
 	return rc ? rc : check_device(g, d, why, len);
 }
 
-/* ---- objects
- * ----------------------------------------------------------------------------------------- */
+/* ---- objects --------------------------------------------------------------------------------- */
 
 static void destroy(struct volume *v)
 {
@@ -132,8 +130,7 @@ static struct volume *volume_new(struct dev *dev, struct clock *clk, const struc
 	return v;
 }
 
-/* ---- starting and stopping
- * ------------------------------------------------------------------------------ */
+/* ---- starting and stopping ------------------------------------------------------------------- */
 
 static int start(struct volume *v, const char **what)
 {

@@ -12,9 +12,9 @@ struct volume; /* opaque outside vol/ */
 struct vol_cb { /* upcalls to the front end; may all be NULL */
 	void *ctx;
 	/*
-	 * Kernel caches of this inode (data, attributes) must go before its lock is given up. Runs on
-	 * a revoker; returns when they are gone. Reads and writes of this inode that are in flight
-	 * go on being served meanwhile (LOCK_DRAIN).
+	 * Kernel caches of this inode (data, attributes) must go before its lock is given up. Runs
+	 * on a revoker; returns when they are gone. Reads and writes of this inode that are in
+	 * flight go on being served meanwhile (LOCK_DRAIN).
 	 */
 	void (*invalidate)(void *ctx, uint64_t ino);
 	void (*lost)(void *ctx, const char *why); /* the volume answers EIO from now on */
@@ -31,9 +31,9 @@ int vol_read_super(struct dev *dev, struct geo *out, bool *used_copy, char *why,
 
 /*
  * Mount: superblock, host claim (recovering dead hosts on the way), journal, locks, allocator,
- * orphans. On failure nothing is left behind and @why holds one sentence. Takes over @dev only on 0; @clk
- * stays the caller's.
- * Read-only mounts claim a slot too (they hold shared locks), and write nothing else.
+ * orphans. On failure nothing is left behind and @why holds one sentence. Takes over @dev only on
+ * 0; @clk stays the caller's. Read-only mounts claim a slot too (they hold shared locks), and write
+ * nothing else.
  */
 int vol_mount(struct dev *dev, struct clock *clk, const struct vol_options *opt,
 	      struct volume **out, char *why, size_t why_len);

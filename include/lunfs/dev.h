@@ -14,12 +14,14 @@
 #include <stdint.h>
 #include <time.h>
 
-/* ---- clock ------------------------------------------------------------------------------------ */
+/* ---- clock ------------------------------------------------------------------------------------
+ */
 
 struct clock;
 struct task; /* a thread */
 
-/* Storage of the real clock's primitive or of the simulator's. Always use by the functions below. */
+/* Storage of the real clock's primitive or of the simulator's. Always use by the functions below.
+ */
 struct mtx {
 	struct clock *clk;
 	union {
@@ -44,8 +46,9 @@ struct cond {
 #define CLOCK_FOREVER UINT64_MAX
 
 struct clock_ops {
-	uint64_t (*now_ns)(struct clock *c);                     /* CLOCK_BOOTTIME */
-	void (*realtime)(struct clock *c, struct timespec *out); /* CLOCK_REALTIME, for time stamps */
+	uint64_t (*now_ns)(struct clock *c); /* CLOCK_BOOTTIME */
+	void (*realtime)(struct clock *c,
+			 struct timespec *out); /* CLOCK_REALTIME, for time stamps */
 	void (*random)(struct clock *c, void *buf, size_t len);
 	int (*task_start)(struct clock *c, const char *name, void (*fn)(void *), void *arg,
 			  struct task **out);
@@ -56,7 +59,8 @@ struct clock_ops {
 	void (*mtx_unlock)(struct mtx *m);
 	void (*cond_init)(struct cond *cv);
 	void (*cond_destroy)(struct cond *cv);
-	/* Wait until signalled (0) or until now_ns() >= until_ns (-ETIMEDOUT); may wake spuriously. */
+	/* Wait until signalled (0) or until now_ns() >= until_ns (-ETIMEDOUT); may wake spuriously.
+	 */
 	int (*cond_wait)(struct cond *cv, struct mtx *m, uint64_t until_ns);
 	void (*cond_signal)(struct cond *cv);
 	void (*cond_broadcast)(struct cond *cv);
@@ -118,7 +122,8 @@ static inline void cond_broadcast(struct cond *cv)
 	cv->clk->ops->cond_broadcast(cv);
 }
 
-/* ---- device ----------------------------------------------------------------------------------- */
+/* ---- device -----------------------------------------------------------------------------------
+ */
 
 /*
  * All offsets and lengths are bytes and multiples of sector_bytes; buffers are aligned to 4096
@@ -129,9 +134,9 @@ static inline void cond_broadcast(struct cond *cv)
  * command's fate is unknown: it may still land later; -EBADE reservation conflict: we are
  * fenced; -EROFS write-protected; -ENODEV the device is gone; -EINVAL unaligned or beyond the end;
  * -ENOSPC a thin LUN or a sparse image has no room left beneath it.
- * COMPARE AND WRITE alone may also say -EAGAIN: busy, task set full, unit attention; the command did
- * not take effect and may be sent again. (Plain I/O is sent again below, within the deadline: what
- * had no effect cannot land twice.)
+ * COMPARE AND WRITE alone may also say -EAGAIN: busy, task set full, unit attention; the command
+ * did not take effect and may be sent again. (Plain I/O is sent again below, within the deadline:
+ * what had no effect cannot land twice.)
  *
  * The deadline bounds a command that the backend sends itself. Plain I/O through the kernel's block
  * layer is bounded by the kernel's own command time-out; such a call returns only once nothing of
@@ -140,8 +145,8 @@ static inline void cond_broadcast(struct cond *cv)
 struct dev;
 
 enum dev_caw { /* what compare_and_write returns as a positive answer */
-	DEV_CAW_GOOD = 0,
-	DEV_CAW_MISCOMPARE = 1,
+	       DEV_CAW_GOOD = 0,
+	       DEV_CAW_MISCOMPARE = 1,
 };
 
 enum dev_io_op { DEV_READ, DEV_WRITE };
@@ -165,15 +170,15 @@ enum dev_kind { DEV_KIND_FILE, DEV_KIND_SG, DEV_KIND_ISCSI, DEV_KIND_SIM };
 
 struct dev_identity {
 	enum dev_kind kind;
-	char name[256];        /* as given by the user */
-	char product[64];      /* "vendor product revision" or "" */
-	uint8_t dev_id[64];    /* VPD 0x83 designator of the LUN, zero padded; zero if none */
+	char name[256];	    /* as given by the user */
+	char product[64];   /* "vendor product revision" or "" */
+	uint8_t dev_id[64]; /* VPD 0x83 designator of the LUN, zero padded; zero if none */
 	uint64_t size_bytes;
 	uint32_t sector_bytes; /* logical block: unit of ATS */
 	uint32_t phys_bytes;   /* physical block */
-	bool read_only;        /* write-protected, or opened so */
+	bool read_only;	       /* write-protected, or opened so */
 	bool one_machine;      /* ATS holds between processes of this machine only (file) */
-	bool has_caw;          /* COMPARE AND WRITE was tried and did not get "unsupported" */
+	bool has_caw;	       /* COMPARE AND WRITE was tried and did not get "unsupported" */
 	bool has_discard;
 	bool has_write_zeroes;
 };
@@ -237,17 +242,17 @@ void dev_batch(struct dev *d, struct dev_io *io, size_t n); /* results in io[].r
 void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
 /*
  * Try COMPARE AND WRITE instead of believing a claim, on the sector at @off_bytes, without changing
- * what it holds: test = set = its contents must be GOOD, another test image must miscompare and leave
- * it alone. For a place that is lunfs's to use (LUNFS_SCRATCH_OFF). 0: it works. -EOPNOTSUPP: the
- * device rejects the command or does not do what it says; not fit for shared use. @why (of @why_len
- * bytes) then holds one sentence, as for every other error. Sets id.has_caw.
+ * what it holds: test = set = its contents must be GOOD, another test image must miscompare and
+ * leave it alone. For a place that is lunfs's to use (LUNFS_SCRATCH_OFF). 0: it works. -EOPNOTSUPP:
+ * the device rejects the command or does not do what it says; not fit for shared use. @why (of
+ * @why_len bytes) then holds one sentence, as for every other error. Sets id.has_caw.
  */
 int dev_caw_probe(struct dev *d, uint64_t off_bytes, char *why, size_t why_len);
 void dev_set_deadline(struct dev *d, uint32_t deadline_ms);
 void dev_close(struct dev *d);
 
 #define DEV_OPEN_RDONLY 0x1u
-#define DEV_OPEN_EXCL 0x2u   /* mkfs: O_EXCL on block devices, to notice a kernel mount */
+#define DEV_OPEN_EXCL 0x2u	 /* mkfs: O_EXCL on block devices, to notice a kernel mount */
 #define DEV_OPEN_FORCE_FILE 0x4u /* use the file backend for a device that has no ATS */
 
 /*

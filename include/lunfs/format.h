@@ -23,7 +23,7 @@
 
 /* Fixed places, in bytes from the start of the device. */
 #define LUNFS_SB_OFF (64ull << 10)
-#define LUNFS_MAINT_OFF (1ull << 20)                  /* maintenance sector, every geometry */
+#define LUNFS_MAINT_OFF (1ull << 20)			/* maintenance sector, every geometry */
 #define LUNFS_ANCHOR_OFF ((1ull << 20) + (64ull << 10)) /* anchor cell i at + i * 8192 */
 #define LUNFS_ANCHOR_STRIDE 8192ull
 #define LUNFS_SCRATCH_OFF ((1ull << 20) + (512ull << 10)) /* device-check scratch area */
@@ -40,8 +40,8 @@ enum lunfs_anchor {
 	LUNFS_ANCHORS = 3,
 };
 
-#define LUNFS_MAX_SLOTS 128u      /* slots that may own a journal and locks */
-#define LUNFS_SPARE_SLOTS 2u      /* journal-less slots, numbered slots .. slots + 1 */
+#define LUNFS_MAX_SLOTS 128u /* slots that may own a journal and locks */
+#define LUNFS_SPARE_SLOTS 2u /* journal-less slots, numbered slots .. slots + 1 */
 #define LUNFS_NO_SLOT 0xffffu
 #define LUNFS_MIN_BYTES (64ull << 20)
 #define LUNFS_NAME_MAX 255u
@@ -57,29 +57,29 @@ enum lunfs_anchor {
 
 /* ---- magics and block types ------------------------------------------------------------- */
 
-#define LUNFS_SB_MAGIC "LUNFSVOL" /* 8 bytes, no terminator */
-#define LUNFS_BLK_MAGIC 0x4b4c424cu  /* "LBLK" */
-#define LUNFS_ATS_MAGIC 0x5354414cu  /* "LATS" */
-#define LUNFS_BOARD_MAGIC 0x44524f42u /* "BORD" */
-#define LUNFS_JHDR_MAGIC 0x52444a4cu /* "LJDR" */
-#define LUNFS_JDESC_MAGIC 0x53444a4cu /* "LJDS" */
+#define LUNFS_SB_MAGIC "LUNFSVOL"	/* 8 bytes, no terminator */
+#define LUNFS_BLK_MAGIC 0x4b4c424cu	/* "LBLK" */
+#define LUNFS_ATS_MAGIC 0x5354414cu	/* "LATS" */
+#define LUNFS_BOARD_MAGIC 0x44524f42u	/* "BORD" */
+#define LUNFS_JHDR_MAGIC 0x52444a4cu	/* "LJDR" */
+#define LUNFS_JDESC_MAGIC 0x53444a4cu	/* "LJDS" */
 #define LUNFS_JCOMMIT_MAGIC 0x4d434a4cu /* "LJCM" */
 
-enum lunfs_blk_type { /* blk_hdr.type: what a cell's payload serves as */
-	LUNFS_BLK_FREE = 1,      /* a cell of a chunk that is not in use */
-	LUNFS_BLK_ANCHOR = 2,
-	LUNFS_BLK_GROUP = 3,
-	LUNFS_BLK_BITMAP = 4,
-	LUNFS_BLK_CHUNK = 5,
-	LUNFS_BLK_INODE = 6,
-	LUNFS_BLK_BTREE = 7,     /* node of a directory, extent or xattr tree */
+enum lunfs_blk_type {			  /* blk_hdr.type: what a cell's payload serves as */
+		      LUNFS_BLK_FREE = 1, /* a cell of a chunk that is not in use */
+		      LUNFS_BLK_ANCHOR = 2,
+		      LUNFS_BLK_GROUP = 3,
+		      LUNFS_BLK_BITMAP = 4,
+		      LUNFS_BLK_CHUNK = 5,
+		      LUNFS_BLK_INODE = 6,
+		      LUNFS_BLK_BTREE = 7, /* node of a directory, extent or xattr tree */
 };
 
 enum lunfs_ats_type { /* ats_hdr.type */
-	LUNFS_ATS_LOCK = 1,
-	LUNFS_ATS_SLOT = 2,
-	LUNFS_ATS_MAINT = 3,
-	LUNFS_ATS_SCRATCH = 4,
+		      LUNFS_ATS_LOCK = 1,
+		      LUNFS_ATS_SLOT = 2,
+		      LUNFS_ATS_MAINT = 3,
+		      LUNFS_ATS_SCRATCH = 4,
 };
 
 /* ---- superblock: 4096 bytes at 64 KiB ---------------------------------------------------- */
@@ -88,37 +88,37 @@ enum lunfs_ats_type { /* ats_hdr.type */
 #define LUNFS_RO_COMPAT_KNOWN 0ull
 
 struct lunfs_sb {
-	uint8_t magic[8];          /* 0x000 LUNFS_SB_MAGIC */
-	le32 format_version;       /* 0x008 */
-	le32 crc;                  /* 0x00c CRC32C of 4096 bytes with this field zero */
-	uint8_t vol_id[16];        /* 0x010 internal volume id, never changes */
-	uint8_t uuid[16];          /* 0x020 user-visible UUID */
-	uint8_t label[64];         /* 0x030 UTF-8, zero padded */
-	le64 compat;               /* 0x070 feature words */
-	le64 ro_compat;            /* 0x078 */
-	le64 incompat;             /* 0x080 */
-	le64 sb_seq;               /* 0x088 +1 at every rewrite; the highest valid copy wins */
-	le64 dev_blks;             /* 0x090 size of the volume, blocks */
-	le32 sector_bytes;         /* 0x098 512 or 4096: the unit of ATS */
-	le32 cell_blks;            /* 0x09c 1 or 2 */
-	le32 payload_off;          /* 0x0a0 512 or 4096: payload's offset in its cell, bytes */
-	le16 slots;                /* 0x0a4 slots in the host table without the spare ones */
-	le16 journals;             /* 0x0a6 how many of journal_blk[] are set */
-	le64 board_row_bytes;      /* 0x0a8 row r of the board at LUNFS_BOARD_OFF + r * this */
-	le32 journal_blks;         /* 0x0b0 size of each journal */
-	le32 group_blks;           /* 0x0b4 blocks a group; the last group may be shorter */
-	le64 group0_blk;           /* 0x0b8 address of group 0 */
-	le64 groups;               /* 0x0c0 number of groups */
-	le64 root_ino;             /* 0x0c8 address of the root directory's cell */
-	le64 end_blk;              /* 0x0d0 first block after the last group */
-	le32 beat_ms;              /* 0x0d8 timing defaults of this volume */
-	le32 deadline_ms;          /* 0x0dc */
-	le32 lease_ms;             /* 0x0e0 */
-	le32 bitmap_cells;         /* 0x0e4 bitmap cells in each group */
-	uint8_t hash_key[16];      /* 0x0e8 SipHash-2-4 key of directory and xattr names */
-	le64 mkfs_time_s;          /* 0x0f8 seconds since the epoch */
-	uint8_t dev_id[64];        /* 0x100 LUN identity (VPD 0x83 designator) or zero, zero padded */
-	uint8_t reserved[0x6c0];   /* 0x140 */
+	uint8_t magic[8];	 /* 0x000 LUNFS_SB_MAGIC */
+	le32 format_version;	 /* 0x008 */
+	le32 crc;		 /* 0x00c CRC32C of 4096 bytes with this field zero */
+	uint8_t vol_id[16];	 /* 0x010 internal volume id, never changes */
+	uint8_t uuid[16];	 /* 0x020 user-visible UUID */
+	uint8_t label[64];	 /* 0x030 UTF-8, zero padded */
+	le64 compat;		 /* 0x070 feature words */
+	le64 ro_compat;		 /* 0x078 */
+	le64 incompat;		 /* 0x080 */
+	le64 sb_seq;		 /* 0x088 +1 at every rewrite; the highest valid copy wins */
+	le64 dev_blks;		 /* 0x090 size of the volume, blocks */
+	le32 sector_bytes;	 /* 0x098 512 or 4096: the unit of ATS */
+	le32 cell_blks;		 /* 0x09c 1 or 2 */
+	le32 payload_off;	 /* 0x0a0 512 or 4096: payload's offset in its cell, bytes */
+	le16 slots;		 /* 0x0a4 slots in the host table without the spare ones */
+	le16 journals;		 /* 0x0a6 how many of journal_blk[] are set */
+	le64 board_row_bytes;	 /* 0x0a8 row r of the board at LUNFS_BOARD_OFF + r * this */
+	le32 journal_blks;	 /* 0x0b0 size of each journal */
+	le32 group_blks;	 /* 0x0b4 blocks a group; the last group may be shorter */
+	le64 group0_blk;	 /* 0x0b8 address of group 0 */
+	le64 groups;		 /* 0x0c0 number of groups */
+	le64 root_ino;		 /* 0x0c8 address of the root directory's cell */
+	le64 end_blk;		 /* 0x0d0 first block after the last group */
+	le32 beat_ms;		 /* 0x0d8 timing defaults of this volume */
+	le32 deadline_ms;	 /* 0x0dc */
+	le32 lease_ms;		 /* 0x0e0 */
+	le32 bitmap_cells;	 /* 0x0e4 bitmap cells in each group */
+	uint8_t hash_key[16];	 /* 0x0e8 SipHash-2-4 key of directory and xattr names */
+	le64 mkfs_time_s;	 /* 0x0f8 seconds since the epoch */
+	uint8_t dev_id[64];	 /* 0x100 LUN identity (VPD 0x83 designator) or zero, zero padded */
+	uint8_t reserved[0x6c0]; /* 0x140 */
 	le64 journal_blk[LUNFS_MAX_SLOTS]; /* 0x800 address of each slot's journal, 0 = none */
 	le64 orphan_ino[LUNFS_MAX_SLOTS];  /* 0xc00 each journalled slot's orphan directory */
 };
@@ -137,16 +137,16 @@ static_assert(sizeof(struct lunfs_sb) == 4096, "sb");
  * after the 512 bytes of a record is zero.
  */
 struct lunfs_ats_hdr {
-	le32 magic;        /* 0x00 LUNFS_ATS_MAGIC */
-	le16 type;         /* 0x04 enum lunfs_ats_type */
-	le16 reserved0;    /* 0x06 */
+	le32 magic;	    /* 0x00 LUNFS_ATS_MAGIC */
+	le16 type;	    /* 0x04 enum lunfs_ats_type */
+	le16 reserved0;	    /* 0x06 */
 	uint8_t vol_id[16]; /* 0x08 */
-	le64 sector_off;   /* 0x18 own place: byte offset on the device */
-	le64 image_seq;    /* 0x20 previous image's + 1 */
-	le64 setter_nonce; /* 0x28 incarnation nonce of whoever set this image */
-	le64 setter_owner; /* 0x30 its owner id, 0 for mkfs and fsck */
-	le32 reserved1;    /* 0x38 */
-	le32 crc;          /* 0x3c CRC32C of the record's 512 bytes with this field zero */
+	le64 sector_off;    /* 0x18 own place: byte offset on the device */
+	le64 image_seq;	    /* 0x20 previous image's + 1 */
+	le64 setter_nonce;  /* 0x28 incarnation nonce of whoever set this image */
+	le64 setter_owner;  /* 0x30 its owner id, 0 for mkfs and fsck */
+	le32 reserved1;	    /* 0x38 */
+	le32 crc;	    /* 0x3c CRC32C of the record's 512 bytes with this field zero */
 };
 static_assert(sizeof(struct lunfs_ats_hdr) == 0x40, "ats_hdr");
 
@@ -163,14 +163,14 @@ enum lunfs_lock_mode {
 
 struct lunfs_lock_rec {
 	struct lunfs_ats_hdr hdr; /* 0x000 */
-	le16 mode;                /* 0x040 enum lunfs_lock_mode */
-	uint8_t reserved0[6];     /* 0x042 */
-	le64 possession_seq;      /* 0x048 +1 when a possession begins */
-	le64 owner;               /* 0x050 owner id of the exclusive holder, 0 if none */
-	le64 payload_version;     /* 0x058 payload's version at last release, downgrade, hand-over */
-	le64 ex_pending;          /* 0x060 owner id waiting for exclusive, 0 if none */
-	uint8_t waiters[16];      /* 0x068 bit a slot: has a wish for this lock on the board */
-	uint8_t reserved1[0x88];  /* 0x078 */
+	le16 mode;		  /* 0x040 enum lunfs_lock_mode */
+	uint8_t reserved0[6];	  /* 0x042 */
+	le64 possession_seq;	  /* 0x048 +1 when a possession begins */
+	le64 owner;		  /* 0x050 owner id of the exclusive holder, 0 if none */
+	le64 payload_version;	 /* 0x058 payload's version at last release, downgrade, hand-over */
+	le64 ex_pending;	 /* 0x060 owner id waiting for exclusive, 0 if none */
+	uint8_t waiters[16];	 /* 0x068 bit a slot: has a wish for this lock on the board */
+	uint8_t reserved1[0x88]; /* 0x078 */
 	le16 entry[LUNFS_MAX_SLOTS]; /* 0x100 a host each: tag, SHARED, OPEN */
 };
 static_assert(offsetof(struct lunfs_lock_rec, waiters) == 0x68, "lock_rec.waiters");
@@ -193,25 +193,25 @@ enum lunfs_fence_mode {
 
 struct lunfs_slot_rec {
 	struct lunfs_ats_hdr hdr; /* 0x000 */
-	le16 state;               /* 0x040 enum lunfs_slot_state */
-	le16 slot;                /* 0x042 own index */
-	le16 fence;               /* 0x044 enum lunfs_fence_mode */
-	le16 flags;               /* 0x046 0; bit 0: mounted read-only */
-	le64 generation;          /* 0x048 +1 at every claim */
-	le64 nonce;               /* 0x050 incarnation nonce of the owner of `generation` */
-	le64 beat_seq;            /* 0x058 +1 at every beat */
-	le32 beat_ms;             /* 0x060 timing this owner uses */
-	le32 deadline_ms;         /* 0x064 */
-	le32 lease_ms;            /* 0x068 */
-	le32 pid;                 /* 0x06c process id in its pid namespace */
-	le64 recoverer;           /* 0x070 owner id of the recovering host while RECOVERING */
-	le64 claim_time_s;        /* 0x078 seconds since the epoch, for people only */
-	uint8_t machine_id[16];   /* 0x080 /etc/machine-id, for same-machine proofs */
-	uint8_t boot_id[16];      /* 0x090 /proc/sys/kernel/random/boot_id */
-	le64 pid_start;           /* 0x0a0 start time of pid in clock ticks (proc_pid_stat field 22) */
+	le16 state;		  /* 0x040 enum lunfs_slot_state */
+	le16 slot;		  /* 0x042 own index */
+	le16 fence;		  /* 0x044 enum lunfs_fence_mode */
+	le16 flags;		  /* 0x046 0; bit 0: mounted read-only */
+	le64 generation;	  /* 0x048 +1 at every claim */
+	le64 nonce;		  /* 0x050 incarnation nonce of the owner of `generation` */
+	le64 beat_seq;		  /* 0x058 +1 at every beat */
+	le32 beat_ms;		  /* 0x060 timing this owner uses */
+	le32 deadline_ms;	  /* 0x064 */
+	le32 lease_ms;		  /* 0x068 */
+	le32 pid;		  /* 0x06c process id in its pid namespace */
+	le64 recoverer;		  /* 0x070 owner id of the recovering host while RECOVERING */
+	le64 claim_time_s;	  /* 0x078 seconds since the epoch, for people only */
+	uint8_t machine_id[16];	  /* 0x080 /etc/machine-id, for same-machine proofs */
+	uint8_t boot_id[16];	  /* 0x090 /proc/sys/kernel/random/boot_id */
+	le64 pid_start; /* 0x0a0 start time of pid in clock ticks (proc_pid_stat field 22) */
 	uint8_t hostname[LUNFS_HOSTNAME_BYTES]; /* 0x0a8 zero padded */
-	le64 pid_ns;              /* 0x0e8 inode number of pid's namespace, 0 = unknown */
-	uint8_t reserved[0x110];  /* 0x0f0 */
+	le64 pid_ns;		 /* 0x0e8 inode number of pid's namespace, 0 = unknown */
+	uint8_t reserved[0x110]; /* 0x0f0 */
 };
 static_assert(offsetof(struct lunfs_slot_rec, hostname) == 0xa8, "slot_rec.hostname");
 static_assert(sizeof(struct lunfs_slot_rec) == 512, "slot_rec");
@@ -220,8 +220,8 @@ static_assert(sizeof(struct lunfs_slot_rec) == 512, "slot_rec");
 
 struct lunfs_maint_rec {
 	struct lunfs_ats_hdr hdr; /* 0x000 */
-	le64 holder;              /* 0x040 owner id of the slot fsck beats in, 0 = nobody */
-	le32 flags;               /* 0x048 LUNFS_MAINT_* */
+	le64 holder;		  /* 0x040 owner id of the slot fsck beats in, 0 = nobody */
+	le32 flags;		  /* 0x048 LUNFS_MAINT_* */
 	uint8_t reserved[0x1b4];  /* 0x04c */
 };
 static_assert(sizeof(struct lunfs_maint_rec) == 512, "maint_rec");
@@ -240,17 +240,17 @@ struct lunfs_wish {
 static_assert(sizeof(struct lunfs_wish) == 24, "wish");
 
 struct lunfs_board_sec {
-	le32 magic;         /* 0x00 LUNFS_BOARD_MAGIC */
-	le32 crc;           /* 0x04 CRC32C of 512 bytes with this field zero */
-	uint8_t vol_id[16]; /* 0x08 */
-	le16 row;           /* 0x18 slot that is asked */
-	le16 column;        /* 0x1a slot that asks */
-	le16 wishes;        /* 0x1c number of valid entries in wish[] */
-	le16 reserved0;     /* 0x1e */
-	le64 asker;         /* 0x20 owner id of the requester */
-	le64 asked;         /* 0x28 owner id that is asked */
-	le64 seq;           /* 0x30 +1 at every write of this sector */
-	uint8_t reserved1[0x48]; /* 0x38 */
+	le32 magic;			      /* 0x00 LUNFS_BOARD_MAGIC */
+	le32 crc;			      /* 0x04 CRC32C of 512 bytes with this field zero */
+	uint8_t vol_id[16];		      /* 0x08 */
+	le16 row;			      /* 0x18 slot that is asked */
+	le16 column;			      /* 0x1a slot that asks */
+	le16 wishes;			      /* 0x1c number of valid entries in wish[] */
+	le16 reserved0;			      /* 0x1e */
+	le64 asker;			      /* 0x20 owner id of the requester */
+	le64 asked;			      /* 0x28 owner id that is asked */
+	le64 seq;			      /* 0x30 +1 at every write of this sector */
+	uint8_t reserved1[0x48];	      /* 0x38 */
 	struct lunfs_wish wish[LUNFS_WISHES]; /* 0x80 */
 };
 static_assert(offsetof(struct lunfs_board_sec, wish) == 0x80, "board_sec.wish");
@@ -265,15 +265,15 @@ static_assert(sizeof(struct lunfs_board_sec) == 512, "board_sec");
  * padded to a block, then one commit block.
  */
 struct lunfs_jhdr {
-	le32 magic;         /* 0x00 LUNFS_JHDR_MAGIC */
-	le32 crc;           /* 0x04 CRC32C of 512 bytes with this field zero */
-	uint8_t vol_id[16]; /* 0x08 */
-	le16 slot;          /* 0x18 */
-	le16 reserved0;     /* 0x1a */
-	le32 tail_blk;      /* 0x1c block within the region (>= 1) where replay starts */
-	le64 generation;    /* 0x20 incarnation that wrote it */
-	le64 nonce;         /* 0x28 */
-	le64 tail_seq;      /* 0x30 sequence number expected at tail_blk */
+	le32 magic;		  /* 0x00 LUNFS_JHDR_MAGIC */
+	le32 crc;		  /* 0x04 CRC32C of 512 bytes with this field zero */
+	uint8_t vol_id[16];	  /* 0x08 */
+	le16 slot;		  /* 0x18 */
+	le16 reserved0;		  /* 0x1a */
+	le32 tail_blk;		  /* 0x1c block within the region (>= 1) where replay starts */
+	le64 generation;	  /* 0x20 incarnation that wrote it */
+	le64 nonce;		  /* 0x28 */
+	le64 tail_seq;		  /* 0x30 sequence number expected at tail_blk */
 	uint8_t reserved1[0x1c8]; /* 0x38 */
 };
 static_assert(sizeof(struct lunfs_jhdr) == 512, "jhdr");
@@ -284,29 +284,29 @@ enum lunfs_jentry_kind {
 };
 
 struct lunfs_jentry {
-	le64 addr;           /* 0x00 cell whose payload this is */
-	le64 guard;          /* 0x08 cell of the lock that protects it */
+	le64 addr;	     /* 0x00 cell whose payload this is */
+	le64 guard;	     /* 0x08 cell of the lock that protects it */
 	le64 possession_seq; /* 0x10 of the guard, when the transaction committed */
-	le64 version;        /* 0x18 payload version in the image */
-	le16 kind;           /* 0x20 enum lunfs_jentry_kind */
-	le16 off_bytes;      /* 0x22 range within the payload; 0 in a whole image */
-	le16 len_bytes;      /* 0x24 3584 in a whole image, 0 in a revoke */
-	le16 reserved;       /* 0x26 */
+	le64 version;	     /* 0x18 payload version in the image */
+	le16 kind;	     /* 0x20 enum lunfs_jentry_kind */
+	le16 off_bytes;	     /* 0x22 range within the payload; 0 in a whole image */
+	le16 len_bytes;	     /* 0x24 3584 in a whole image, 0 in a revoke */
+	le16 reserved;	     /* 0x26 */
 };
 static_assert(sizeof(struct lunfs_jentry) == 40, "jentry");
 
 #define LUNFS_JDESC_ENTRIES 100u
 
 struct lunfs_jdesc {
-	le32 magic;         /* 0x00 LUNFS_JDESC_MAGIC */
-	le32 crc;           /* 0x04 CRC32C of this block with this field zero */
-	uint8_t vol_id[16]; /* 0x08 */
-	le64 nonce;         /* 0x18 incarnation */
-	le64 seq;           /* 0x20 transaction's sequence number */
-	le16 index;         /* 0x28 0 .. n_desc-1 */
-	le16 n_desc;        /* 0x2a */
-	le32 n_entries;     /* 0x2c in the whole transaction */
-	le32 n_blks;        /* 0x30 whole transaction, descriptors and commit block included */
+	le32 magic;		/* 0x00 LUNFS_JDESC_MAGIC */
+	le32 crc;		/* 0x04 CRC32C of this block with this field zero */
+	uint8_t vol_id[16];	/* 0x08 */
+	le64 nonce;		/* 0x18 incarnation */
+	le64 seq;		/* 0x20 transaction's sequence number */
+	le16 index;		/* 0x28 0 .. n_desc-1 */
+	le16 n_desc;		/* 0x2a */
+	le32 n_entries;		/* 0x2c in the whole transaction */
+	le32 n_blks;		/* 0x30 whole transaction, descriptors and commit block included */
 	uint8_t reserved[0x2c]; /* 0x34 */
 	struct lunfs_jentry entry[LUNFS_JDESC_ENTRIES]; /* 0x60 */
 };
@@ -314,13 +314,13 @@ static_assert(offsetof(struct lunfs_jdesc, entry) == 0x60, "jdesc.entry");
 static_assert(sizeof(struct lunfs_jdesc) == 4096, "jdesc");
 
 struct lunfs_jcommit {
-	le32 magic;         /* 0x00 LUNFS_JCOMMIT_MAGIC */
-	le32 crc;           /* 0x04 CRC32C of this block with this field zero */
-	uint8_t vol_id[16]; /* 0x08 */
-	le64 nonce;         /* 0x18 */
-	le64 seq;           /* 0x20 */
-	le32 body_crc;      /* 0x28 CRC32C of all blocks of the transaction before this one */
-	le32 reserved0;     /* 0x2c */
+	le32 magic;		  /* 0x00 LUNFS_JCOMMIT_MAGIC */
+	le32 crc;		  /* 0x04 CRC32C of this block with this field zero */
+	uint8_t vol_id[16];	  /* 0x08 */
+	le64 nonce;		  /* 0x18 */
+	le64 seq;		  /* 0x20 */
+	le32 body_crc;		  /* 0x28 CRC32C of all blocks of the transaction before this one */
+	le32 reserved0;		  /* 0x2c */
 	uint8_t reserved1[0xfd0]; /* 0x30 */
 };
 static_assert(sizeof(struct lunfs_jcommit) == 4096, "jcommit");
@@ -328,22 +328,22 @@ static_assert(sizeof(struct lunfs_jcommit) == 4096, "jcommit");
 /* ---- payloads: 3584 bytes, all begin with blk_hdr ------------------------------------------ */
 
 struct lunfs_blk_hdr {
-	le32 magic;         /* 0x00 LUNFS_BLK_MAGIC */
-	le16 type;          /* 0x04 enum lunfs_blk_type */
-	le16 reserved0;     /* 0x06 */
+	le32 magic;	    /* 0x00 LUNFS_BLK_MAGIC */
+	le16 type;	    /* 0x04 enum lunfs_blk_type */
+	le16 reserved0;	    /* 0x06 */
 	uint8_t vol_id[16]; /* 0x08 */
-	le64 addr;          /* 0x18 own address: the cell's first block */
-	le64 version;       /* 0x20 grows with every rewrite, in whatever role */
-	le64 guard;         /* 0x28 cell whose lock protects this payload */
-	le64 guard_gen;     /* 0x30 inode generation of the guard; 0 if the guard is no inode */
-	le32 reserved1;     /* 0x38 */
-	le32 crc;           /* 0x3c CRC32C of the payload's 3584 bytes with this field zero */
+	le64 addr;	    /* 0x18 own address: the cell's first block */
+	le64 version;	    /* 0x20 grows with every rewrite, in whatever role */
+	le64 guard;	    /* 0x28 cell whose lock protects this payload */
+	le64 guard_gen;	    /* 0x30 inode generation of the guard; 0 if the guard is no inode */
+	le32 reserved1;	    /* 0x38 */
+	le32 crc;	    /* 0x3c CRC32C of the payload's 3584 bytes with this field zero */
 };
 static_assert(sizeof(struct lunfs_blk_hdr) == 0x40, "blk_hdr");
 
 struct lunfs_anchor_pl {
 	struct lunfs_blk_hdr hdr; /* 0x00 */
-	le64 value;               /* 0x40 WATERMARK: groups initialised; else 0 */
+	le64 value;		  /* 0x40 WATERMARK: groups initialised; else 0 */
 	uint8_t reserved[0xdb8];  /* 0x48 */
 };
 static_assert(sizeof(struct lunfs_anchor_pl) == LUNFS_PAYLOAD_BYTES, "anchor_pl");
@@ -360,11 +360,11 @@ static_assert(sizeof(struct lunfs_anchor_pl) == LUNFS_PAYLOAD_BYTES, "anchor_pl"
 
 struct lunfs_group_pl {
 	struct lunfs_blk_hdr hdr; /* 0x000 */
-	le64 group;               /* 0x040 index */
-	le64 first_blk;           /* 0x048 address of its block 0 */
-	le32 nblks;               /* 0x050 its size */
-	le32 free_blks;           /* 0x054 zero bits in the bitmap */
-	le32 chunks;              /* 0x058 windows with a chunk */
+	le64 group;		  /* 0x040 index */
+	le64 first_blk;		  /* 0x048 address of its block 0 */
+	le32 nblks;		  /* 0x050 its size */
+	le32 free_blks;		  /* 0x054 zero bits in the bitmap */
+	le32 chunks;		  /* 0x058 windows with a chunk */
 	uint8_t reserved[0x5a4];  /* 0x05c */
 	/*
 	 * Window w is blocks [w * 256 * cell_blks, (w + 1) * 256 * cell_blks) of the group. 0: no
@@ -388,13 +388,13 @@ static_assert(sizeof(struct lunfs_bitmap_pl) == LUNFS_PAYLOAD_BYTES, "bitmap_pl"
  */
 struct lunfs_chunk_pl {
 	struct lunfs_blk_hdr hdr; /* 0x00 guard = itself */
-	le64 group;               /* 0x40 */
-	le64 first_blk;           /* 0x48 address of the window */
-	le32 cells;               /* 0x50 bits set in valid */
-	le32 free_cells;          /* 0x54 valid and not used */
-	uint8_t reserved0[8];     /* 0x58 */
-	uint8_t valid[32];        /* 0x60 */
-	uint8_t used[32];         /* 0x80 */
+	le64 group;		  /* 0x40 */
+	le64 first_blk;		  /* 0x48 address of the window */
+	le32 cells;		  /* 0x50 bits set in valid */
+	le32 free_cells;	  /* 0x54 valid and not used */
+	uint8_t reserved0[8];	  /* 0x58 */
+	uint8_t valid[32];	  /* 0x60 */
+	uint8_t used[32];	  /* 0x80 */
 	uint8_t reserved1[0xd60]; /* 0xa0 */
 };
 static_assert(sizeof(struct lunfs_chunk_pl) == LUNFS_PAYLOAD_BYTES, "chunk_pl");
@@ -428,7 +428,7 @@ struct lunfs_bt_inner_slot {
 };
 static_assert(sizeof(struct lunfs_bt_inner_slot) == 16, "bt_inner_slot");
 
-struct lunfs_bt_pl { /* LUNFS_BLK_BTREE */
+struct lunfs_bt_pl {		  /* LUNFS_BLK_BTREE */
 	struct lunfs_blk_hdr hdr; /* guard = the inode, guard_gen = its generation */
 	uint8_t area[LUNFS_PAYLOAD_BYTES - 0x40];
 };
@@ -452,11 +452,11 @@ static_assert(sizeof(struct lunfs_extent) == 16, "extent");
  * not stored (an inode knows its parent).
  */
 struct lunfs_dirent {
-	le64 ino;         /* 0x00 address of the inode's cell */
+	le64 ino;	  /* 0x00 address of the inode's cell */
 	le64 generation;  /* 0x08 of that inode */
-	uint8_t type;     /* 0x10 DT_* of <dirent.h> */
+	uint8_t type;	  /* 0x10 DT_* of <dirent.h> */
 	uint8_t name_len; /* 0x11 1..255 */
-	uint8_t name[];   /* 0x12 no terminator; no '/' and no NUL inside */
+	uint8_t name[];	  /* 0x12 no terminator; no '/' and no NUL inside */
 };
 static_assert(offsetof(struct lunfs_dirent, name) == 0x12, "dirent.name");
 
@@ -476,11 +476,11 @@ enum lunfs_xattr_ns {
 #define LUNFS_XATTR_VALUE_MAX 65536u
 
 struct lunfs_xattr {
-	uint8_t ns;       /* 0x0 enum lunfs_xattr_ns */
+	uint8_t ns;	  /* 0x0 enum lunfs_xattr_ns */
 	uint8_t name_len; /* 0x1 part 0: 1..255, without the prefix; later parts: 0 */
-	le16 part_len;    /* 0x2 bytes of value in this part */
-	le32 value_len;   /* 0x4 whole value */
-	uint8_t data[];   /* 0x8 name, then this part of the value */
+	le16 part_len;	  /* 0x2 bytes of value in this part */
+	le32 value_len;	  /* 0x4 whole value */
+	uint8_t data[];	  /* 0x8 name, then this part of the value */
 };
 static_assert(offsetof(struct lunfs_xattr, data) == 8, "xattr.data");
 
@@ -502,34 +502,34 @@ enum lunfs_fork_format {
 #define LUNFS_XATTR_FORK_BYTES 0x200u
 #define LUNFS_DATA_FORK_BYTES 0xb00u
 
-#define LUNFS_INODE_ORPHAN 0x1u    /* stands in orphan directory `orphan_slot` */
+#define LUNFS_INODE_ORPHAN 0x1u	    /* stands in orphan directory `orphan_slot` */
 #define LUNFS_INODE_ORPHAN_DIR 0x2u /* is an orphan directory */
 
 struct lunfs_inode_pl {
 	struct lunfs_blk_hdr hdr; /* 0x000 guard = itself, guard_gen = generation */
-	le64 generation;          /* 0x040 of this use of the cell: (incarnation, counter) */
-	le32 mode;                /* 0x048 st_mode */
-	le32 nlink;               /* 0x04c */
-	le32 uid;                 /* 0x050 */
-	le32 gid;                 /* 0x054 */
-	le64 size;                /* 0x058 bytes; directories: number of entries */
-	le64 blks;                /* 0x060 data blocks and tree cells (in blocks) it refers to */
-	le64 atime_s;             /* 0x068 seconds since the epoch, signed */
-	le64 mtime_s;             /* 0x070 */
-	le64 ctime_s;             /* 0x078 */
-	le64 btime_s;             /* 0x080 */
-	le32 atime_ns;            /* 0x088 0..999999999 */
-	le32 mtime_ns;            /* 0x08c */
-	le32 ctime_ns;            /* 0x090 */
-	le32 btime_ns;            /* 0x094 */
-	le32 rdev_major;          /* 0x098 */
-	le32 rdev_minor;          /* 0x09c */
-	le64 parent;              /* 0x0a0 directories: ".."; else 0 */
-	le32 flags;               /* 0x0a8 LUNFS_INODE_* */
-	le16 orphan_slot;         /* 0x0ac with LUNFS_INODE_ORPHAN, else 0 */
-	uint8_t xattr_format;     /* 0x0ae enum lunfs_fork_format: EMPTY or TREE */
-	uint8_t data_format;      /* 0x0af */
-	uint8_t reserved[0x50];   /* 0x0b0 */
+	le64 generation;	  /* 0x040 of this use of the cell: (incarnation, counter) */
+	le32 mode;		  /* 0x048 st_mode */
+	le32 nlink;		  /* 0x04c */
+	le32 uid;		  /* 0x050 */
+	le32 gid;		  /* 0x054 */
+	le64 size;		  /* 0x058 bytes; directories: number of entries */
+	le64 blks;		  /* 0x060 data blocks and tree cells (in blocks) it refers to */
+	le64 atime_s;		  /* 0x068 seconds since the epoch, signed */
+	le64 mtime_s;		  /* 0x070 */
+	le64 ctime_s;		  /* 0x078 */
+	le64 btime_s;		  /* 0x080 */
+	le32 atime_ns;		  /* 0x088 0..999999999 */
+	le32 mtime_ns;		  /* 0x08c */
+	le32 ctime_ns;		  /* 0x090 */
+	le32 btime_ns;		  /* 0x094 */
+	le32 rdev_major;	  /* 0x098 */
+	le32 rdev_minor;	  /* 0x09c */
+	le64 parent;		  /* 0x0a0 directories: ".."; else 0 */
+	le32 flags;		  /* 0x0a8 LUNFS_INODE_* */
+	le16 orphan_slot;	  /* 0x0ac with LUNFS_INODE_ORPHAN, else 0 */
+	uint8_t xattr_format;	  /* 0x0ae enum lunfs_fork_format: EMPTY or TREE */
+	uint8_t data_format;	  /* 0x0af */
+	uint8_t reserved[0x50];	  /* 0x0b0 */
 	uint8_t xattr_fork[LUNFS_XATTR_FORK_BYTES]; /* 0x100 */
 	uint8_t data_fork[LUNFS_DATA_FORK_BYTES];   /* 0x300 */
 };

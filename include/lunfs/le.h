@@ -40,12 +40,12 @@ static inline uint64_t le64_get(le64 v)
 
 static inline le16 le16_make(uint16_t x)
 {
-	return (le16){ { (uint8_t)x, (uint8_t)(x >> 8) } };
+	return (le16){{(uint8_t)x, (uint8_t)(x >> 8)}};
 }
 
 static inline le32 le32_make(uint32_t x)
 {
-	return (le32){ { (uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16), (uint8_t)(x >> 24) } };
+	return (le32){{(uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16), (uint8_t)(x >> 24)}};
 }
 
 static inline le64 le64_make(uint64_t x)

@@ -45,8 +45,7 @@ void simdev_kill(struct dev *d);
 void simdev_power_cut(struct simdev_medium *m, uint64_t seed);
 uint64_t simdev_unflushed(struct simdev_medium *m); /* sectors that a power cut could lose */
 
-/* ---- faults -----------------------------------------------------------------------------------
- */
+/* ---- faults ---------------------------------------------------------------------------------- */
 
 enum simdev_op {
 	SIMDEV_READ = 0x01,
@@ -97,8 +96,7 @@ typedef void (*simdev_hook)(void *ctx, struct dev *d, const struct simdev_cmd *c
 			    struct simdev_fault *out);
 void simdev_set_hook(struct simdev_medium *m, simdev_hook hook, void *ctx);
 
-/* ---- looking and tampering ----------------------------------------------------------------------
- */
+/* ---- looking and tampering ------------------------------------------------------------------- */
 
 struct simdev_counts { /* of the whole medium, all handles; what was executed */
 	uint64_t reads, writes, flushes, caws, miscompares, discards, late, faults;

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the medium ------------------------------------------------------------------------------- */
+/* ---- the medium -------------------------------------------------------------------------------
+ */
 
 static void make_geo(struct geo *g, const struct fix_shape *s)
 {
@@ -88,7 +89,8 @@ static void format(struct fix *f)
 	free(buf);
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------- */
+/* ---- hosts -------------------------------------------------------------------------------------
+ */
 
 static void cb_loaded(void *ctx, struct lock *l, const void *payload)
 {
@@ -147,14 +149,14 @@ static void cb_recovered(void *ctx, unsigned slot, uint64_t owner)
 void fix_up(struct fix *f, unsigned n)
 {
 	struct box *b = &f->box[n];
-	struct host_config cfg = { .claim_wait_ms = 20000 };
-	struct host_cb hcb = { .ctx = b, .replay = cb_replay, .recovered = cb_recovered };
-	struct lock_cb lcb = { .ctx = b,
-			       .loaded = cb_loaded,
-			       .invalidate = cb_invalidate,
-			       .flush = cb_flush,
-			       .version = cb_version,
-			       .is_open = cb_is_open };
+	struct host_config cfg = {.claim_wait_ms = 20000};
+	struct host_cb hcb = {.ctx = b, .replay = cb_replay, .recovered = cb_recovered};
+	struct lock_cb lcb = {.ctx = b,
+			      .loaded = cb_loaded,
+			      .invalidate = cb_invalidate,
+			      .flush = cb_flush,
+			      .version = cb_version,
+			      .is_open = cb_is_open};
 	char why[256] = "";
 
 	memset(b, 0, sizeof(*b));
@@ -163,7 +165,7 @@ void fix_up(struct fix *f, unsigned n)
 	b->n = n;
 	b->dev = simdev_attach(f->medium);
 	dev_set_deadline(b->dev, FIX_DEADLINE_MS);
-	b->env = (struct env){ .dev = b->dev, .clk = f->clk, .geo = &f->geo };
+	b->env = (struct env){.dev = b->dev, .clk = f->clk, .geo = &f->geo};
 	snprintf(cfg.name, sizeof(cfg.name), "host%u", n);
 	ats_init(&b->ats, &b->env);
 	assert_int_equal(host_new(&b->env, &b->ats, &cfg, &hcb, &b->host), 0);
@@ -224,7 +226,8 @@ uint64_t fix_random(struct fix *f, uint64_t below)
 	return sim_rand_below(&f->rng, below);
 }
 
-/* ---- operations ---------------------------------------------------------------------------------- */
+/* ---- operations
+ * ---------------------------------------------------------------------------------- */
 
 void fix_wait_for(struct box *b, uint64_t want)
 {
@@ -290,7 +293,7 @@ static void note_freed(struct box *b, struct txn_handle *h, uint64_t blk, uint64
 {
 	struct freed *p = malloc(sizeof(*p));
 
-	*p = (struct freed){ b->f, blk, n };
+	*p = (struct freed){b->f, blk, n};
 	txn_on_commit(h, freed_durable, p); /* before the allocator's own: it runs first */
 }
 
@@ -365,7 +368,8 @@ void fix_commit(struct box *b)
 	assert_int_equal(txn_commit_all(b->txns), 0);
 }
 
-/* ---- looking at the medium ------------------------------------------------------------------------- */
+/* ---- looking at the medium
+ * ------------------------------------------------------------------------- */
 
 static void peek(struct fix *f, uint64_t addr, void *payload)
 {
@@ -426,24 +430,27 @@ static void check_group(struct fix *f, uint64_t group)
 	fix_group(f, group, &gi);
 	for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS; w++)
 		if (gi.chunk[w])
-			check_chunk(f, gi.first_blk + (uint64_t)w * window_blks(&f->geo) +
-					       (gi.chunk[w] - 1ull) * f->geo.cell_blks, chunk_map);
+			check_chunk(f,
+				    gi.first_blk + (uint64_t)w * window_blks(&f->geo) +
+					(gi.chunk[w] - 1ull) * f->geo.cell_blks,
+				    chunk_map);
 	for (uint32_t n = 0; n < gi.nblks; n++) {
 		bool used;
 
 		if (n % LUNFS_BITMAP_BITS == 0) {
 			peek(f, geo_group_bitmap(&f->geo, group, n / LUNFS_BITMAP_BITS), buf);
-			assert_int_equal(blk_check(&f->geo, buf, LUNFS_BLK_BITMAP,
-						   geo_group_bitmap(&f->geo, group,
-								    n / LUNFS_BITMAP_BITS)), 0);
+			assert_int_equal(
+			    blk_check(&f->geo, buf, LUNFS_BLK_BITMAP,
+				      geo_group_bitmap(&f->geo, group, n / LUNFS_BITMAP_BITS)),
+			    0);
 		}
 		used = bit_get(((struct lunfs_bitmap_pl *)buf)->bits, n % LUNFS_BITMAP_BITS);
 		zeros += !used;
 		if (n < geo_group_meta_blks(&f->geo) || bit_get(chunk_map, n))
 			assert_true(used);
 		else
-			assert_int_equal(used, bit_get(f->owned, gi.first_blk + n -
-								 f->geo.group0_blk));
+			assert_int_equal(used,
+					 bit_get(f->owned, gi.first_blk + n - f->geo.group0_blk));
 	}
 	assert_int_equal(zeros, gi.free_blks);
 	free(chunk_map);
@@ -458,7 +465,8 @@ static void check_medium(struct fix *f)
 		check_group(f, g);
 }
 
-/* ---- the run ---------------------------------------------------------------------------------------- */
+/* ---- the run
+ * ---------------------------------------------------------------------------------------- */
 
 struct run {
 	struct fix *f;
@@ -480,7 +488,7 @@ static void first_task(void *arg)
 void fix_run(void (*body)(struct fix *f), const struct fix_shape *shape)
 {
 	struct fix *f = calloc(1, sizeof(*f));
-	struct run r = { f, body };
+	struct run r = {f, body};
 	uint64_t nblks;
 
 	make_geo(&f->geo, shape);
@@ -489,8 +497,8 @@ void fix_run(void (*body)(struct fix *f), const struct fix_shape *shape)
 	f->check = true;
 	f->clk = simclock_new();
 	simclock_set_limits(f->clk, 200000000, 1200ull * 1000000000);
-	f->first = simdev_new(f->clk, f->geo.dev_blks * 4096, shape->sector_bytes,
-			      shape->sector_bytes);
+	f->first =
+	    simdev_new(f->clk, f->geo.dev_blks * 4096, shape->sector_bytes, shape->sector_bytes);
 	f->medium = simdev_medium_of(f->first);
 	simdev_seed(f->medium, shape->seed);
 	simdev_set_latency(f->medium, 20000, 200000);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Several hosts on one simulated LUN, each with the real layers up to the allocator. An oracle beside
- * them knows which block and which cell is whose and asserts at once that nothing is handed out
- * twice; after the last host is down the volume on the medium is compared with it.
+ * Several hosts on one simulated LUN, each with the real layers up to the allocator. An oracle
+ * beside them knows which block and which cell is whose and asserts at once that nothing is handed
+ * out twice; after the last host is down the volume on the medium is compared with it.
  */
 #ifndef ALLOC_FIXTURE_H
 #define ALLOC_FIXTURE_H
@@ -44,8 +44,9 @@ struct fix {
 	struct dev *first;
 	struct geo geo;
 	struct box box[FIX_HOSTS];
-	uint8_t *owned; /* a bit a block from group 0 on: handed out by the allocator, or not free yet */
-	bool check;     /* compare the medium with the oracle at the end */
+	uint8_t *
+	    owned; /* a bit a block from group 0 on: handed out by the allocator, or not free yet */
+	bool check; /* compare the medium with the oracle at the end */
 	uint64_t rng;
 };
 

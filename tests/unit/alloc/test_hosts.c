@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct fix_shape small = { 512, 4096, 6, 11 };
-static const struct fix_shape small_4k = { 4096, 4096, 6, 12 };
-static const struct fix_shape one_group = { 512, 4096, 1, 13 };
-static const struct fix_shape tight = { 512, 1024, 3, 14 };
+static const struct fix_shape small = {512, 4096, 6, 11};
+static const struct fix_shape small_4k = {4096, 4096, 6, 12};
+static const struct fix_shape one_group = {512, 4096, 1, 13};
+static const struct fix_shape tight = {512, 1024, 3, 14};
 
 static void hosts_take_groups_of_their_own(struct fix *f)
 {
@@ -18,8 +18,8 @@ static void hosts_take_groups_of_their_own(struct fix *f)
 
 	for (unsigned i = 0; i < 3; i++) {
 		fix_up(f, i);
-		assert_int_equal(fix_blk_alloc(&f->box[i], 10, f->geo.group0_blk + 100, 0, &blk[i],
-					       &len), 0);
+		assert_int_equal(
+		    fix_blk_alloc(&f->box[i], 10, f->geo.group0_blk + 100, 0, &blk[i], &len), 0);
 	}
 	assert_int_not_equal(geo_group_of(&f->geo, blk[0]), geo_group_of(&f->geo, blk[1]));
 	assert_int_not_equal(geo_group_of(&f->geo, blk[0]), geo_group_of(&f->geo, blk[2]));
@@ -118,7 +118,7 @@ static void make_block(struct fix *f, unsigned n, struct lock *guard, uint16_t t
 /* Host 0 frees an inode but keeps the cell's own lock; host 1 makes the cell a node of a tree. */
 static void a_cell_reused_by_another_host_is_read_anew(struct fix *f)
 {
-	struct cell dir, c, node = { 0, 0, false };
+	struct cell dir, c, node = {0, 0, false};
 	struct txn_handle *h;
 	struct mblk *m;
 	struct lock *l;
@@ -136,7 +136,8 @@ static void a_cell_reused_by_another_host_is_read_anew(struct fix *f)
 	lock_unpin(f->box[0].ls, l, LOCAL_EXCL);
 	assert_int_equal(fix_cell_free(&f->box[0], c.addr), 0);
 	fix_commit(&f->box[0]);
-	/* Host 1 gets the chunk by freeing something in it, and takes cells until it has that one. */
+	/* Host 1 gets the chunk by freeing something in it, and takes cells until it has that one.
+	 */
 	assert_int_equal(fix_cell_free(&f->box[1], dir.addr), 0);
 	fix_commit(&f->box[1]);
 	for (unsigned i = 0; i < 600 && node.addr != c.addr; i++)
@@ -151,7 +152,8 @@ static void a_cell_reused_by_another_host_is_read_anew(struct fix *f)
 	lock_unpin(f->box[0].ls, l, LOCAL_EXCL);
 }
 
-/* ---- load ----------------------------------------------------------------------------------------- */
+/* ---- load
+ * ----------------------------------------------------------------------------------------- */
 
 struct load {
 	struct fix *f;
@@ -201,7 +203,7 @@ static void alloc_one(struct load *l, struct held *h)
 static void worker(void *arg)
 {
 	struct load *l = arg;
-	struct held held[KEEP] = { { 0, 0 } };
+	struct held held[KEEP] = {{0, 0}};
 
 	for (unsigned i = 0; i < l->ops && !gone(l); i++) {
 		struct held *h = &held[fix_random(l->f, KEEP)];
@@ -225,7 +227,7 @@ static void run_load(struct fix *f, unsigned hosts, unsigned threads, unsigned o
 
 	for (unsigned h = 0; h < hosts; h++)
 		for (unsigned i = 0; i < threads; i++, n++) {
-			l[n] = (struct load){ f, h, ops, 0 };
+			l[n] = (struct load){f, h, ops, 0};
 			t[n] = fix_task(f, h, worker, &l[n]);
 		}
 	for (unsigned i = 0; i < n; i++)
@@ -245,14 +247,16 @@ static void threads_of_one_host_never_share_a_block(struct fix *f)
 	run_load(f, 1, 4, 600);
 }
 
-/* ---- deaths ------------------------------------------------------------------------------------------ */
+/* ---- deaths
+ * ------------------------------------------------------------------------------------------ */
 
 struct killer {
 	struct fix *f;
 	uint64_t after; /* writes of the victim */
 };
 
-static void kill_at(void *ctx, struct dev *d, const struct simdev_cmd *cmd, struct simdev_fault *out)
+static void kill_at(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		    struct simdev_fault *out)
 {
 	struct killer *k = ctx;
 
@@ -312,21 +316,23 @@ static void assert_consistent(struct fix *f)
 				continue;
 			simdev_peek(f->medium, geo_payload_off(&f->geo, addr), sizeof(buf), buf);
 			assert_int_equal(chunk_decode(&f->geo, buf, addr, &ci), 0);
-			simdev_peek(f->medium, geo_payload_off(&f->geo, geo_group_bitmap(&f->geo, g, 0)),
+			simdev_peek(f->medium,
+				    geo_payload_off(&f->geo, geo_group_bitmap(&f->geo, g, 0)),
 				    sizeof(buf), buf);
 			for (unsigned i = 0; i < LUNFS_CHUNK_CELLS; i++)
 				if (ci.valid[i / 8] & 1u << i % 8)
-					assert_true(((struct lunfs_bitmap_pl *)buf)->bits
-							    [(ci.first_blk + i - gi.first_blk) / 8] &
-						    1u << (ci.first_blk + i - gi.first_blk) % 8);
+					assert_true(
+					    ((struct lunfs_bitmap_pl *)buf)
+						->bits[(ci.first_blk + i - gi.first_blk) / 8] &
+					    1u << (ci.first_blk + i - gi.first_blk) % 8);
 		}
 	}
 }
 
 static void death_at_any_write_leaves_space_in_order(struct fix *f)
 {
-	struct killer k = { f, death_after };
-	struct load l = { f, 0, 8, 0 };
+	struct killer k = {f, death_after};
+	struct load l = {f, 0, 8, 0};
 	struct cell c;
 
 	f->check = false;
@@ -349,7 +355,7 @@ static void test_death_at_any_write(void **state)
 {
 	(void)state;
 	for (death_after = 0; death_after < 80; death_after++) {
-		struct fix_shape s = { death_after % 2 ? 512 : 4096, 2048, 6, 100 + death_after };
+		struct fix_shape s = {death_after % 2 ? 512 : 4096, 2048, 6, 100 + death_after};
 
 		fix_run(death_at_any_write_leaves_space_in_order, &s);
 	}
@@ -362,7 +368,7 @@ static void test_many_seeds_never_share_a_block(void **state)
 	unsigned seeds = more ? (unsigned)atoi(more) : 12;
 
 	for (unsigned i = 0; i < seeds; i++) {
-		struct fix_shape s = { i % 3 ? 512 : 4096, i % 2 ? 1024 : 4096, 3 + i % 4, 1000 + i };
+		struct fix_shape s = {i % 3 ? 512 : 4096, i % 2 ? 1024 : 4096, 3 + i % 4, 1000 + i};
 
 		fix_run(threads_and_hosts_never_share_a_block, &s);
 	}
@@ -393,16 +399,17 @@ RUN(threads_of_one_host_never_share_a_block, small)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hosts_take_groups_of_their_own_on_small),
-		cmocka_unit_test(test_the_only_group_goes_round_on_one_group),
-		cmocka_unit_test(test_what_the_other_host_has_left_is_found_before_enospc_on_tight),
-		cmocka_unit_test(test_what_the_other_host_has_left_is_found_before_enospc_on_small_4k),
-		cmocka_unit_test(test_a_cell_of_another_hosts_fresh_chunk_can_be_freed_on_small),
-		cmocka_unit_test(test_creating_here_and_deleting_there_does_not_eat_the_volume_on_small),
-		cmocka_unit_test(test_a_cell_reused_by_another_host_is_read_anew_on_small),
-		cmocka_unit_test(test_threads_of_one_host_never_share_a_block_on_small),
-		cmocka_unit_test(test_many_seeds_never_share_a_block),
-		cmocka_unit_test(test_death_at_any_write),
+	    cmocka_unit_test(test_hosts_take_groups_of_their_own_on_small),
+	    cmocka_unit_test(test_the_only_group_goes_round_on_one_group),
+	    cmocka_unit_test(test_what_the_other_host_has_left_is_found_before_enospc_on_tight),
+	    cmocka_unit_test(test_what_the_other_host_has_left_is_found_before_enospc_on_small_4k),
+	    cmocka_unit_test(test_a_cell_of_another_hosts_fresh_chunk_can_be_freed_on_small),
+	    cmocka_unit_test(
+		test_creating_here_and_deleting_there_does_not_eat_the_volume_on_small),
+	    cmocka_unit_test(test_a_cell_reused_by_another_host_is_read_anew_on_small),
+	    cmocka_unit_test(test_threads_of_one_host_never_share_a_block_on_small),
+	    cmocka_unit_test(test_many_seeds_never_share_a_block),
+	    cmocka_unit_test(test_death_at_any_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static const struct fix_shape small = { 512, 4096, 4, 1 };
+static const struct fix_shape small = {512, 4096, 4, 1};
 
 static struct lunfs_group_pl header;
 static uint8_t bitmaps[LUNFS_PAYLOAD_BYTES];
@@ -22,8 +22,8 @@ static void fresh_group_decodes(struct fix *f)
 	assert_int_equal(gi.nblks, 4096);
 	assert_int_equal(gi.free_blks, 4096 - geo_group_meta_blks(&f->geo));
 	assert_int_equal(gi.chunks, 0);
-	assert_int_equal(blk_check(&f->geo, bitmaps, LUNFS_BLK_BITMAP, geo_group_bitmap(&f->geo, 2, 0)),
-			 0);
+	assert_int_equal(
+	    blk_check(&f->geo, bitmaps, LUNFS_BLK_BITMAP, geo_group_bitmap(&f->geo, 2, 0)), 0);
 }
 
 static void assert_group_bad(struct fix *f, uint64_t group)
@@ -147,10 +147,10 @@ RUN(hostile_chunks_do_not_decode)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fresh_group_decodes),
-		cmocka_unit_test(test_hostile_groups_do_not_decode),
-		cmocka_unit_test(test_good_chunk_decodes),
-		cmocka_unit_test(test_hostile_chunks_do_not_decode),
+	    cmocka_unit_test(test_fresh_group_decodes),
+	    cmocka_unit_test(test_hostile_groups_do_not_decode),
+	    cmocka_unit_test(test_good_chunk_decodes),
+	    cmocka_unit_test(test_hostile_chunks_do_not_decode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

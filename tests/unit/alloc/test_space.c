@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct fix_shape small = { 512, 4096, 4, 1 };
-static const struct fix_shape small_4k = { 4096, 4096, 4, 2 };
-static const struct fix_shape full_size = { 512, 262144, 3, 3 };
-static const struct fix_shape vast = { 512, 262144, 65536, 4 }; /* 64 TiB */
+static const struct fix_shape small = {512, 4096, 4, 1};
+static const struct fix_shape small_4k = {4096, 4096, 4, 2};
+static const struct fix_shape full_size = {512, 262144, 3, 3};
+static const struct fix_shape vast = {512, 262144, 65536, 4}; /* 64 TiB */
 
 static void ten_thousand_cells_cost_few_ats(struct fix *f)
 {
@@ -238,7 +238,7 @@ static void short_mounts_do_not_convert_a_chunk_each(struct fix *f)
 
 static void damaged_header_stops_one_group_only(struct fix *f)
 {
-	uint8_t zero[4096] = { 0 };
+	uint8_t zero[4096] = {0};
 	struct box *b = &f->box[0];
 	uint64_t blk;
 	uint32_t len;
@@ -253,9 +253,11 @@ static void damaged_header_stops_one_group_only(struct fix *f)
 
 static void failed_device_gives_eio_not_a_hang(struct fix *f)
 {
-	struct simdev_fault fault = { .kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE, .count = 1000000,
-				      .off_bytes = geo_blk_off(f->geo.group0_blk),
-				      .len_bytes = geo_blk_off(f->geo.group_blks) };
+	struct simdev_fault fault = {.kind = SIMDEV_FAIL,
+				     .ops = SIMDEV_WRITE,
+				     .count = 1000000,
+				     .off_bytes = geo_blk_off(f->geo.group0_blk),
+				     .len_bytes = geo_blk_off(f->geo.group_blks)};
 	struct box *b = &f->box[0];
 	struct cell_res res;
 
@@ -289,20 +291,20 @@ RUN(failed_device_gives_eio_not_a_hang, small)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ten_thousand_cells_cost_few_ats_on_full_size),
-		cmocka_unit_test(test_runs_are_as_long_as_asked_for_on_full_size),
-		cmocka_unit_test(test_freed_blocks_wait_for_their_commit_on_small),
-		cmocka_unit_test(test_freed_cells_wait_for_their_commit_and_rise_in_version_on_small),
-		cmocka_unit_test(test_what_was_not_taken_is_free_again_on_small),
-		cmocka_unit_test(test_what_was_not_taken_is_free_again_on_small_4k),
-		cmocka_unit_test(test_full_volume_keeps_something_for_deleting_on_small),
-		cmocka_unit_test(test_full_volume_keeps_something_for_deleting_on_small_4k),
-		cmocka_unit_test(test_hostile_frees_are_refused_on_small),
-		cmocka_unit_test(test_hostile_frees_are_refused_on_small_4k),
-		cmocka_unit_test(test_vast_fresh_volume_counts_itself_at_once_on_vast),
-		cmocka_unit_test(test_short_mounts_do_not_convert_a_chunk_each_on_small),
-		cmocka_unit_test(test_damaged_header_stops_one_group_only_on_small),
-		cmocka_unit_test(test_failed_device_gives_eio_not_a_hang_on_small),
+	    cmocka_unit_test(test_ten_thousand_cells_cost_few_ats_on_full_size),
+	    cmocka_unit_test(test_runs_are_as_long_as_asked_for_on_full_size),
+	    cmocka_unit_test(test_freed_blocks_wait_for_their_commit_on_small),
+	    cmocka_unit_test(test_freed_cells_wait_for_their_commit_and_rise_in_version_on_small),
+	    cmocka_unit_test(test_what_was_not_taken_is_free_again_on_small),
+	    cmocka_unit_test(test_what_was_not_taken_is_free_again_on_small_4k),
+	    cmocka_unit_test(test_full_volume_keeps_something_for_deleting_on_small),
+	    cmocka_unit_test(test_full_volume_keeps_something_for_deleting_on_small_4k),
+	    cmocka_unit_test(test_hostile_frees_are_refused_on_small),
+	    cmocka_unit_test(test_hostile_frees_are_refused_on_small_4k),
+	    cmocka_unit_test(test_vast_fresh_volume_counts_itself_at_once_on_vast),
+	    cmocka_unit_test(test_short_mounts_do_not_convert_a_chunk_each_on_small),
+	    cmocka_unit_test(test_damaged_header_stops_one_group_only_on_small),
+	    cmocka_unit_test(test_failed_device_gives_eio_not_a_hang_on_small),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

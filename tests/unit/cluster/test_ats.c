@@ -27,7 +27,7 @@ static void fresh(struct world *w, uint64_t off, void *sector)
 
 static void bench_open(struct bench *b, struct world *w, uint64_t nonce)
 {
-	struct env env = { .clk = w->clk, .geo = &w->geo };
+	struct env env = {.clk = w->clk, .geo = &w->geo};
 
 	memset(b, 0, sizeof(*b));
 	b->w = w;
@@ -35,7 +35,7 @@ static void bench_open(struct bench *b, struct world *w, uint64_t nonce)
 	dev_set_deadline(b->dev, 400);
 	ats_init(&b->ats, &env);
 	ats_set_owner(&b->ats, nonce, LUNFS_OWNER(nonce, 1));
-	b->s = (struct ats_sector){ .off_bytes = OFF, .kind = "scratch", .addr = 1 };
+	b->s = (struct ats_sector){.off_bytes = OFF, .kind = "scratch", .addr = 1};
 	b->test = dev_buf_alloc(w->geo.sector_bytes);
 	b->set = dev_buf_alloc(w->geo.sector_bytes);
 	b->found = dev_buf_alloc(w->geo.sector_bytes);
@@ -80,7 +80,7 @@ static bool stands(struct bench *b, const void *image)
 
 static void fault(struct bench *b, enum simdev_fault_kind kind, unsigned ops, uint64_t count)
 {
-	struct simdev_fault f = { .kind = kind, .ops = ops, .count = count };
+	struct simdev_fault f = {.kind = kind, .ops = ops, .count = count};
 
 	simdev_inject(b->dev, &f);
 }
@@ -198,7 +198,7 @@ TEST(two_images_after_the_same_one_never_share_a_number)
 
 TEST(older_unresolved_image_that_landed_is_replaced_by_the_new_one)
 {
-	struct simdev_fault late = { .kind = SIMDEV_LATE, .ops = SIMDEV_CAW, .delay_ns = 1000 };
+	struct simdev_fault late = {.kind = SIMDEV_LATE, .ops = SIMDEV_CAW, .delay_ns = 1000};
 	struct bench b;
 
 	fresh(w, OFF, w->buf);
@@ -218,8 +218,7 @@ TEST(older_unresolved_image_that_landed_is_replaced_by_the_new_one)
 TEST(late_command_cannot_undo_the_image_that_settled_it)
 {
 	struct simdev_fault late = {
-		.kind = SIMDEV_LATE, .ops = SIMDEV_CAW, .delay_ns = 3000000000ull
-	};
+	    .kind = SIMDEV_LATE, .ops = SIMDEV_CAW, .delay_ns = 3000000000ull};
 	struct bench b;
 	struct simdev_counts n;
 
@@ -373,8 +372,7 @@ TEST(a_record_that_fails_its_checks_is_damaged)
 TEST(a_busy_device_is_asked_again)
 {
 	struct simdev_fault busy = {
-		.kind = SIMDEV_FAIL, .ops = SIMDEV_CAW, .count = 3, .error = -EAGAIN
-	};
+	    .kind = SIMDEV_FAIL, .ops = SIMDEV_CAW, .count = 3, .error = -EAGAIN};
 	struct bench b;
 
 	fresh(w, OFF, w->buf);
@@ -387,7 +385,7 @@ TEST(a_busy_device_is_asked_again)
 
 TEST(a_reservation_conflict_means_fenced_and_other_errors_are_passed_on)
 {
-	struct simdev_fault f = { .kind = SIMDEV_FAIL, .ops = SIMDEV_CAW, .error = -EBADE };
+	struct simdev_fault f = {.kind = SIMDEV_FAIL, .ops = SIMDEV_CAW, .error = -EBADE};
 	struct bench b;
 	int error = 0;
 
@@ -407,12 +405,12 @@ TEST(a_reservation_conflict_means_fenced_and_other_errors_are_passed_on)
 
 TEST(a_batch_explains_each_of_its_elements)
 {
-	struct simdev_fault lost = { .kind = SIMDEV_LOST_REPLY,
-				     .ops = SIMDEV_CAW,
-				     .off_bytes = OFF + 3 * 4096,
-				     .len_bytes = 512 };
-	struct ats_sector s[BATCH] = { 0 };
-	struct ats_op op[BATCH] = { 0 };
+	struct simdev_fault lost = {.kind = SIMDEV_LOST_REPLY,
+				    .ops = SIMDEV_CAW,
+				    .off_bytes = OFF + 3 * 4096,
+				    .len_bytes = 512};
+	struct ats_sector s[BATCH] = {0};
+	struct ats_op op[BATCH] = {0};
 	struct bench b;
 
 	fresh(w, OFF, w->buf);
@@ -426,7 +424,7 @@ TEST(a_batch_explains_each_of_its_elements)
 		memcpy(set, test, w->geo.sector_bytes);
 		set[100] = (uint8_t)(10 + i);
 		ats_stamp(&b.ats, (void *)set, (void *)test, LUNFS_ATS_SCRATCH, s[i].off_bytes);
-		op[i] = (struct ats_op){ .s = &s[i], .test = test, .set = set };
+		op[i] = (struct ats_op){.s = &s[i], .test = test, .set = set};
 		if (i != 5)
 			continue;
 		memcpy(w->buf, test, w->geo.sector_bytes);
@@ -455,26 +453,26 @@ TEST(a_batch_explains_each_of_its_elements)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(a_plain_success_is_done_with_one_command),
-		UNIT(another_owners_record_is_a_lost_race_and_is_shown),
-		UNIT(lost_reply_that_landed_is_done_late),
-		UNIT(command_resent_below_us_that_miscompares_with_itself_is_done_late),
-		UNIT(lost_command_is_sent_again_and_done),
-		UNIT(unknown_stays_unresolved_until_an_ats_of_a_fresh_image),
-		UNIT(two_images_after_the_same_one_never_share_a_number),
-		UNIT(older_unresolved_image_that_landed_is_replaced_by_the_new_one),
-		UNIT(late_command_cannot_undo_the_image_that_settled_it),
-		UNIT(a_miscompare_of_a_landed_command_that_cannot_be_read_stays_unresolved),
-		UNIT(resolving_an_unknown_gives_what_stands_there_a_fresh_image),
-		UNIT(refused_resolution_leaves_the_sector_unknown),
-		UNIT(one_false_miscompare_is_overcome_by_a_retry),
-		UNIT(a_device_that_keeps_lying_is_unexplained_then_unreliable),
-		UNIT(an_older_image_of_our_own_means_the_device_went_back),
-		UNIT(a_newer_image_of_our_own_is_a_lost_race),
-		UNIT(a_record_that_fails_its_checks_is_damaged),
-		UNIT(a_busy_device_is_asked_again),
-		UNIT(a_reservation_conflict_means_fenced_and_other_errors_are_passed_on),
-		UNIT(a_batch_explains_each_of_its_elements),
+	    UNIT(a_plain_success_is_done_with_one_command),
+	    UNIT(another_owners_record_is_a_lost_race_and_is_shown),
+	    UNIT(lost_reply_that_landed_is_done_late),
+	    UNIT(command_resent_below_us_that_miscompares_with_itself_is_done_late),
+	    UNIT(lost_command_is_sent_again_and_done),
+	    UNIT(unknown_stays_unresolved_until_an_ats_of_a_fresh_image),
+	    UNIT(two_images_after_the_same_one_never_share_a_number),
+	    UNIT(older_unresolved_image_that_landed_is_replaced_by_the_new_one),
+	    UNIT(late_command_cannot_undo_the_image_that_settled_it),
+	    UNIT(a_miscompare_of_a_landed_command_that_cannot_be_read_stays_unresolved),
+	    UNIT(resolving_an_unknown_gives_what_stands_there_a_fresh_image),
+	    UNIT(refused_resolution_leaves_the_sector_unknown),
+	    UNIT(one_false_miscompare_is_overcome_by_a_retry),
+	    UNIT(a_device_that_keeps_lying_is_unexplained_then_unreliable),
+	    UNIT(an_older_image_of_our_own_means_the_device_went_back),
+	    UNIT(a_newer_image_of_our_own_is_a_lost_race),
+	    UNIT(a_record_that_fails_its_checks_is_damaged),
+	    UNIT(a_busy_device_is_asked_again),
+	    UNIT(a_reservation_conflict_means_fenced_and_other_errors_are_passed_on),
+	    UNIT(a_batch_explains_each_of_its_elements),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

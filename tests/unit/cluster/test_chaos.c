@@ -18,10 +18,10 @@ struct chaos;
 struct member {
 	struct chaos *c;
 	unsigned index;
-	struct dev *dev;      /* NULL: not there */
+	struct dev *dev; /* NULL: not there */
 	struct ats ats;
 	struct host *h;
-	uint64_t owner;       /* of the claimed incarnation; 0 before */
+	uint64_t owner; /* of the claimed incarnation; 0 before */
 	unsigned mounts, writes, replays, lost;
 };
 
@@ -43,7 +43,8 @@ static void rest(struct chaos *c, uint64_t ms)
 	clock_sleep_ns(c->w->clk, ms * MS);
 }
 
-/* ---- watching the device ---------------------------------------------------------------------- */
+/* ---- watching the device ----------------------------------------------------------------------
+ */
 
 static void begin_over(struct chaos *c, uint64_t owner)
 {
@@ -107,13 +108,14 @@ static void on_lost(void *ctx, const char *why)
 	((struct member *)ctx)->lost++;
 }
 
-/* ---- the life of a host ------------------------------------------------------------------------- */
+/* ---- the life of a host -------------------------------------------------------------------------
+ */
 
 static void make(struct member *m)
 {
-	struct host_cb cb = { .ctx = m, .replay = on_replay, .lost = on_lost };
-	struct env env = { .clk = m->c->w->clk, .geo = &m->c->w->geo };
-	struct host_config cfg = { .name = { (char)('a' + m->index) } };
+	struct host_cb cb = {.ctx = m, .replay = on_replay, .lost = on_lost};
+	struct env env = {.clk = m->c->w->clk, .geo = &m->c->w->geo};
+	struct host_config cfg = {.name = {(char)('a' + m->index)}};
 	struct dev *d = simdev_attach(m->c->w->medium);
 
 	env.dev = d;
@@ -164,16 +166,17 @@ static void live(void *arg)
 	}
 }
 
-/* ---- trouble -------------------------------------------------------------------------------------- */
+/* ---- trouble
+ * -------------------------------------------------------------------------------------- */
 
 static void trouble(struct chaos *c)
 {
 	static const enum simdev_fault_kind caw_kinds[] = {
-		SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND, SIMDEV_LATE, SIMDEV_RESENT,
-		SIMDEV_LIE_MISCOMPARE,
+	    SIMDEV_LOST_REPLY, SIMDEV_LOST_COMMAND,   SIMDEV_LATE,
+	    SIMDEV_RESENT,     SIMDEV_LIE_MISCOMPARE,
 	};
 	struct member *m = &c->m[chance(c, HOSTS)];
-	struct simdev_fault f = { .nth = 1 + chance(c, 3), .count = 1 + chance(c, 6) };
+	struct simdev_fault f = {.nth = 1 + chance(c, 3), .count = 1 + chance(c, 6)};
 
 	if (!m->dev)
 		return;
@@ -240,7 +243,7 @@ static void check_end(struct chaos *c)
 
 TEST(no_write_of_a_host_lands_after_its_recovery_began)
 {
-	struct chaos c = { .w = w };
+	struct chaos c = {.w = w};
 	struct task *t[HOSTS];
 	uint64_t until = clock_now_ns(w->clk) + RUN_MS * MS;
 	unsigned mounts = 0, writes = 0;
@@ -277,7 +280,7 @@ TEST(no_write_of_a_host_lands_after_its_recovery_began)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(no_write_of_a_host_lands_after_its_recovery_began),
+	    UNIT(no_write_of_a_host_lands_after_its_recovery_began),
 	};
 
 	log_open("chaos", LOG_LVL_ERR, 0);

@@ -25,12 +25,13 @@ struct member { /* one host */
 	unsigned replays, recovered, suspended, resumed, lost;
 	unsigned replayed_slot[8];
 	uint64_t replay_ns, replay_nonce;
-	unsigned replay_fails;    /* so many times */
+	unsigned replay_fails; /* so many times */
 	bool replay_blocks, idle;
 	char why[512];
 };
 
-/* ---- upcalls ---------------------------------------------------------------------------------- */
+/* ---- upcalls ----------------------------------------------------------------------------------
+ */
 
 static int on_replay(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce)
 {
@@ -81,18 +82,19 @@ static bool on_alive(void *ctx)
 	return !((struct member *)ctx)->idle;
 }
 
-/* ---- members ---------------------------------------------------------------------------------- */
+/* ---- members ----------------------------------------------------------------------------------
+ */
 
 static void make(struct member *m, struct world *w, const char *name)
 {
-	struct host_cb cb = { .ctx = m,
-			      .replay = on_replay,
-			      .recovered = on_recovered,
-			      .suspended = on_suspended,
-			      .resumed = on_resumed,
-			      .lost = on_lost,
-			      .alive = on_alive };
-	struct env env = { .clk = w->clk, .geo = &w->geo };
+	struct host_cb cb = {.ctx = m,
+			     .replay = on_replay,
+			     .recovered = on_recovered,
+			     .suspended = on_suspended,
+			     .resumed = on_resumed,
+			     .lost = on_lost,
+			     .alive = on_alive};
+	struct env env = {.clk = w->clk, .geo = &w->geo};
 	struct host_config cfg = m->cfg;
 
 	memset(m, 0, sizeof(*m));
@@ -170,8 +172,7 @@ static void rest(struct world *w, uint64_t ms)
 static void fail_all(struct member *m, int error)
 {
 	struct simdev_fault f = {
-		.kind = SIMDEV_FAIL, .ops = SIMDEV_ANY, .count = 1u << 30, .error = error
-	};
+	    .kind = SIMDEV_FAIL, .ops = SIMDEV_ANY, .count = 1u << 30, .error = error};
 
 	simdev_inject(m->dev, &f);
 }
@@ -184,11 +185,12 @@ static enum owner_state owner_state(struct member *m, uint64_t owner)
 	return st;
 }
 
-/* ---- claim, beat, release ----------------------------------------------------------------------- */
+/* ---- claim, beat, release -----------------------------------------------------------------------
+ */
 
 TEST(a_claimed_slot_beats_and_is_free_after_release)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 	struct host_info hi;
 	uint64_t seq;
 
@@ -211,7 +213,7 @@ TEST(a_claimed_slot_beats_and_is_free_after_release)
 
 TEST(a_host_gets_the_slot_it_used_last_with_the_next_generation)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&a, w, "a");
 	mount_host(&b, w, "b");
@@ -226,8 +228,8 @@ TEST(a_host_gets_the_slot_it_used_last_with_the_next_generation)
 
 TEST(a_beating_host_is_never_suspended_nor_recovered)
 {
-	struct member m[3] = { 0 };
-	static const char *const names[] = { "a", "b", "c" };
+	struct member m[3] = {0};
+	static const char *const names[] = {"a", "b", "c"};
 
 	simdev_set_latency(w->medium, 0, 40 * MS);
 	for (int i = 0; i < 3; i++)
@@ -255,9 +257,9 @@ static void race(void *arg)
 
 TEST(hosts_that_claim_at_once_get_different_slots)
 {
-	struct racer r[3] = { 0 };
+	struct racer r[3] = {0};
 	struct task *t[3];
-	static const char *const names[] = { "a", "b", "c" };
+	static const char *const names[] = {"a", "b", "c"};
 	unsigned slots = 0;
 
 	simdev_set_latency(w->medium, 1 * MS, 5 * MS);
@@ -278,7 +280,7 @@ TEST(hosts_that_claim_at_once_get_different_slots)
 
 TEST(a_second_live_host_of_the_same_name_is_refused)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&a, w, "a");
 	make(&b, w, "a");
@@ -292,7 +294,7 @@ TEST(a_second_live_host_of_the_same_name_is_refused)
 
 TEST(two_hosts_of_one_name_that_claim_at_once_are_never_both_mounted)
 {
-	struct racer r[2] = { 0 };
+	struct racer r[2] = {0};
 	struct task *t[2];
 
 	simdev_set_latency(w->medium, 1 * MS, 5 * MS);
@@ -314,8 +316,8 @@ TEST(two_hosts_of_one_name_that_claim_at_once_are_never_both_mounted)
 
 TEST(when_all_slots_are_live_the_claim_is_refused)
 {
-	struct member m[4] = { 0 }, x = { 0 };
-	static const char *const names[] = { "a", "b", "c", "d" };
+	struct member m[4] = {0}, x = {0};
+	static const char *const names[] = {"a", "b", "c", "d"};
 
 	for (int i = 0; i < 4; i++)
 		mount_host(&m[i], w, names[i]);
@@ -330,7 +332,7 @@ TEST(when_all_slots_are_live_the_claim_is_refused)
 
 TEST(a_read_only_device_is_refused_with_a_sentence)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 
 	make(&a, w, "a");
 	a.dev->id.read_only = true;
@@ -341,7 +343,7 @@ TEST(a_read_only_device_is_refused_with_a_sentence)
 
 TEST(a_damaged_slot_is_left_alone)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 	uint8_t junk = 0xff;
 
 	simdev_poke(w->medium, geo_slot_off(0) + 0x60, 1, &junk);
@@ -352,8 +354,8 @@ TEST(a_damaged_slot_is_left_alone)
 
 TEST(a_lost_reply_to_the_claim_is_our_slot)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW };
-	struct member a = { 0 };
+	struct simdev_fault f = {.kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW};
+	struct member a = {0};
 
 	make(&a, w, "a");
 	simdev_inject(a.dev, &f);
@@ -363,7 +365,8 @@ TEST(a_lost_reply_to_the_claim_is_our_slot)
 	umount_host(&a);
 }
 
-/* ---- maintenance -------------------------------------------------------------------------------- */
+/* ---- maintenance --------------------------------------------------------------------------------
+ */
 
 static void set_maint(struct world *w, uint64_t holder, uint32_t flags)
 {
@@ -378,7 +381,7 @@ static void set_maint(struct world *w, uint64_t holder, uint32_t flags)
 
 TEST(a_volume_under_repair_by_a_live_host_is_not_mounted)
 {
-	struct member fsck = { .cfg = { .spare = true } }, a = { 0 };
+	struct member fsck = {.cfg = {.spare = true}}, a = {0};
 
 	mount_host(&fsck, w, "fsck");
 	assert_int_equal(host_slot(fsck.h), 4);
@@ -393,7 +396,7 @@ TEST(a_volume_under_repair_by_a_live_host_is_not_mounted)
 
 TEST(a_repair_whose_host_died_is_recovered_and_the_mount_goes_on)
 {
-	struct member fsck = { .cfg = { .spare = true } }, a = { 0 };
+	struct member fsck = {.cfg = {.spare = true}}, a = {0};
 
 	mount_host(&fsck, w, "fsck");
 	set_maint(w, host_owner(fsck.h), 0);
@@ -407,7 +410,7 @@ TEST(a_repair_whose_host_died_is_recovered_and_the_mount_goes_on)
 
 TEST(an_unfinished_repair_must_be_finished_first)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 
 	set_maint(w, 0, LUNFS_MAINT_MUST_FSCK);
 	make(&a, w, "a");
@@ -415,11 +418,12 @@ TEST(an_unfinished_repair_must_be_finished_first)
 	unmake(&a);
 }
 
-/* ---- death and recovery ------------------------------------------------------------------------- */
+/* ---- death and recovery -------------------------------------------------------------------------
+ */
 
 TEST(of_three_hosts_a_dead_one_is_recovered_exactly_once)
 {
-	struct member a = { 0 }, b = { 0 }, c = { 0 };
+	struct member a = {0}, b = {0}, c = {0};
 	uint64_t owner, nonce;
 
 	simdev_set_latency(w->medium, 0, 5 * MS);
@@ -445,7 +449,7 @@ TEST(of_three_hosts_a_dead_one_is_recovered_exactly_once)
 
 TEST(nobody_is_recovered_before_its_lease_is_over)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	uint64_t dead_ns;
 
 	mount_host(&a, w, "a");
@@ -462,7 +466,7 @@ TEST(nobody_is_recovered_before_its_lease_is_over)
 
 TEST(locks_of_a_dead_host_hold_until_its_replay_has_ended)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	uint64_t owner;
 
 	mount_host(&a, w, "a");
@@ -483,7 +487,7 @@ TEST(locks_of_a_dead_host_hold_until_its_replay_has_ended)
 
 TEST(a_failed_replay_is_tried_again)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&a, w, "a");
 	mount_host(&b, w, "b");
@@ -497,7 +501,7 @@ TEST(a_failed_replay_is_tried_again)
 
 TEST(when_the_recovering_host_dies_a_third_takes_over_both)
 {
-	struct member a = { 0 }, b = { 0 }, c = { 0 };
+	struct member a = {0}, b = {0}, c = {0};
 	struct host_info hi;
 	uint64_t b_owner;
 
@@ -530,12 +534,10 @@ TEST(when_the_recovering_host_dies_a_third_takes_over_both)
 
 TEST(a_late_beat_of_the_dead_cannot_undo_its_recovery)
 {
-	struct simdev_fault late = { .kind = SIMDEV_LATE,
-				     .ops = SIMDEV_CAW,
-				     .count = 1000,
-				     .delay_ns = 6000 * MS };
+	struct simdev_fault late = {
+	    .kind = SIMDEV_LATE, .ops = SIMDEV_CAW, .count = 1000, .delay_ns = 6000 * MS};
 	struct simdev_counts n;
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&a, w, "a");
 	mount_host(&b, w, "b");
@@ -553,7 +555,7 @@ TEST(a_late_beat_of_the_dead_cannot_undo_its_recovery)
 
 TEST(a_host_that_remounts_after_a_crash_gets_its_recovered_slot)
 {
-	struct member a = { 0 }, again = { 0 };
+	struct member a = {0}, again = {0};
 
 	mount_host(&a, w, "a");
 	die(&a);
@@ -568,8 +570,8 @@ TEST(a_host_that_remounts_after_a_crash_gets_its_recovered_slot)
 
 TEST(with_all_slots_taken_a_dead_host_is_recovered_from_a_spare_slot)
 {
-	struct member m[4] = { 0 }, x = { 0 };
-	static const char *const names[] = { "a", "b", "c", "d" };
+	struct member m[4] = {0}, x = {0};
+	static const char *const names[] = {"a", "b", "c", "d"};
 
 	for (int i = 0; i < 4; i++)
 		mount_host(&m[i], w, names[i]);
@@ -586,11 +588,12 @@ TEST(with_all_slots_taken_a_dead_host_is_recovered_from_a_spare_slot)
 		unmake(&m[i]);
 }
 
-/* ---- suspension --------------------------------------------------------------------------------- */
+/* ---- suspension ---------------------------------------------------------------------------------
+ */
 
 TEST(a_host_without_its_device_is_suspended_and_resumes_with_everything)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 	uint64_t owner;
 
 	mount_host(&a, w, "a");
@@ -615,7 +618,7 @@ TEST(a_host_without_its_device_is_suspended_and_resumes_with_everything)
 
 TEST(a_suspended_host_that_was_recovered_is_lost)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&a, w, "a");
 	mount_host(&b, w, "b");
@@ -635,7 +638,7 @@ TEST(a_suspended_host_that_was_recovered_is_lost)
 
 TEST(the_suspended_ends_its_writes_before_another_recovers_it)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	uint64_t last_ok = 0;
 
 	simdev_set_latency(w->medium, 0, 20 * MS);
@@ -681,8 +684,8 @@ static void write_on(void *arg)
 
 TEST(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more)
 {
-	struct zombie z = { .m.w = w };
-	struct member b = { 0 };
+	struct zombie z = {.m.w = w};
+	struct member b = {0};
 	struct task *t;
 	unsigned writes;
 
@@ -705,8 +708,8 @@ TEST(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more)
 
 TEST(lost_replies_to_beats_do_not_end_the_lease)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW, .count = 20 };
-	struct member a = { 0 };
+	struct simdev_fault f = {.kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_CAW, .count = 20};
+	struct member a = {0};
 
 	mount_host(&a, w, "a");
 	simdev_inject(a.dev, &f);
@@ -719,9 +722,8 @@ TEST(lost_replies_to_beats_do_not_end_the_lease)
 TEST(the_lease_counts_from_the_first_submission_of_the_beat)
 {
 	struct simdev_fault slow = {
-		.kind = SIMDEV_DELAY, .ops = SIMDEV_CAW, .count = 100, .delay_ns = 300 * MS
-	};
-	struct member a = { 0 };
+	    .kind = SIMDEV_DELAY, .ops = SIMDEV_CAW, .count = 100, .delay_ns = 300 * MS};
+	struct member a = {0};
 	uint64_t most = 0;
 
 	mount_host(&a, w, "a");
@@ -739,7 +741,7 @@ TEST(the_lease_counts_from_the_first_submission_of_the_beat)
 
 TEST(a_recoverer_renews_its_recoveries_after_a_suspension)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	struct host_info hi;
 	uint64_t seq;
 
@@ -766,7 +768,7 @@ TEST(a_recoverer_renews_its_recoveries_after_a_suspension)
 
 TEST(a_host_that_makes_no_progress_stops_beating_and_is_recovered)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&a, w, "a");
 	mount_host(&b, w, "b");
@@ -782,8 +784,8 @@ TEST(a_host_that_makes_no_progress_stops_beating_and_is_recovered)
 
 TEST(a_device_that_only_pretends_to_write_stops_the_host)
 {
-	struct simdev_fault f = { .kind = SIMDEV_LIE_DONE, .ops = SIMDEV_CAW };
-	struct member a = { 0 };
+	struct simdev_fault f = {.kind = SIMDEV_LIE_DONE, .ops = SIMDEV_CAW};
+	struct member a = {0};
 
 	mount_host(&a, w, "a");
 	simdev_inject(a.dev, &f);
@@ -793,11 +795,12 @@ TEST(a_device_that_only_pretends_to_write_stops_the_host)
 	unmake(&a);
 }
 
-/* ---- what became of an owner -------------------------------------------------------------------- */
+/* ---- what became of an owner --------------------------------------------------------------------
+ */
 
 TEST(a_generation_once_over_needs_no_read_and_one_ahead_is_read)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	enum owner_state st;
 	unsigned long long reads;
 
@@ -821,7 +824,7 @@ TEST(a_generation_once_over_needs_no_read_and_one_ahead_is_read)
 
 TEST(a_tag_of_a_later_incarnation_is_found_by_reading_the_slot)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 
 	mount_host(&b, w, "b");
 	assert_true(host_tag_owner(b.h, 1, 1) == 0);
@@ -833,11 +836,12 @@ TEST(a_tag_of_a_later_incarnation_is_found_by_reading_the_slot)
 	umount_host(&b);
 }
 
-/* ---- slots read from disk ----------------------------------------------------------------------- */
+/* ---- slots read from disk -----------------------------------------------------------------------
+ */
 
 TEST(a_slot_with_any_bit_changed_is_refused)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 	struct host_info hi;
 	uint8_t *sec = dev_buf_alloc(w->geo.sector_bytes);
 
@@ -856,7 +860,7 @@ TEST(a_slot_with_any_bit_changed_is_refused)
 
 TEST(a_sealed_slot_with_values_out_of_range_is_refused)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 	struct lunfs_slot_rec good, bad[7];
 	struct host_info hi;
 
@@ -880,7 +884,8 @@ TEST(a_sealed_slot_with_values_out_of_range_is_refused)
 	}
 }
 
-/* ---- one machine -------------------------------------------------------------------------------- */
+/* ---- one machine --------------------------------------------------------------------------------
+ */
 
 /* What this process wrote into its slot, with the pid of a child instead. */
 static void as_child(struct host_info *hi, pid_t pid)
@@ -915,7 +920,7 @@ static pid_t idle_child(void)
 
 TEST(only_a_process_that_is_gone_is_proven_gone)
 {
-	struct member a = { 0 };
+	struct member a = {0};
 	struct host_info hi, other;
 	pid_t pid;
 
@@ -932,7 +937,7 @@ TEST(only_a_process_that_is_gone_is_proven_gone)
 	other.boot_id[3] ^= 1; /* another boot: no proof */
 	assert_false(slot_owner_proven_gone(&other));
 	kill(pid, SIGKILL);
-	waitid(P_PID, (id_t)pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT);
+	waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT);
 	assert_true(slot_owner_proven_gone(&hi)); /* not waited for: a zombie writes nothing */
 	waitpid(pid, NULL, 0);
 	assert_true(slot_owner_proven_gone(&hi));
@@ -956,7 +961,7 @@ static void plant(struct world *w, struct member *m, pid_t pid)
 
 TEST(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	pid_t pid = idle_child();
 	int status = 0;
 
@@ -975,7 +980,7 @@ TEST(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay)
 
 TEST(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_lease)
 {
-	struct member a = { 0 }, b = { 0 };
+	struct member a = {0}, b = {0};
 	pid_t pid = idle_child();
 	uint64_t start;
 
@@ -995,43 +1000,43 @@ TEST(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(a_claimed_slot_beats_and_is_free_after_release),
-		UNIT(a_host_gets_the_slot_it_used_last_with_the_next_generation),
-		UNIT(a_beating_host_is_never_suspended_nor_recovered),
-		UNIT(hosts_that_claim_at_once_get_different_slots),
-		UNIT(a_second_live_host_of_the_same_name_is_refused),
-		UNIT(two_hosts_of_one_name_that_claim_at_once_are_never_both_mounted),
-		UNIT(when_all_slots_are_live_the_claim_is_refused),
-		UNIT(a_read_only_device_is_refused_with_a_sentence),
-		UNIT(a_damaged_slot_is_left_alone),
-		UNIT(a_lost_reply_to_the_claim_is_our_slot),
-		UNIT(a_volume_under_repair_by_a_live_host_is_not_mounted),
-		UNIT(a_repair_whose_host_died_is_recovered_and_the_mount_goes_on),
-		UNIT(an_unfinished_repair_must_be_finished_first),
-		UNIT(of_three_hosts_a_dead_one_is_recovered_exactly_once),
-		UNIT(nobody_is_recovered_before_its_lease_is_over),
-		UNIT(locks_of_a_dead_host_hold_until_its_replay_has_ended),
-		UNIT(a_failed_replay_is_tried_again),
-		UNIT(when_the_recovering_host_dies_a_third_takes_over_both),
-		UNIT(a_late_beat_of_the_dead_cannot_undo_its_recovery),
-		UNIT(a_host_that_remounts_after_a_crash_gets_its_recovered_slot),
-		UNIT(with_all_slots_taken_a_dead_host_is_recovered_from_a_spare_slot),
-		UNIT(a_host_without_its_device_is_suspended_and_resumes_with_everything),
-		UNIT(a_suspended_host_that_was_recovered_is_lost),
-		UNIT(the_suspended_ends_its_writes_before_another_recovers_it),
-		UNIT(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more),
-		UNIT(lost_replies_to_beats_do_not_end_the_lease),
-		UNIT(the_lease_counts_from_the_first_submission_of_the_beat),
-		UNIT(a_recoverer_renews_its_recoveries_after_a_suspension),
-		UNIT(a_host_that_makes_no_progress_stops_beating_and_is_recovered),
-		UNIT(a_device_that_only_pretends_to_write_stops_the_host),
-		UNIT(a_generation_once_over_needs_no_read_and_one_ahead_is_read),
-		UNIT(a_tag_of_a_later_incarnation_is_found_by_reading_the_slot),
-		UNIT(a_slot_with_any_bit_changed_is_refused),
-		UNIT(a_sealed_slot_with_values_out_of_range_is_refused),
-		UNIT(only_a_process_that_is_gone_is_proven_gone),
-		UNIT(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay),
-		UNIT(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_lease),
+	    UNIT(a_claimed_slot_beats_and_is_free_after_release),
+	    UNIT(a_host_gets_the_slot_it_used_last_with_the_next_generation),
+	    UNIT(a_beating_host_is_never_suspended_nor_recovered),
+	    UNIT(hosts_that_claim_at_once_get_different_slots),
+	    UNIT(a_second_live_host_of_the_same_name_is_refused),
+	    UNIT(two_hosts_of_one_name_that_claim_at_once_are_never_both_mounted),
+	    UNIT(when_all_slots_are_live_the_claim_is_refused),
+	    UNIT(a_read_only_device_is_refused_with_a_sentence),
+	    UNIT(a_damaged_slot_is_left_alone),
+	    UNIT(a_lost_reply_to_the_claim_is_our_slot),
+	    UNIT(a_volume_under_repair_by_a_live_host_is_not_mounted),
+	    UNIT(a_repair_whose_host_died_is_recovered_and_the_mount_goes_on),
+	    UNIT(an_unfinished_repair_must_be_finished_first),
+	    UNIT(of_three_hosts_a_dead_one_is_recovered_exactly_once),
+	    UNIT(nobody_is_recovered_before_its_lease_is_over),
+	    UNIT(locks_of_a_dead_host_hold_until_its_replay_has_ended),
+	    UNIT(a_failed_replay_is_tried_again),
+	    UNIT(when_the_recovering_host_dies_a_third_takes_over_both),
+	    UNIT(a_late_beat_of_the_dead_cannot_undo_its_recovery),
+	    UNIT(a_host_that_remounts_after_a_crash_gets_its_recovered_slot),
+	    UNIT(with_all_slots_taken_a_dead_host_is_recovered_from_a_spare_slot),
+	    UNIT(a_host_without_its_device_is_suspended_and_resumes_with_everything),
+	    UNIT(a_suspended_host_that_was_recovered_is_lost),
+	    UNIT(the_suspended_ends_its_writes_before_another_recovers_it),
+	    UNIT(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more),
+	    UNIT(lost_replies_to_beats_do_not_end_the_lease),
+	    UNIT(the_lease_counts_from_the_first_submission_of_the_beat),
+	    UNIT(a_recoverer_renews_its_recoveries_after_a_suspension),
+	    UNIT(a_host_that_makes_no_progress_stops_beating_and_is_recovered),
+	    UNIT(a_device_that_only_pretends_to_write_stops_the_host),
+	    UNIT(a_generation_once_over_needs_no_read_and_one_ahead_is_read),
+	    UNIT(a_tag_of_a_later_incarnation_is_found_by_reading_the_slot),
+	    UNIT(a_slot_with_any_bit_changed_is_refused),
+	    UNIT(a_sealed_slot_with_values_out_of_range_is_refused),
+	    UNIT(only_a_process_that_is_gone_is_proven_gone),
+	    UNIT(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay),
+	    UNIT(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_lease),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -210,7 +210,8 @@ static void a_batch_gives_each_element_its_result(void **state)
 
 	fill(a, 24 * 4096, 77);
 	for (size_t i = 0; i < 24; i++)
-		io[i] = (struct dev_io){DEV_WRITE, i < 16 ? i * s : (100 + 5 * i) * s, s, a + i * 4096, 1};
+		io[i] = (struct dev_io){DEV_WRITE, i < 16 ? i * s : (100 + 5 * i) * s, s,
+					a + i * 4096, 1};
 	dev_batch(fx->d, io, 24);
 	for (size_t i = 0; i < 24; i++) {
 		assert_int_equal(io[i].result, 0);
@@ -402,7 +403,8 @@ static void a_stuck_holder_costs_no_more_than_the_deadline(void **state)
 	size_t s = fx->sector_bytes;
 	void *zero = dev_buf_alloc(s);
 	int fd = open(fx->name, O_RDWR | O_CLOEXEC);
-	struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = (off_t)s};
+	struct flock fl = {
+	    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = (off_t)s};
 
 	assert_int_equal(fcntl(fd, F_OFD_SETLK, &fl), 0);
 	dev_set_deadline(fx->d, 30);
@@ -517,29 +519,29 @@ static void an_image_of_odd_length_ends_at_its_last_whole_sector(void **state)
 
 #define BOTH(f)                                                                                    \
 	cmocka_unit_test_setup_teardown(f, set_up_512, tear_down),                                 \
-		cmocka_unit_test_setup_teardown(f, set_up_4096, tear_down)
+	    cmocka_unit_test_setup_teardown(f, set_up_4096, tear_down)
 #define ON_LOOP(f) cmocka_unit_test_setup_teardown(f, set_up_loop, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BOTH(what_is_written_is_read_back),
-		BOTH(unaligned_memory_works_too),
-		BOTH(unaligned_or_outside_is_refused),
-		BOTH(zeroing_and_discarding_leave_neighbours_alone),
-		BOTH(a_batch_gives_each_element_its_result),
-		BOTH(read_only_means_no_change_of_any_kind),
-		BOTH(a_miscompare_leaves_the_sector_alone),
-		BOTH(a_caw_batch_gives_each_element_its_result),
-		BOTH(no_increment_is_lost_between_processes_and_threads),
-		BOTH(no_increment_is_lost_between_handles_of_one_process),
-		BOTH(a_stuck_holder_costs_no_more_than_the_deadline),
-		BOTH(the_probe_changes_nothing),
-		BOTH(the_probe_refuses_a_device_that_rejects_or_does_not_compare),
-		BOTH(an_image_of_odd_length_ends_at_its_last_whole_sector),
-		ON_LOOP(no_increment_is_lost_between_processes_and_threads),
-		ON_LOOP(a_file_takes_either_sector_size_and_a_device_its_own),
-		cmocka_unit_test(what_cannot_be_opened_is_explained),
+	    BOTH(what_is_written_is_read_back),
+	    BOTH(unaligned_memory_works_too),
+	    BOTH(unaligned_or_outside_is_refused),
+	    BOTH(zeroing_and_discarding_leave_neighbours_alone),
+	    BOTH(a_batch_gives_each_element_its_result),
+	    BOTH(read_only_means_no_change_of_any_kind),
+	    BOTH(a_miscompare_leaves_the_sector_alone),
+	    BOTH(a_caw_batch_gives_each_element_its_result),
+	    BOTH(no_increment_is_lost_between_processes_and_threads),
+	    BOTH(no_increment_is_lost_between_handles_of_one_process),
+	    BOTH(a_stuck_holder_costs_no_more_than_the_deadline),
+	    BOTH(the_probe_changes_nothing),
+	    BOTH(the_probe_refuses_a_device_that_rejects_or_does_not_compare),
+	    BOTH(an_image_of_odd_length_ends_at_its_last_whole_sector),
+	    ON_LOOP(no_increment_is_lost_between_processes_and_threads),
+	    ON_LOOP(a_file_takes_either_sector_size_and_a_device_its_own),
+	    cmocka_unit_test(what_cannot_be_opened_is_explained),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The device interface on a real LUN: test_dev_live NAME [CUT MUTE]. It writes to the first 64 MiB of
- * that device. NAME is whatever dev_open() takes; tests/system/iscsi_dev.sh gives it a LUN of a
+ * The device interface on a real LUN: test_dev_live NAME [CUT MUTE]. It writes to the first 64 MiB
+ * of that device. NAME is whatever dev_open() takes; tests/system/iscsi_dev.sh gives it a LUN of a
  * kernel target. CUT is a shell command that cuts the connections there are, MUTE one that
  * makes the target's answers on them disappear; without them those tests are skipped. With
  * "rejects" in the place of CUT the device is one that must be refused, and nothing else is tried.
@@ -71,9 +71,10 @@ static void the_device_says_what_it_is(void **state)
 	struct dev *d = *state;
 	uint8_t none[64] = {0};
 
-	print_message("%s: \"%s\" %llu bytes, sectors %u/%u, discard %d, designator type %u\n", d->id.name,
-		      d->id.product, (unsigned long long)d->id.size_bytes, d->id.sector_bytes,
-		      d->id.phys_bytes, d->id.has_discard, d->id.dev_id[1] & 15);
+	print_message("%s: \"%s\" %llu bytes, sectors %u/%u, discard %d, designator type %u\n",
+		      d->id.name, d->id.product, (unsigned long long)d->id.size_bytes,
+		      d->id.sector_bytes, d->id.phys_bytes, d->id.has_discard,
+		      d->id.dev_id[1] & 15);
 	assert_true(d->id.kind == DEV_KIND_ISCSI || d->id.kind == DEV_KIND_SG);
 	assert_true(d->id.product[0]);
 	assert_memory_not_equal(d->id.dev_id, none, sizeof(none));
@@ -355,7 +356,8 @@ static void cuts_under_load_give_each_command_an_answer(void **state)
 	for (unsigned round = 0; round < 20; round++) {
 		fill(a, N * 65536, round);
 		for (size_t i = 0; i < N; i++)
-			io[i] = (struct dev_io){DEV_WRITE, AREA_OFF + i * 65536, 65536, a + i * 65536, 1};
+			io[i] = (struct dev_io){DEV_WRITE, AREA_OFF + i * 65536, 65536,
+						a + i * 65536, 1};
 		dev_batch(d, io, N);
 		for (size_t i = 0; i < N; i++) {
 			assert_true(io[i].result == 0 || io[i].result == -ETIMEDOUT);
@@ -401,19 +403,20 @@ static void a_device_that_rejects_compare_and_write_is_refused(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		ON_DEVICE(the_device_says_what_it_is),
-		ON_DEVICE(large_and_small_transfers_come_back_as_written),
-		ON_DEVICE(a_batch_of_many_is_in_flight_together),
-		ON_DEVICE(zeroing_and_discarding_hit_their_range_only),
-		ON_DEVICE(compare_and_write_compares),
-		ON_DEVICE(a_batch_of_compare_and_writes_is_judged_one_by_one),
-		cmocka_unit_test_setup_teardown(no_increment_is_lost_between_sessions, clear_counter, NULL),
-		ON_DEVICE(a_cut_connection_is_logged_in_again_by_the_next_use),
-		ON_DEVICE(a_lost_answer_is_unknown_in_time_and_drained_by_a_login),
-		ON_DEVICE(cuts_under_load_give_each_command_an_answer),
+	    ON_DEVICE(the_device_says_what_it_is),
+	    ON_DEVICE(large_and_small_transfers_come_back_as_written),
+	    ON_DEVICE(a_batch_of_many_is_in_flight_together),
+	    ON_DEVICE(zeroing_and_discarding_hit_their_range_only),
+	    ON_DEVICE(compare_and_write_compares),
+	    ON_DEVICE(a_batch_of_compare_and_writes_is_judged_one_by_one),
+	    cmocka_unit_test_setup_teardown(no_increment_is_lost_between_sessions, clear_counter,
+					    NULL),
+	    ON_DEVICE(a_cut_connection_is_logged_in_again_by_the_next_use),
+	    ON_DEVICE(a_lost_answer_is_unknown_in_time_and_drained_by_a_login),
+	    ON_DEVICE(cuts_under_load_give_each_command_an_answer),
 	};
 	const struct CMUnitTest refusing[] = {
-		ON_DEVICE(a_device_that_rejects_compare_and_write_is_refused),
+	    ON_DEVICE(a_device_that_rejects_compare_and_write_is_refused),
 	};
 
 	if (argc < 2) {

@@ -62,7 +62,8 @@ static void both_sense_formats_are_read_and_rubbish_is_a_failure(void **state)
 static void compare_and_write_names_one_sector(void **state)
 {
 	uint8_t cdb[SBC_CDB_MAX];
-	const uint8_t want[16] = {0x89, 0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a, 0, 0, 0, 1, 0, 0};
+	const uint8_t want[16] = {0x89, 0x08, 0, 0, 0, 0x12, 0x34, 0x56,
+				  0x78, 0x9a, 0, 0, 0, 1,    0,	   0};
 
 	(void)state;
 	assert_int_equal(sbc_cdb_caw(cdb, 0x123456789aull, true), 16);
@@ -126,7 +127,8 @@ static void the_product_is_one_printable_line(void **state)
 
 static void limits_of_a_short_page_are_not_made_up(void **state)
 {
-	uint8_t page[64] = {0, 0xb0, 0, 60, 0, 1, 0, 0, 0, 0, 0x40, 0, [20] = 0, 0, 1, 0, 0, 0, 0, 1};
+	uint8_t page[64] = {0,	  0xb0, 0,	  60, 0, 1, 0, 0, 0, 0,
+			    0x40, 0,	[20] = 0, 0,  1, 0, 0, 0, 0, 1};
 	struct sbc_limits l;
 
 	(void)state;
@@ -144,13 +146,13 @@ static void limits_of_a_short_page_are_not_made_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_answer_has_its_own_meaning),
-		cmocka_unit_test(both_sense_formats_are_read_and_rubbish_is_a_failure),
-		cmocka_unit_test(compare_and_write_names_one_sector),
-		cmocka_unit_test(a_capacity_that_cannot_be_is_refused),
-		cmocka_unit_test(the_units_own_best_designator_is_taken),
-		cmocka_unit_test(the_product_is_one_printable_line),
-		cmocka_unit_test(limits_of_a_short_page_are_not_made_up),
+	    cmocka_unit_test(every_answer_has_its_own_meaning),
+	    cmocka_unit_test(both_sense_formats_are_read_and_rubbish_is_a_failure),
+	    cmocka_unit_test(compare_and_write_names_one_sector),
+	    cmocka_unit_test(a_capacity_that_cannot_be_is_refused),
+	    cmocka_unit_test(the_units_own_best_designator_is_taken),
+	    cmocka_unit_test(the_product_is_one_printable_line),
+	    cmocka_unit_test(limits_of_a_short_page_are_not_made_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,7 @@ struct box { /* one host */
 	struct val val[FIX_CELLS];
 	bool open[FIX_CELLS];
 	unsigned loaded, invalidated, flushed, replayed;
-	int fail_flush;          /* that many flushes fail */
+	int fail_flush; /* that many flushes fail */
 	void (*on_invalidate)(struct box *b, uint64_t addr);
 	bool up, dead;
 };
@@ -62,7 +62,7 @@ struct fix {
 	unsigned one_in;
 	uint64_t rng;
 	struct {
-		int ex_host;         /* -1: nobody */
+		int ex_host; /* -1: nobody */
 		unsigned ex_pins, sh_pins[FIX_HOSTS];
 	} oracle[FIX_CELLS];
 };

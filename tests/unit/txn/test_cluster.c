@@ -45,7 +45,8 @@ int __lsan_is_turned_off(void)
 	return killed;
 }
 
-/* ---- the medium ------------------------------------------------------------------------------- */
+/* ---- the medium -------------------------------------------------------------------------------
+ */
 
 static uint64_t counter_addr(const struct cluster *c, unsigned i)
 {
@@ -111,7 +112,8 @@ static void format(struct cluster *c)
 	free(buf);
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------ */
+/* ---- hosts ------------------------------------------------------------------------------------
+ */
 
 static void on_loaded(void *ctx, struct lock *l, const void *payload)
 {
@@ -164,18 +166,22 @@ static bool on_alive(void *ctx)
 static void up(struct cluster *c, unsigned n)
 {
 	struct box *b = &c->box[n];
-	struct host_config cfg = { .claim_wait_ms = 5000 };
-	struct host_cb hcb = { .ctx = b, .replay = on_replay, .recovered = on_recovered,
-			       .alive = on_alive };
-	struct lock_cb lcb = { .ctx = b, .loaded = on_loaded, .invalidate = on_invalidate,
-			       .flush = on_flush, .version = on_version, .is_open = on_is_open };
+	struct host_config cfg = {.claim_wait_ms = 5000};
+	struct host_cb hcb = {
+	    .ctx = b, .replay = on_replay, .recovered = on_recovered, .alive = on_alive};
+	struct lock_cb lcb = {.ctx = b,
+			      .loaded = on_loaded,
+			      .invalidate = on_invalidate,
+			      .flush = on_flush,
+			      .version = on_version,
+			      .is_open = on_is_open};
 	char why[256] = "";
 
 	memset(b, 0, sizeof(*b));
 	simclock_set_group(c->clk, n + 1);
 	b->c = c;
 	b->n = n;
-	b->env = (struct env){ .dev = simdev_attach(c->medium), .clk = c->clk, .geo = &c->geo };
+	b->env = (struct env){.dev = simdev_attach(c->medium), .clk = c->clk, .geo = &c->geo};
 	dev_set_deadline(b->env.dev, DEADLINE_MS);
 	snprintf(cfg.name, sizeof(cfg.name), "host%u", n);
 	ats_init(&b->ats, &b->env);
@@ -262,12 +268,14 @@ static void cluster_seeds(void (*body)(struct cluster *c), const char *name)
 	}                                                                                          \
 	static void body_##name(struct cluster *c)
 
-/* ---- work ------------------------------------------------------------------------------------- */
+/* ---- work -------------------------------------------------------------------------------------
+ */
 
-/* One more on counters @i and @j (may be equal), in one transaction; -EIO when the host is dying. */
+/* One more on counters @i and @j (may be equal), in one transaction; -EIO when the host is dying.
+ */
 static int add(struct box *b, unsigned i, unsigned j, bool wait)
 {
-	unsigned idx[2] = { i < j ? i : j, i < j ? j : i };
+	unsigned idx[2] = {i < j ? i : j, i < j ? j : i};
 	unsigned n = i == j ? 1 : 2;
 	struct lock *l[2];
 	struct mblk *m[2];
@@ -276,7 +284,8 @@ static int add(struct box *b, unsigned i, unsigned j, bool wait)
 
 	for (unsigned k = 0; k < n; k++)
 		assert_int_equal(lock_pin(b->ls, counter_addr(b->c, idx[k]), LOCK_EX, LOCAL_EXCL, 0,
-					  NULL, &l[k]), 0);
+					  NULL, &l[k]),
+				 0);
 	for (unsigned k = 0; k < n; k++)
 		assert_int_equal(mblk_get(b->t, l[k], lock_addr(l[k]), LUNFS_BLK_INODE, &m[k]), 0);
 	assert_int_equal(txn_begin(b->t, n, &h), 0);
@@ -407,11 +416,11 @@ CLUSTER_TEST(hosts_at_work_on_the_same_locks_lose_nothing_acknowledged_when_one_
 
 	for (unsigned n = 0; n < HOSTS; n++) {
 		up(c, n);
-		wk[n] = (struct worker){ .b = &c->box[n], .c = c,
-					 .rng = simclock_random(c->clk) };
+		wk[n] = (struct worker){.b = &c->box[n], .c = c, .rng = simclock_random(c->clk)};
 	}
 	for (unsigned n = 0; n < HOSTS; n++)
-		assert_int_equal(c->clk->ops->task_start(c->clk, "work", work, &wk[n], &task[n]), 0);
+		assert_int_equal(c->clk->ops->task_start(c->clk, "work", work, &wk[n], &task[n]),
+				 0);
 	while (wk[0].done < 10)
 		clock_sleep_ns(c->clk, 1000000);
 	kill_host(c, 0);
@@ -423,8 +432,8 @@ CLUSTER_TEST(hosts_at_work_on_the_same_locks_lose_nothing_acknowledged_when_one_
 		assert_int_equal(look(&c->box[2], i), v);
 		assert_true(v >= c->acked[i] && v <= c->begun[i]);
 	}
-	assert_int_equal(atomic_load(&c->box[1].t->stats.replays) +
-				 atomic_load(&c->box[2].t->stats.replays), 1);
+	assert_int_equal(
+	    atomic_load(&c->box[1].t->stats.replays) + atomic_load(&c->box[2].t->stats.replays), 1);
 	down(c, 1);
 	down(c, 2);
 }
@@ -432,10 +441,10 @@ CLUSTER_TEST(hosts_at_work_on_the_same_locks_lose_nothing_acknowledged_when_one_
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(what_one_host_changed_the_next_holder_of_the_lock_sees),
-		UNIT(what_a_dead_host_had_waited_for_is_there_after_its_recovery),
-		UNIT(what_was_waited_for_survives_a_power_cut_of_everything),
-		UNIT(hosts_at_work_on_the_same_locks_lose_nothing_acknowledged_when_one_dies),
+	    UNIT(what_one_host_changed_the_next_holder_of_the_lock_sees),
+	    UNIT(what_a_dead_host_had_waited_for_is_there_after_its_recovery),
+	    UNIT(what_was_waited_for_survives_a_power_cut_of_everything),
+	    UNIT(hosts_at_work_on_the_same_locks_lose_nothing_acknowledged_when_one_dies),
 	};
 
 	log_open("test", getenv("TEST_VERBOSE") ? LOG_LVL_DEBUG : LOG_LVL_ERR, 0);

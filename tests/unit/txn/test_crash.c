@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Crash points: every write and every flush of a workload is a possible end of the world. The array
- * loses power there (unflushed sectors may be old, new or torn), the host dies, another one replays;
- * sometimes that one dies too and a third one starts again. What stands in place must then be the
- * state after some transaction, the last acknowledged one or a later one, as a whole.
+ * loses power there (unflushed sectors may be old, new or torn), the host dies, another one
+ * replays; sometimes that one dies too and a third one starts again. What stands in place must then
+ * be the state after some transaction, the last acknowledged one or a later one, as a whole.
  *
- * The workload: cells that are free, inodes (their own guard) or tree nodes under one of the inodes;
- * they are created, changed, given up and reused, and guards go to another host that changes what is
- * under them and come back. The log is so small that it wraps all the time.
+ * The workload: cells that are free, inodes (their own guard) or tree nodes under one of the
+ * inodes; they are created, changed, given up and reused, and guards go to another host that
+ * changes what is under them and come back. The log is so small that it wraps all the time.
  */
 #include "world.h"
 
@@ -65,7 +65,8 @@ static void on_command(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
 	simdev_power_cut(c->w->medium, c->seed ^ c->crash_at);
 }
 
-/* ---- the workload ----------------------------------------------------------------------------- */
+/* ---- the workload -----------------------------------------------------------------------------
+ */
 
 static uint16_t type_of(const struct cell_state *s)
 {
@@ -112,7 +113,7 @@ static void do_new(struct crash *c, struct txn_handle *h, struct state *s, unsig
 	int ino = any_inode(c, s);
 	struct mblk *m;
 
-	*cs = (struct cell_state){ .use = ino < 0 || rnd(c, 3) == 0 ? USE_INODE : USE_NODE };
+	*cs = (struct cell_state){.use = ino < 0 || rnd(c, 3) == 0 ? USE_INODE : USE_NODE};
 	cs->guard = cs->use == USE_INODE ? i : (unsigned)ino;
 	cs->value = value;
 	m = mblk_new(h, &c->n.lock[cs->guard], world_cell(c->w, i), type_of(cs), c->version[i], 0);
@@ -216,7 +217,8 @@ static void workload(struct crash *c)
 	}
 }
 
-/* ---- what must stand there -------------------------------------------------------------------- */
+/* ---- what must stand there --------------------------------------------------------------------
+ */
 
 static bool cell_matches(struct crash *c, unsigned i, const struct cell_state *cs)
 {
@@ -334,8 +336,9 @@ static void crash_everywhere(uint64_t seed)
 		      (unsigned long long)commands);
 }
 
-static void a_crash_at_any_command_leaves_the_state_of_one_transaction_not_before_the_last_acknowledged(
-	void **state)
+static void
+a_crash_at_any_command_leaves_the_state_of_one_transaction_not_before_the_last_acknowledged(
+    void **state)
 {
 	const char *one = getenv("TEST_SEED");
 	const char *seeds = getenv("TEST_SEEDS");
@@ -353,7 +356,8 @@ static void a_crash_at_any_command_leaves_the_state_of_one_transaction_not_befor
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(a_crash_at_any_command_leaves_the_state_of_one_transaction_not_before_the_last_acknowledged),
+	    UNIT(
+		a_crash_at_any_command_leaves_the_state_of_one_transaction_not_before_the_last_acknowledged),
 	};
 
 	log_open("test", getenv("TEST_VERBOSE") ? LOG_LVL_INFO : (enum log_level)0, 0);

@@ -7,7 +7,8 @@
 #define INODE LUNFS_BLK_INODE
 #define BTREE LUNFS_BLK_BTREE
 
-/* ---- a journal in memory, to look at and to change -------------------------------------------- */
+/* ---- a journal in memory, to look at and to change --------------------------------------------
+ */
 
 struct jrn {
 	struct world *w;
@@ -40,7 +41,7 @@ static void jrn_store(struct jrn *j)
 /* Transaction number @n (from 0) of a log that starts at block 1 and does not wrap. */
 static struct jtxn jrn_txn(struct jrn *j, unsigned n)
 {
-	struct jtxn x = { .log = j->b + LUNFS_BLOCK_BYTES };
+	struct jtxn x = {.log = j->b + LUNFS_BLOCK_BYTES};
 
 	for (unsigned i = 0;; i++) {
 		x.desc = (void *)x.log;
@@ -64,8 +65,7 @@ static void jtxn_seal(struct jtxn *x)
 	for (unsigned i = 0; i < x->n_desc; i++)
 		crc_seal(x->log + (size_t)i * LUNFS_BLOCK_BYTES, LUNFS_BLOCK_BYTES,
 			 offsetof(struct lunfs_jdesc, crc));
-	x->commit->body_crc =
-		le32_make(crc32c(x->log, (size_t)(x->blks - 1) * LUNFS_BLOCK_BYTES));
+	x->commit->body_crc = le32_make(crc32c(x->log, (size_t)(x->blks - 1) * LUNFS_BLOCK_BYTES));
 	crc_seal(x->commit, LUNFS_BLOCK_BYTES, offsetof(struct lunfs_jcommit, crc));
 }
 
@@ -95,7 +95,8 @@ static int replay_by(struct world *w, const struct node *dead, unsigned slot)
 	return rc;
 }
 
-/* ---- what is replayed ------------------------------------------------------------------------- */
+/* ---- what is replayed -------------------------------------------------------------------------
+ */
 
 TEST(what_was_committed_is_in_place_after_replay_and_flushed)
 {
@@ -222,7 +223,8 @@ TEST(a_cell_deleted_and_reused_is_replayed_in_its_last_role)
 	assert_int_equal(world_value(w, c), 9);
 }
 
-/* ---- where the log ends ----------------------------------------------------------------------- */
+/* ---- where the log ends -----------------------------------------------------------------------
+ */
 
 TEST(a_torn_transaction_ends_the_log_before_it)
 {
@@ -304,11 +306,11 @@ TEST(a_journal_that_cannot_be_read_is_an_error_not_the_end_of_the_log)
 
 	die_with(w, &n, 2);
 	node_attach(w, &r, 1);
-	simdev_inject(r.env.dev, &(struct simdev_fault){
-					 .kind = SIMDEV_FAIL,
-					 .ops = SIMDEV_READ,
-					 .off_bytes = geo_blk_off(w->geo.journal_blk[0] + 4),
-					 .len_bytes = LUNFS_BLOCK_BYTES });
+	simdev_inject(r.env.dev,
+		      &(struct simdev_fault){.kind = SIMDEV_FAIL,
+					     .ops = SIMDEV_READ,
+					     .off_bytes = geo_blk_off(w->geo.journal_blk[0] + 4),
+					     .len_bytes = LUNFS_BLOCK_BYTES});
 	assert_int_equal(node_replay(&r, &n), -EIO);
 	assert_int_equal(world_value(w, world_cell(w, 0)), 0);
 	assert_int_equal(node_replay(&r, &n), 0);
@@ -318,14 +320,15 @@ TEST(a_journal_that_cannot_be_read_is_an_error_not_the_end_of_the_log)
 
 TEST(a_slot_without_journal_has_nothing_to_replay)
 {
-	struct node n = { .w = w, .host = { .slot = WORLD_SLOTS + 1, .owner = 5, .nonce = 5 } };
+	struct node n = {.w = w, .host = {.slot = WORLD_SLOTS + 1, .owner = 5, .nonce = 5}};
 
 	assert_int_equal(replay_by(w, &n, 1), 0);
 	n.host.slot = 100000;
 	assert_int_equal(replay_by(w, &n, 1), 0);
 }
 
-/* ---- ranges ----------------------------------------------------------------------------------- */
+/* ---- ranges -----------------------------------------------------------------------------------
+ */
 
 /* Make the image of transaction @n a range of @len bytes at @off, filled with @fill. */
 static void make_range(struct jrn *j, unsigned n, unsigned off, unsigned len, uint8_t fill)
@@ -399,15 +402,34 @@ TEST(sealed_nonsense_ends_the_log_before_it)
 		x = jrn_txn(&j, 1);
 		e = &x.desc->entry[0];
 		switch (kind) {
-		case 0: e->addr = le64_make(world_cell(w, 1)); break; /* not what the image says */
-		case 1: e->addr = le64_make(16); break;               /* the superblock */
-		case 2: e->guard = le64_make(UINT64_MAX); break;
-		case 3: e->kind = le16_make(3); break;
-		case 4: e->off_bytes = le16_make(3000); e->len_bytes = le16_make(1000); break;
-		case 5: e->version = le64_make(999); break;
-		case 6: e->reserved = le16_make(1); break;
-		case 7: e->kind = le16_make(LUNFS_JENT_REVOKE); break; /* and the size is wrong */
-		case 8: x.desc->entry[5].addr = le64_make(1); break;   /* beyond n_entries */
+		case 0:
+			e->addr = le64_make(world_cell(w, 1));
+			break; /* not what the image says */
+		case 1:
+			e->addr = le64_make(16);
+			break; /* the superblock */
+		case 2:
+			e->guard = le64_make(UINT64_MAX);
+			break;
+		case 3:
+			e->kind = le16_make(3);
+			break;
+		case 4:
+			e->off_bytes = le16_make(3000);
+			e->len_bytes = le16_make(1000);
+			break;
+		case 5:
+			e->version = le64_make(999);
+			break;
+		case 6:
+			e->reserved = le16_make(1);
+			break;
+		case 7:
+			e->kind = le16_make(LUNFS_JENT_REVOKE);
+			break; /* and the size is wrong */
+		case 8:
+			x.desc->entry[5].addr = le64_make(1);
+			break; /* beyond n_entries */
 		}
 		jtxn_seal(&x);
 		jrn_store(&j);
@@ -417,7 +439,8 @@ TEST(sealed_nonsense_ends_the_log_before_it)
 	}
 }
 
-/* ---- FREE images ------------------------------------------------------------------------------ */
+/* ---- FREE images ------------------------------------------------------------------------------
+ */
 
 static void die_with_freed_inode(struct world *w, struct node *n)
 {
@@ -475,7 +498,7 @@ static void rewriter_main(void *arg)
 TEST(a_torn_place_under_a_free_image_waits_for_a_live_host_that_may_be_writing_it)
 {
 	struct node n, r;
-	struct rewriter rw = { .w = w, .addr = world_cell(w, 0), .other = world_cell(w, 5) };
+	struct rewriter rw = {.w = w, .addr = world_cell(w, 0), .other = world_cell(w, 5)};
 	uint8_t garbage[512];
 
 	die_with_freed_inode(w, &n);
@@ -496,7 +519,8 @@ TEST(a_torn_place_under_a_free_image_waits_for_a_live_host_that_may_be_writing_i
 	node_crash(&r);
 }
 
-/* ---- hostile journals ------------------------------------------------------------------------- */
+/* ---- hostile journals -------------------------------------------------------------------------
+ */
 
 static uint32_t outside_crc(struct world *w)
 {
@@ -578,27 +602,27 @@ static void quiet(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(what_was_committed_is_in_place_after_replay_and_flushed),
-		UNIT(a_second_replay_writes_nothing),
-		UNIT(images_of_a_guard_that_moved_on_are_not_written),
-		UNIT(images_of_an_earlier_possession_of_the_same_host_are_not_written),
-		UNIT(a_newer_version_in_place_is_never_overwritten),
-		UNIT(an_image_older_than_its_guards_recorded_version_is_not_written),
-		UNIT(a_revoke_ends_all_earlier_mentions),
-		UNIT(a_cell_deleted_and_reused_is_replayed_in_its_last_role),
-		UNIT(a_torn_transaction_ends_the_log_before_it),
-		UNIT(a_transaction_out_of_sequence_or_of_another_incarnation_ends_the_log),
-		UNIT(a_header_of_another_incarnation_means_nothing_to_replay),
-		UNIT(a_damaged_header_is_an_error_and_nothing_is_written),
-		UNIT(a_journal_that_cannot_be_read_is_an_error_not_the_end_of_the_log),
-		UNIT(a_slot_without_journal_has_nothing_to_replay),
-		UNIT(ranges_apply_in_order_on_the_whole_image_before_them),
-		UNIT(a_range_without_a_whole_image_of_its_possession_replays_nothing),
-		UNIT(sealed_nonsense_ends_the_log_before_it),
-		UNIT(a_freed_inode_is_free_in_place_after_replay),
-		UNIT(a_freed_inodes_cell_that_another_host_uses_as_something_else_is_left_alone),
-		UNIT(a_torn_place_under_a_free_image_waits_for_a_live_host_that_may_be_writing_it),
-		UNIT(random_damage_of_a_journal_never_crashes_and_never_writes_outside_cells),
+	    UNIT(what_was_committed_is_in_place_after_replay_and_flushed),
+	    UNIT(a_second_replay_writes_nothing),
+	    UNIT(images_of_a_guard_that_moved_on_are_not_written),
+	    UNIT(images_of_an_earlier_possession_of_the_same_host_are_not_written),
+	    UNIT(a_newer_version_in_place_is_never_overwritten),
+	    UNIT(an_image_older_than_its_guards_recorded_version_is_not_written),
+	    UNIT(a_revoke_ends_all_earlier_mentions),
+	    UNIT(a_cell_deleted_and_reused_is_replayed_in_its_last_role),
+	    UNIT(a_torn_transaction_ends_the_log_before_it),
+	    UNIT(a_transaction_out_of_sequence_or_of_another_incarnation_ends_the_log),
+	    UNIT(a_header_of_another_incarnation_means_nothing_to_replay),
+	    UNIT(a_damaged_header_is_an_error_and_nothing_is_written),
+	    UNIT(a_journal_that_cannot_be_read_is_an_error_not_the_end_of_the_log),
+	    UNIT(a_slot_without_journal_has_nothing_to_replay),
+	    UNIT(ranges_apply_in_order_on_the_whole_image_before_them),
+	    UNIT(a_range_without_a_whole_image_of_its_possession_replays_nothing),
+	    UNIT(sealed_nonsense_ends_the_log_before_it),
+	    UNIT(a_freed_inode_is_free_in_place_after_replay),
+	    UNIT(a_freed_inodes_cell_that_another_host_uses_as_something_else_is_left_alone),
+	    UNIT(a_torn_place_under_a_free_image_waits_for_a_live_host_that_may_be_writing_it),
+	    UNIT(random_damage_of_a_journal_never_crashes_and_never_writes_outside_cells),
 	};
 
 	quiet();

@@ -35,8 +35,8 @@ static void change(struct writer *wr, unsigned i)
 	payload_set(m->data, i);
 	mblk_put(wr->n->t, m);
 	if (i > 0) {
-		assert_int_equal(mblk_get(wr->n->t, wr->l, wr->node[(i + 1) % 2],
-					  LUNFS_BLK_BTREE, &m), 0);
+		assert_int_equal(
+		    mblk_get(wr->n->t, wr->l, wr->node[(i + 1) % 2], LUNFS_BLK_BTREE, &m), 0);
 		assert_int_equal(payload_get(m->data), i - 1);
 		wr->version = mblk_forget(h, m);
 	}
@@ -119,7 +119,7 @@ static void threads_that_change_commit_and_give_up_guards_lose_nothing(void **st
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(threads_that_change_commit_and_give_up_guards_lose_nothing),
+	    UNIT(threads_that_change_commit_and_give_up_guards_lose_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

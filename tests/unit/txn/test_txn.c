@@ -225,12 +225,12 @@ static void writers_run(struct world *w, struct node *n, struct writer *wr, unsi
 		uint64_t a = world_cell(w, i);
 
 		world_plant(w, a, a, INODE, 1, 0);
-		wr[i] = (struct writer){ .n = n, .l = node_lock(n, i, a), .addr = a,
-					 .rounds = rounds };
+		wr[i] =
+		    (struct writer){.n = n, .l = node_lock(n, i, a), .addr = a, .rounds = rounds};
 	}
 	for (unsigned i = 0; i < count; i++)
-		assert_int_equal(w->clk->ops->task_start(w->clk, "writer", writer_main, &wr[i],
-							 &wr[i].task), 0);
+		assert_int_equal(
+		    w->clk->ops->task_start(w->clk, "writer", writer_main, &wr[i], &wr[i].task), 0);
 	for (unsigned i = 0; i < count; i++)
 		w->clk->ops->task_join(w->clk, wr[i].task);
 }
@@ -337,7 +337,7 @@ static void on_commit(void *arg, bool ok)
 TEST(call_backs_hear_of_the_commit_before_the_waiter_goes_on)
 {
 	struct node n;
-	struct heard hd = { 0 };
+	struct heard hd = {0};
 	struct txn_handle *h;
 	uint64_t tid;
 
@@ -354,7 +354,7 @@ TEST(call_backs_hear_of_the_commit_before_the_waiter_goes_on)
 TEST(an_aborted_volume_commits_nothing_and_tells_everybody)
 {
 	struct node n, r;
-	struct heard hd = { 0 };
+	struct heard hd = {0};
 	struct lock *l;
 	struct txn_handle *h, *h2;
 	struct mblk *m;
@@ -389,7 +389,7 @@ TEST(an_aborted_volume_commits_nothing_and_tells_everybody)
 TEST(a_failed_log_write_stops_the_volume)
 {
 	struct node n;
-	struct heard hd = { 0 };
+	struct heard hd = {0};
 	struct lock *l;
 	struct txn_handle *h;
 	uint64_t a = world_cell(w, 0);
@@ -397,7 +397,7 @@ TEST(a_failed_log_write_stops_the_volume)
 	world_plant(w, a, a, INODE, 5, 1);
 	node_up(w, &n, 0);
 	l = node_lock(&n, 0, a);
-	simdev_inject(n.env.dev, &(struct simdev_fault){ .kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE });
+	simdev_inject(n.env.dev, &(struct simdev_fault){.kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE});
 	node_set(&n, l, a, INODE, 2);
 	assert_int_equal(txn_begin(n.t, 0, &h), 0);
 	txn_on_commit(h, on_commit, &hd);
@@ -419,8 +419,8 @@ TEST(a_flush_that_fails_is_never_acknowledged)
 	node_up(w, &n, 0);
 	l = node_lock(&n, 0, a);
 	tid = node_set(&n, l, a, INODE, 2);
-	simdev_inject(n.env.dev, &(struct simdev_fault){ .kind = SIMDEV_FAIL, .ops = SIMDEV_FLUSH,
-							 .nth = 2 });
+	simdev_inject(n.env.dev,
+		      &(struct simdev_fault){.kind = SIMDEV_FAIL, .ops = SIMDEV_FLUSH, .nth = 2});
 	assert_int_equal(txn_wait_durable(n.t, tid), -EIO);
 	assert_true(txn_failed(n.t));
 	node_crash(&n);
@@ -437,8 +437,8 @@ TEST(a_write_of_unknown_fate_is_sent_again_only_when_the_device_was_drained)
 		simdev_set_drain(w->medium, can);
 		node_up(w, &n, 0);
 		l = node_lock(&n, 0, a);
-		simdev_inject(n.env.dev, &(struct simdev_fault){ .kind = SIMDEV_LOST_REPLY,
-								 .ops = SIMDEV_WRITE });
+		simdev_inject(n.env.dev, &(struct simdev_fault){.kind = SIMDEV_LOST_REPLY,
+								.ops = SIMDEV_WRITE});
 		assert_int_equal(txn_wait_durable(n.t, node_set(&n, l, a, INODE, 2)),
 				 can ? 0 : -EIO);
 		assert_int_equal(txn_failed(n.t), !can);
@@ -509,7 +509,8 @@ TEST(a_forgotten_block_is_not_checkpointed_over_the_cells_new_role)
 	v = mblk_forget(h, m);
 	assert_true(v > 6);
 	txn_wait_durable(n.t, txn_end(h));
-	assert_int_equal(mblk_get(n.t, la, c, BTREE, &m), 0); /* as it stands on disk: not asked for */
+	assert_int_equal(mblk_get(n.t, la, c, BTREE, &m),
+			 0); /* as it stands on disk: not asked for */
 	mblk_put(n.t, m);
 	assert_int_equal(txn_begin(n.t, 1, &h), 0);
 	m = mblk_new(h, lb, c, BTREE, v, 0);
@@ -561,7 +562,7 @@ TEST(a_guard_does_not_leave_while_an_old_image_of_a_forgotten_block_is_being_wri
 	struct txn_handle *h;
 	struct mblk *m;
 	uint64_t a = world_cell(w, 0), c = world_cell(w, 2);
-	struct slow s = { .w = w, .off_bytes = geo_payload_off(&w->geo, c) };
+	struct slow s = {.w = w, .off_bytes = geo_payload_off(&w->geo, c)};
 
 	world_plant(w, c, a, BTREE, 5, 1);
 	node_up(w, &n, 0);
@@ -693,31 +694,32 @@ TEST(a_clean_stop_leaves_nothing_to_replay)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UNIT(a_change_is_in_the_log_when_durable_and_in_place_after_the_guard_was_flushed),
-		UNIT(flushing_a_guard_to_none_drops_its_blocks_and_remembers_its_version),
-		UNIT(versions_go_above_the_one_in_the_lock_sector),
-		UNIT(a_payload_older_than_recorded_or_damaged_or_of_another_role_is_not_given_out),
-		UNIT(a_payload_the_lock_layer_read_is_used_without_another_read_and_checked),
-		UNIT(checkpoint_writes_the_committed_copy_not_the_live_buffer),
-		UNIT(waiting_with_nothing_dirty_costs_one_flush_and_no_write),
-		UNIT(a_commit_costs_one_log_write_and_two_flushes),
-		UNIT(writers_that_wait_at_the_same_time_share_commits_and_flushes),
-		UNIT(a_log_many_times_too_small_for_the_work_goes_round_and_round),
-		UNIT(a_handle_larger_than_the_usual_transaction_gets_one_of_its_own),
-		UNIT(an_old_change_is_committed_without_being_asked_for),
-		UNIT(call_backs_hear_of_the_commit_before_the_waiter_goes_on),
-		UNIT(an_aborted_volume_commits_nothing_and_tells_everybody),
-		UNIT(a_failed_log_write_stops_the_volume),
-		UNIT(a_flush_that_fails_is_never_acknowledged),
-		UNIT(a_write_of_unknown_fate_is_sent_again_only_when_the_device_was_drained),
-		UNIT(a_lost_host_writes_nothing_and_a_lapsed_lease_is_waited_for),
-		UNIT(a_host_without_journal_may_read_but_not_begin),
-		UNIT(a_forgotten_block_is_not_checkpointed_over_the_cells_new_role),
-		UNIT(a_guard_does_not_leave_while_an_old_image_of_a_forgotten_block_is_being_written),
-		UNIT(new_and_forgotten_in_one_transaction_leaves_nothing_and_reuse_in_it_leaves_the_last),
-		UNIT(a_freed_inode_says_so_on_disk_before_any_guard_leaves_and_old_handles_are_stale),
-		UNIT(a_cell_handed_out_twice_stops_the_volume_without_a_crash),
-		UNIT(a_clean_stop_leaves_nothing_to_replay),
+	    UNIT(a_change_is_in_the_log_when_durable_and_in_place_after_the_guard_was_flushed),
+	    UNIT(flushing_a_guard_to_none_drops_its_blocks_and_remembers_its_version),
+	    UNIT(versions_go_above_the_one_in_the_lock_sector),
+	    UNIT(a_payload_older_than_recorded_or_damaged_or_of_another_role_is_not_given_out),
+	    UNIT(a_payload_the_lock_layer_read_is_used_without_another_read_and_checked),
+	    UNIT(checkpoint_writes_the_committed_copy_not_the_live_buffer),
+	    UNIT(waiting_with_nothing_dirty_costs_one_flush_and_no_write),
+	    UNIT(a_commit_costs_one_log_write_and_two_flushes),
+	    UNIT(writers_that_wait_at_the_same_time_share_commits_and_flushes),
+	    UNIT(a_log_many_times_too_small_for_the_work_goes_round_and_round),
+	    UNIT(a_handle_larger_than_the_usual_transaction_gets_one_of_its_own),
+	    UNIT(an_old_change_is_committed_without_being_asked_for),
+	    UNIT(call_backs_hear_of_the_commit_before_the_waiter_goes_on),
+	    UNIT(an_aborted_volume_commits_nothing_and_tells_everybody),
+	    UNIT(a_failed_log_write_stops_the_volume),
+	    UNIT(a_flush_that_fails_is_never_acknowledged),
+	    UNIT(a_write_of_unknown_fate_is_sent_again_only_when_the_device_was_drained),
+	    UNIT(a_lost_host_writes_nothing_and_a_lapsed_lease_is_waited_for),
+	    UNIT(a_host_without_journal_may_read_but_not_begin),
+	    UNIT(a_forgotten_block_is_not_checkpointed_over_the_cells_new_role),
+	    UNIT(a_guard_does_not_leave_while_an_old_image_of_a_forgotten_block_is_being_written),
+	    UNIT(
+		new_and_forgotten_in_one_transaction_leaves_nothing_and_reuse_in_it_leaves_the_last),
+	    UNIT(a_freed_inode_says_so_on_disk_before_any_guard_leaves_and_old_handles_are_stale),
+	    UNIT(a_cell_handed_out_twice_stops_the_volume_without_a_crash),
+	    UNIT(a_clean_stop_leaves_nothing_to_replay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

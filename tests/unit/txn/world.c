@@ -4,7 +4,8 @@
 
 #include <errno.h>
 
-/* ---- doubles of cluster/ ---------------------------------------------------------------------- */
+/* ---- doubles of cluster/ ----------------------------------------------------------------------
+ */
 
 uint64_t lock_addr(const struct lock *l)
 {
@@ -84,7 +85,8 @@ uint64_t host_live_owner(struct host *h, unsigned slot)
 	return h->others_live ? LUNFS_OWNER(1, slot) : 0;
 }
 
-/* ---- the volume ------------------------------------------------------------------------------- */
+/* ---- the volume -------------------------------------------------------------------------------
+ */
 
 static void world_format(struct world *w)
 {
@@ -212,7 +214,8 @@ uint64_t world_version(struct world *w, uint64_t addr)
 	return le64_get(((struct lunfs_blk_hdr *)w->buf)->version);
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------ */
+/* ---- hosts ------------------------------------------------------------------------------------
+ */
 
 void node_attach(struct world *w, struct node *n, unsigned slot)
 {
@@ -224,7 +227,7 @@ void node_attach(struct world *w, struct node *n, unsigned slot)
 	n->env.clk = w->clk;
 	n->env.geo = &w->geo;
 	nonce++;
-	n->host = (struct host){ .slot = slot, .owner = LUNFS_OWNER(nonce, slot), .nonce = nonce };
+	n->host = (struct host){.slot = slot, .owner = LUNFS_OWNER(nonce, slot), .nonce = nonce};
 	assert_int_equal(txns_new(&n->env, &n->host, &w->locks, &n->t), 0);
 }
 
@@ -284,9 +287,8 @@ struct lock *node_lock(struct node *n, unsigned i, uint64_t addr)
 {
 	struct lock *l = &n->lock[i];
 
-	*l = (struct lock){ .addr = addr,
-			    .possession = rec_possession(&n->w->locks, addr) + 1,
-			    .ex = true };
+	*l = (struct lock){
+	    .addr = addr, .possession = rec_possession(&n->w->locks, addr) + 1, .ex = true};
 	rec_set(&n->w->locks, addr, n->host.owner, l->possession);
 	return l;
 }

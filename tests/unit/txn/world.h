@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A small volume for the transaction tests, on the simulated LUN and clock. Locks and hosts are
- * doubles: a lock is a number that the test says is held; a host is a slot, a nonce and a switch that
- * loses it. Every test runs with both sector sizes and several seeds; TEST_SEED=n picks one.
+ * doubles: a lock is a number that the test says is held; a host is a slot, a nonce and a switch
+ * that loses it. Every test runs with both sector sizes and several seeds; TEST_SEED=n picks one.
  */
 #ifndef UNIT_TXN_WORLD_H
 #define UNIT_TXN_WORLD_H
@@ -77,12 +77,12 @@ uint64_t world_cell(const struct world *w, unsigned n); /* address of cell n */
 void world_plant(struct world *w, uint64_t addr, uint64_t guard, uint16_t type, uint64_t version,
 		 uint32_t value);
 bool world_place(struct world *w, uint64_t addr, void *payload); /* false: fails its checks */
-uint32_t world_value(struct world *w, uint64_t addr);           /* in place; asserts it is valid */
+uint32_t world_value(struct world *w, uint64_t addr);		 /* in place; asserts it is valid */
 uint64_t world_version(struct world *w, uint64_t addr);
 
-void node_up(struct world *w, struct node *n, unsigned slot);   /* attaches, starts */
+void node_up(struct world *w, struct node *n, unsigned slot);	  /* attaches, starts */
 void node_attach(struct world *w, struct node *n, unsigned slot); /* without txns_start() */
-void node_down(struct node *n);  /* txns_stop, must succeed */
+void node_down(struct node *n);					  /* txns_stop, must succeed */
 void node_crash(struct node *n); /* abandons; the device stays as it is */
 int node_replay(struct node *n, const struct node *dead);
 struct lock *node_lock(struct node *n, unsigned i, uint64_t addr); /* take it EX */

@@ -109,11 +109,13 @@ void vt_run_seeds(void (*body)(struct vt *t), unsigned n)
 	for (uint64_t seed = first; seed < first + n; seed++) {
 		if (from || count)
 			fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
-		vt_run(body, &(struct vt_shape){.seed = seed, .sector_bytes = seed % 4 ? 512 : 4096});
+		vt_run(body,
+		       &(struct vt_shape){.seed = seed, .sector_bytes = seed % 4 ? 512 : 4096});
 	}
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------- */
+/* ---- hosts -------------------------------------------------------------------------------------
+ */
 
 int vt_mount(struct vt *t, unsigned host, bool read_only, char *why, size_t why_len)
 {
@@ -180,7 +182,8 @@ void vt_settle(struct vt *t, unsigned host)
 	orphans_settle(t->v[host]->orphans, 20 * VT_S);
 }
 
-/* ---- operations -------------------------------------------------------------------------------- */
+/* ---- operations --------------------------------------------------------------------------------
+ */
 
 struct nodeid vt_root_id(struct vt *t, unsigned host)
 {

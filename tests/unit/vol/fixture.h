@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Several hosts on one simulated LUN that mkfs's own code formatted, each with the whole file system
- * below FUSE. After the last host is down, the medium is checked by fsck.lunfs -n.
+ * Several hosts on one simulated LUN that mkfs's own code formatted, each with the whole file
+ * system below FUSE. After the last host is down, the medium is checked by fsck.lunfs -n.
  */
 #ifndef VOL_FIXTURE_H
 #define VOL_FIXTURE_H
@@ -33,7 +33,7 @@ struct vt {
 };
 
 struct vt_shape {
-	uint64_t size_bytes; /* 0: 64 MiB */
+	uint64_t size_bytes;   /* 0: 64 MiB */
 	uint32_t sector_bytes; /* 0: 512 */
 	uint64_t seed;
 };

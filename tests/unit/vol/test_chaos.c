@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Everything at once: several tasks on each of three hosts do random operations in a few directories
- * with a few names, hosts die and come back; in the end the volume must be whole (fsck), every operation
- * must have ended with an answer that makes sense, and no file shows bytes that nobody wrote to it.
+ * Everything at once: several tasks on each of three hosts do random operations in a few
+ * directories with a few names, hosts die and come back; in the end the volume must be whole
+ * (fsck), every operation must have ended with an answer that makes sense, and no file shows bytes
+ * that nobody wrote to it.
  */
 #include "fixture.h"
 
@@ -87,8 +88,8 @@ static int file_op(struct actor *a, struct nodeid id)
 	case 0:
 	case 1:
 		memset(a->buf, (int)(1 + id.generation % 251), len);
-		return vol_write(v, &vt_root, id, off, len, a->buf,
-				 rnd(a, 4) ? 0 : VWRITE_APPEND, &done, NULL);
+		return vol_write(v, &vt_root, id, off, len, a->buf, rnd(a, 4) ? 0 : VWRITE_APPEND,
+				 &done, NULL);
 	case 2:
 	case 3:
 		rc = vol_read(v, &vt_root, id, off, len, a->buf, &done);
@@ -153,15 +154,14 @@ static int some_op(struct actor *a)
 	case 5:
 	case 6:
 		some_name(a, name);
-		return vol_rename(v, &vt_root, some_dir(a), name, some_dir(a),
-				  some_name(a, other),
-				  rnd(a, 3) ? 0 :
-				  rnd(a, 2) ? RENAME_EXCHANGE :
-					      RENAME_NOREPLACE);
+		return vol_rename(v, &vt_root, some_dir(a), name, some_dir(a), some_name(a, other),
+				  rnd(a, 3)   ? 0
+				  : rnd(a, 2) ? RENAME_EXCHANGE
+					      : RENAME_NOREPLACE);
 	case 7:
 		rc = vol_lookup(v, &vt_root, some_dir(a), some_name(a, name), &va);
-		return rc ? rc :
-			    vol_link(v, &vt_root, va.id, some_dir(a), some_name(a, other), &va);
+		return rc ? rc
+			  : vol_link(v, &vt_root, va.id, some_dir(a), some_name(a, other), &va);
 	case 8:
 		vd = calloc(8, sizeof(*vd));
 		rc = vol_readdir(v, &vt_root, some_dir(a), 0, true, vd, 8, &n);

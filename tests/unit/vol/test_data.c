@@ -81,10 +81,9 @@ static void do_truncate(struct model *m)
 
 static void do_fallocate(struct model *m)
 {
-	static const int modes[] = {0, FALLOC_FL_KEEP_SIZE,
-				    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				    FALLOC_FL_ZERO_RANGE,
-				    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
+	static const int modes[] = {
+	    0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	    FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
 	int mode = modes[vt_random(m->t, 5)];
 	uint64_t off = pick(m->t, MODEL_BYTES), len = 1 + pick(m->t, MODEL_BYTES - off);
 
@@ -115,8 +114,7 @@ static void do_seek(struct model *m)
 			assert_int_equal(m->want[k], 0);
 		if (data >= m->size)
 			break;
-		assert_int_equal(vol_lseek(m->t->v[0], &vt_root, m->id, data, SEEK_HOLE, &hole),
-				 0);
+		assert_int_equal(vol_lseek(m->t->v[0], &vt_root, m->id, data, SEEK_HOLE, &hole), 0);
 		assert_true(hole > data && hole <= m->size);
 		pos = hole;
 	}
@@ -165,7 +163,8 @@ static void file_holds_what_was_written(void **s)
 	vt_run_seeds(model_body, 12);
 }
 
-/* ---- many extents ---------------------------------------------------------------------------------- */
+/* ---- many extents
+ * ---------------------------------------------------------------------------------- */
 
 static void fragmented_body(struct vt *t)
 {
@@ -254,7 +253,8 @@ static void truncation_cut_short_is_all_or_nothing(void **s)
 	vt_run_seeds(cut_body, 25);
 }
 
-/* ---- no space ------------------------------------------------------------------------------------------- */
+/* ---- no space
+ * ------------------------------------------------------------------------------------------- */
 
 static void full_body(struct vt *t)
 {

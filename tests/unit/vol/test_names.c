@@ -14,7 +14,8 @@ static struct nodeid root_of(struct vt *t)
 	return vt_root_id(t, 0);
 }
 
-/* ---- create, look up, remove -------------------------------------------------------------------- */
+/* ---- create, look up, remove --------------------------------------------------------------------
+ */
 
 static void created_is_found_body(struct vt *t)
 {
@@ -114,7 +115,8 @@ static void link_counts_follow_names_and_subdirectories(void **s)
 	vt_run(links_body, NULL);
 }
 
-/* ---- rename ----------------------------------------------------------------------------------------- */
+/* ---- rename
+ * ----------------------------------------------------------------------------------------- */
 
 static int mv(struct vt *t, struct nodeid from, const char *name, struct nodeid to,
 	      const char *newname, unsigned flags)
@@ -180,7 +182,8 @@ static void directory_never_moves_below_itself(void **s)
 	vt_run(descend_body, NULL);
 }
 
-/* ---- directories -------------------------------------------------------------------------------------- */
+/* ---- directories
+ * -------------------------------------------------------------------------------------- */
 
 #define MANY 700u
 
@@ -229,7 +232,8 @@ static void listing_is_complete_while_names_go(void **s)
 	vt_run(listing_body, NULL);
 }
 
-/* ---- orphans -------------------------------------------------------------------------------------------- */
+/* ---- orphans
+ * -------------------------------------------------------------------------------------------- */
 
 static void open_unlinked_body(struct vt *t)
 {
@@ -265,7 +269,8 @@ static void unlinked_file_lives_until_its_last_close(void **s)
 	vt_run(open_unlinked_body, NULL);
 }
 
-/* ---- attributes, xattrs, ACLs ------------------------------------------------------------------------------ */
+/* ---- attributes, xattrs, ACLs
+ * ------------------------------------------------------------------------------ */
 
 static void attrs_body(struct vt *t)
 {
@@ -275,8 +280,7 @@ static void attrs_body(struct vt *t)
 	struct vattr va;
 
 	before = vt_stat(t, 0, f);
-	assert_int_equal(
-	    vol_setattr(v, &vt_root, f, &st, VSET_MODE | VSET_UID | VSET_GID, &va), 0);
+	assert_int_equal(vol_setattr(v, &vt_root, f, &st, VSET_MODE | VSET_UID | VSET_GID, &va), 0);
 	assert_int_equal(va.st.st_mode, S_IFREG | 06711);
 	assert_true(va.st.st_uid == 3 && va.st.st_gid == 4);
 	assert_true(memcmp(&va.st.st_ctim, &before.st_ctim, sizeof(before.st_ctim)) != 0);
@@ -330,9 +334,9 @@ static void xattrs_of_all_sizes_come_back(void **s)
 }
 
 /* user::rwx user:5:rwx group::r-x mask::rwx other::--- */
-static const uint8_t acl[] = {2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0,
-			      5, 0, 255, 255, 255, 255, 0x10, 0, 7, 0, 255, 255, 255, 255, 0x20, 0,
-			      0, 0, 255, 255, 255, 255};
+static const uint8_t acl[] = {2, 0, 0,	 0,   1,   0,	7,    0, 255, 255, 255, 255, 2,	  0,	7,
+			      0, 5, 0,	 0,   0,   4,	0,    5, 0,   255, 255, 255, 255, 0x10, 0,
+			      7, 0, 255, 255, 255, 255, 0x20, 0, 0,   0,   255, 255, 255, 255};
 
 static void acl_body(struct vt *t)
 {
@@ -367,7 +371,8 @@ static void acls_are_inherited_and_follow_the_mode(void **s)
 	vt_run(acl_body, NULL);
 }
 
-/* ---- read-only --------------------------------------------------------------------------------------------- */
+/* ---- read-only
+ * --------------------------------------------------------------------------------------------- */
 
 static void read_only_body(struct vt *t)
 {
@@ -394,7 +399,8 @@ static void read_only_mount_changes_nothing(void **s)
 	vt_run(read_only_body, NULL);
 }
 
-/* ---- no lock I/O on one's own ------------------------------------------------------------------------------- */
+/* ---- no lock I/O on one's own
+ * ------------------------------------------------------------------------------- */
 
 static void own_work_body(struct vt *t)
 {
