@@ -30,7 +30,7 @@ export LUNFS_BUILD=$TOP/build
 
 unit_tests() {
 	local line
-	meson test -C "$LUNFS_BUILD" --no-rebuild --print-errorlogs >"$LOG/unit" 2>&1
+	meson test -C "$LUNFS_BUILD" --no-rebuild --print-errorlogs --timeout-multiplier 4 >"$LOG/unit" 2>&1
 	while read -r line; do
 		case $line in
 		*" OK "*) passed=$((passed + 1)) ;;
