@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* fsck.lunfs: options, passes, summary, exit code. */
 #include "base/log.h"
+#include "base/text.h"
 #include "fsck/fsck.h"
 #include "vol/volume.h"
 #include <errno.h>
@@ -100,13 +101,15 @@ static int run_passes(struct fsck *f)
 
 static void summary_json(struct fsck *f, const char *device, int rc)
 {
+	char *plain = text_plain_dup(device); /* JSON is UTF-8, a path need not be */
 	struct json_object *o = json_object_new_object();
 	static const char *const names[] = {"files", "directories", "others",	  "orphans",
 					    "names", "data_blocks", "cells_used", "cells_free"};
 	const uint64_t values[] = {f->files, f->dirs,	   f->others,	  f->orphans,
 				   f->names, f->data_blks, f->cells_used, f->cells_free};
 
-	json_object_object_add(o, "device", json_object_new_string(device));
+	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
+	free(plain);
 	json_object_object_add(o, "clean", json_object_new_boolean(!rc && !f->problems.total));
 	json_object_object_add(o, "complete", json_object_new_boolean(!rc));
 	json_object_object_add(o, "problem_count", json_object_new_uint64(f->problems.total));
@@ -127,8 +130,8 @@ static void summary_text(struct fsck *f, const char *device, int rc)
 	if (rc)
 		printf("%s: the check could not be finished: %s\n", device, strerror(-rc));
 	else if (f->problems.total)
-		printf("%s: %llu problems; nothing was changed\n", device,
-		       (unsigned long long)f->problems.total);
+		printf("%s: %llu problem%s; nothing was changed\n", device,
+		       (unsigned long long)f->problems.total, f->problems.total == 1 ? "" : "s");
 	else
 		printf("%s: clean, %llu files, %llu directories, %llu other inodes, %llu orphans, "
 		       "%llu data blocks\n",

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Reporting of problems: a line each on standard output, or collected for --json. */
 #include "fsck/problem.h"
+#include "base/text.h"
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define SHOWN_MAX 1000u /* of one code; the rest is only counted */
 
@@ -28,13 +30,15 @@ const char *problem_text(enum problem_code code)
 static void add_json(struct problems *p, enum problem_code code, uint64_t addr, const char *detail)
 {
 	struct json_object *o = json_object_new_object();
+	char *plain = text_plain_dup(detail);
 
 	if (!p->list)
 		p->list = json_object_new_array();
 	json_object_object_add(o, "code", json_object_new_string(table[code].name));
 	json_object_object_add(o, "text", json_object_new_string(table[code].text));
 	json_object_object_add(o, "address", json_object_new_uint64(addr));
-	json_object_object_add(o, "detail", json_object_new_string(detail));
+	json_object_object_add(o, "detail", json_object_new_string(plain ? plain : ""));
+	free(plain);
 	json_object_array_add(p->list, o);
 }
 

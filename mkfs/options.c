@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The command line of mkfs.lunfs. */
+#include "base/text.h"
 #include "mkfs.h"
 
 #include <errno.h>
@@ -140,9 +141,8 @@ static int label_parse(struct mkfs_options *o, const char *text)
 {
 	if (strlen(text) > LUNFS_LABEL_BYTES)
 		return bad("The label", text, "it is longer than 64 bytes");
-	for (const char *c = text; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			return bad("The label", "", "it holds a control character");
+	if (!text_is_plain(text))
+		return bad("The label", "", "it is not UTF-8 text, or holds a control character");
 	o->label = text;
 	return 0;
 }

@@ -24,6 +24,8 @@ int cmd_stats(const struct cli *c);
 
 /* Open @name read-only and read its superblock; says what is wrong on standard error. */
 int cli_open(const char *name, struct dev **dev, struct geo *geo);
+/* JSON is UTF-8, and a path or a label need not be: other bytes show as '?'. */
+void cli_add_text(struct json_object *o, const char *key, const char *text);
 void cli_print_json(struct json_object *o); /* consumes it */
 void cli_uuid_string(const uint8_t uuid[16], char out[37]);
 

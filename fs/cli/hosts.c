@@ -127,7 +127,7 @@ static struct json_object *row_json(const struct geo *geo, const struct row *r, 
 	    o, "journal", json_object_new_boolean(slot < geo->slots && geo->journal_blk[slot]));
 	if (!r->ok)
 		return o;
-	json_object_object_add(o, "host", json_object_new_string(r->hi.hostname));
+	cli_add_text(o, "host", r->hi.hostname);
 	json_object_object_add(o, "beating", json_object_new_boolean(r->beating));
 	json_object_object_add(o, "generation", json_object_new_uint64(r->hi.generation));
 	json_object_object_add(o, "beat_seq", json_object_new_uint64(r->hi.beat_seq));

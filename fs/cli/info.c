@@ -47,8 +47,8 @@ static void print_json(const struct cli *c, const struct geo *g)
 
 	cli_uuid_string(g->uuid, uuid);
 	cli_uuid_string(g->vol_id, vol);
-	json_object_object_add(o, "device", json_object_new_string(c->target));
-	json_object_object_add(o, "label", json_object_new_string(g->label));
+	cli_add_text(o, "device", c->target);
+	cli_add_text(o, "label", g->label);
 	json_object_object_add(o, "uuid", json_object_new_string(uuid));
 	json_object_object_add(o, "internal_id", json_object_new_string(vol));
 	add_u64(o, "format", LUNFS_FORMAT_VERSION);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* lunfs: finds the subcommand and its options. */
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/cli.h"
 #include <getopt.h>
+#include <stdlib.h>
 #include <string.h>
 #include <uuid/uuid.h>
 
@@ -53,6 +55,14 @@ int cli_open(const char *name, struct dev **dev, struct geo *geo)
 	if (rc)
 		fprintf(stderr, "lunfs: %s\n", why);
 	return rc;
+}
+
+void cli_add_text(struct json_object *o, const char *key, const char *text)
+{
+	char *plain = text_plain_dup(text);
+
+	json_object_object_add(o, key, json_object_new_string(plain ? plain : ""));
+	free(plain);
 }
 
 void cli_print_json(struct json_object *o)

@@ -4,6 +4,7 @@
  * what the kernel knows (nosuid, noexec ...), and what only fstab and systemd care about.
  */
 #include "fuse/options.h"
+#include "base/text.h"
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -73,7 +74,8 @@ static int opt_host(struct options *o, const char *name)
 {
 	size_t len = strlen(name);
 
-	if (len == 0 || len >= LUNFS_HOSTNAME_BYTES || strpbrk(name, "/ \t\n")) {
+	if (len == 0 || len >= LUNFS_HOSTNAME_BYTES || strpbrk(name, "/ ") ||
+	    !text_is_plain(name)) {
 		options_say(
 		    "host=%s: a host name has 1 to %u characters and neither '/' nor blanks", name,
 		    LUNFS_HOSTNAME_BYTES - 1);

@@ -18,9 +18,11 @@
  *                                        skipped_blocks, cache_hits, cache_misses, commit_us_max
  *   orphans                              waiting (looked after now), freed
  */
+#include "base/text.h"
 #include "vol/vol_impl.h"
 #include <json-c/json.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <uuid/uuid.h>
 
 static void put(struct json_object *o, const char *key, unsigned long long v)
@@ -30,7 +32,10 @@ static void put(struct json_object *o, const char *key, unsigned long long v)
 
 static void put_str(struct json_object *o, const char *key, const char *v)
 {
-	json_object_object_add(o, key, json_object_new_string(v));
+	char *plain = text_plain_dup(v); /* JSON is UTF-8, a path need not be */
+
+	json_object_object_add(o, key, json_object_new_string(plain ? plain : ""));
+	free(plain);
 }
 
 static const char *state_word(enum host_state s)
