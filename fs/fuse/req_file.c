@@ -130,11 +130,20 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	free(buf);
 }
 
+/* The kernel strips set-id bits before it writes through pages, and leaves it to us otherwise. */
+static unsigned write_flags(fuse_req_t req, const struct handle *h, const struct fuse_file_info *fi)
+{
+	if (fi->writepage || !h->direct)
+		return 0;
+	return (h->append ? VWRITE_APPEND : 0) |
+	       (fuse_req_ctx(req)->uid != 0 ? VWRITE_KILL_PRIV : 0);
+}
+
 void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 	       struct fuse_file_info *fi)
 {
 	struct handle *h = fi_handle(fi);
-	unsigned flags = h->append && !fi->writepage ? VWRITE_APPEND : 0;
+	unsigned flags = write_flags(req, h, fi);
 	struct call c;
 	size_t done = 0;
 	int rc;

@@ -189,6 +189,25 @@ def mapping():
     assert os.pread(fb.fileno(), 2, 0) == b"QR", "b does not see a store into a's mapping"
 
 
+def set_id():
+    def write_as_owner(flags):
+        os.chmod(A + "/id", 0o6755)
+        pid = os.fork()
+        if pid == 0:
+            fd = os.open(A + "/id", os.O_WRONLY | flags)
+            os.setresgid(1234, 1234, 1234)
+            os.setresuid(1234, 1234, 1234)
+            os._exit(os.write(fd, b"x") != 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        return stat.S_IMODE(os.stat(B + "/id").st_mode)
+
+    with open(A + "/id", "w") as f:
+        f.write("x" * 5000)
+    os.chown(A + "/id", 1234, 1234)
+    for flags in (0, os.O_APPEND):
+        assert write_as_owner(flags) == 0o755, "flags %#o" % flags
+
+
 def many_names():
     d = A + "/many"
     os.mkdir(d)
@@ -208,6 +227,6 @@ def many_names():
     assert not os.path.exists(d)
 
 
-for part in (sparse, random_io, xattrs, special, renames, locks, mapping, many_names):
+for part in (sparse, random_io, xattrs, special, renames, locks, mapping, set_id, many_names):
     part()
     print("  %s: as it should be" % part.__name__)
