@@ -18,6 +18,7 @@
 
 struct daemon {
 	struct options *o;
+	int log_fd;   /* of o->log_file, else -1 */
 	int ready_fd; /* a byte is written when the mount works; -1 in the foreground */
 	struct front f;
 };
@@ -66,6 +67,18 @@ static int check_fuse(void)
 	return 0;
 }
 
+static int open_log(struct daemon *d)
+{
+	const char *path = d->o->log_file;
+
+	if (!path)
+		return 0;
+	d->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	if (d->log_fd < 0)
+		options_say("logfile %s: %s", path, strerror(errno));
+	return d->log_fd < 0 ? -1 : 0;
+}
+
 /* ---- the daemon's process -------------------------------------------------------------------- */
 
 /* Linux 5.6: memory reclaim must not wait for writes that need this process. */
@@ -84,16 +97,12 @@ static void harden_process(void)
 static void to_background(struct daemon *d)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int out = null;
 
-	if (d->o->log_file)
-		out = open(d->o->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-	if (null >= 0) {
-		dup2(null, 0);
-		dup2(null, 1);
-	}
-	if (out >= 0)
-		dup2(out, 2);
+	/* Whoever reads our parent's output must not wait for us. */
+	if (null >= 0)
+		for (int fd = 0; fd < 3; fd++)
+			if (fd != STDERR_FILENO || d->log_fd < 0)
+				dup2(null, fd);
 	log_open("mount.lunfs", d->o->verbose ? LOG_LVL_DEBUG : LOG_LVL_INFO, !d->o->log_file);
 }
 
@@ -103,6 +112,8 @@ static void on_ready(void *ctx)
 
 	log_info("mounted", "%s is mounted on %s as host %s.", d->o->device, d->o->mountpoint,
 		 d->o->vol.host.name);
+	if (d->log_fd >= 0)
+		dup2(d->log_fd, STDERR_FILENO);
 	if (d->ready_fd < 0)
 		return;
 	to_background(d);
@@ -275,7 +286,7 @@ static int start_daemon(struct daemon *d)
 int main(int argc, char **argv)
 {
 	struct options o = {0};
-	struct daemon d = {.o = &o, .ready_fd = -1};
+	struct daemon d = {.o = &o, .log_fd = -1, .ready_fd = -1};
 	int rc = options_parse(argc, argv, &o);
 
 	if (rc > 0) {
@@ -285,7 +296,7 @@ int main(int argc, char **argv)
 	if (o.vol.host.name[0] == '\0')
 		gethostname(o.vol.host.name, sizeof(o.vol.host.name) - 1);
 	log_open("mount.lunfs", o.verbose ? LOG_LVL_DEBUG : LOG_LVL_INFO, 0);
-	if (check_mountpoint(o.mountpoint) || check_fuse())
+	if (check_mountpoint(o.mountpoint) || check_fuse() || open_log(&d))
 		rc = EX_MOUNT_FAIL;
 	else
 		rc = o.foreground ? run(&d) : start_daemon(&d);
