@@ -73,19 +73,27 @@ static void on_recovered(void *ctx, unsigned slot, uint64_t owner)
 	orphans_scan(v->orphans);
 }
 
-void vol_fail(struct volume *v, const char *why)
+/* The first reason counts. */
+static bool mark_lost(struct volume *v, const char *why)
 {
 	if (atomic_exchange(&v->lost, true))
-		return;
-	log_err("volume-failed", "%s: the volume answers EIO from now on: %s.", v->env.dev->id.name,
-		why);
+		return false;
 	if (v->cb.lost)
 		v->cb.lost(v->cb.ctx, why);
+	return true;
 }
 
+void vol_fail(struct volume *v, const char *why)
+{
+	if (mark_lost(v, why))
+		log_err("volume-failed", "%s: the volume answers EIO from now on: %s.",
+			v->env.dev->id.name, why);
+}
+
+/* The host layer has told the admin. */
 static void on_lost(void *ctx, const char *why)
 {
-	vol_fail(ctx, why);
+	mark_lost(ctx, why);
 }
 
 static bool on_alive(void *ctx)
