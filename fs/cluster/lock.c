@@ -198,7 +198,7 @@ static bool admits(const struct lock *l, const struct waiter *w, bool queued)
 {
 	if (l->held < w->mode || l->unsettled || !local_fits(l, w->local))
 		return false;
-	if (l->drain_ok && (w->flags & LOCK_DRAIN))
+	if ((l->drain_ok && (w->flags & LOCK_DRAIN)) || (l->late_ok && (w->flags & LOCK_LATE)))
 		return true;
 	return l->state == LST_IDLE && in_turn(l, queued ? w : NULL, w->local);
 }

@@ -20,7 +20,8 @@ enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1 };
 #define LOCK_TRY                                                                                   \
 	0x1u /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
 #define LOCK_CACHED 0x2u /* with TRY: not even I/O: only if this host holds it already */
-#define LOCK_DRAIN 0x4u	 /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
+#define LOCK_LATE 0x8u /* with DRAIN: write-back, admitted until the last page is dropped */
+#define LOCK_DRAIN 0x4u /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
 
 struct locks;
 struct lock; /* in core; stays valid while pinned */
@@ -35,6 +36,8 @@ struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mut
 	/*
 	 * The lock will go down to @keep (NONE, or SH from EX). First call of the revoke: make the
 	 * kernel drop what it caches under it. Pins with LOCK_DRAIN are still admitted; may sleep.
+	 * If such a pin came meanwhile it is called once more when they are gone; now only pins
+	 * with LOCK_LATE are admitted.
 	 */
 	void (*invalidate)(void *ctx, uint64_t addr, enum lock_mode keep);
 	/*

@@ -72,7 +72,8 @@ struct lock {
 	unsigned pins_shared;
 	bool pin_excl;
 	bool drain_ok; /* LOCK_DRAIN pins are admitted although it is busy */
-	bool drained;  /* such a pin was admitted since the invalidation began */
+	bool late_ok;  /* LOCK_LATE pins are; a last invalidation is to come */
+	bool drained;  /* pins were there while the invalidation ran */
 	bool on_lru;
 	bool born;   /* the record on disk is still the born image */
 	bool parked; /* a revoke waits for the last unpin */

@@ -3,10 +3,10 @@
  * Giving a lock up because somebody asks for it: a small pool of revokers.
  *
  * The lock is made busy (no new pins, save LOCK_DRAIN ones while kernel caches are invalidated),
- * its pins drain (no thread waits for that: the last unpin queues the rest), what is dirty under it
- * is committed and written in place, and one ATS hands it straight to whoever has waited longest,
- * with the others noted as waiters. Whatever fails on the way leaves the lock here, to be tried
- * again.
+ * its pins drain (no thread waits for that: the last unpin queues the rest), what was cached
+ * meanwhile is invalidated with only write-back admitted, what is dirty under it is committed and
+ * written in place, and one ATS hands it straight to whoever has waited longest, with the others
+ * noted as waiters. Whatever fails on the way leaves the lock here, to be tried again.
  */
 #include "cluster/lock_impl.h"
 
@@ -86,7 +86,6 @@ static int drain_pins(struct locks *ls, struct lock *l, const struct waiter *w)
 	int rc = 0;
 
 	mtx_lock(&s->mtx);
-	l->drain_ok = false;
 	while (lock_pins(l) && !rc) {
 		if (w)
 			rc = waiter_ended(ls, w);
@@ -99,26 +98,42 @@ static int drain_pins(struct locks *ls, struct lock *l, const struct waiter *w)
 	return rc;
 }
 
-static void invalidate(struct locks *ls, struct lock *l, enum lock_mode keep)
+static void admit(struct locks *ls, struct lock *l, bool drain, bool late)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
 
-	if (!ls->cb.invalidate)
-		return;
 	mtx_lock(&s->mtx);
-	l->drain_ok = true;
-	l->drained = false;
+	if (drain)
+		l->drained = lock_pins(l) != 0;
+	l->drain_ok = drain;
+	l->late_ok = late;
 	cond_broadcast(&l->cond);
 	mtx_unlock(&s->mtx);
+}
+
+static void invalidate(struct locks *ls, struct lock *l, enum lock_mode keep)
+{
+	if (!ls->cb.invalidate)
+		return;
+	admit(ls, l, true, true);
 	ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+	admit(ls, l, false, true);
+}
+
+/*
+ * No pin is left. What was let in may have filled a cache behind the back of the invalidation, and
+ * a store may have dirtied what was filled: once more, while write-back goes on.
+ */
+static void sweep(struct locks *ls, struct lock *l, enum lock_mode keep)
+{
+	if (l->drained)
+		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+	admit(ls, l, false, false);
 }
 
 /* No pin is left, and none is admitted any more. */
 static int flush(struct locks *ls, struct lock *l, enum lock_mode keep)
 {
-	/* What was let in may have filled a cache behind the back of the invalidation. */
-	if (l->drained)
-		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
 	return ls->cb.flush ? ls->cb.flush(ls->cb.ctx, l, keep) : 0;
 }
 
@@ -128,6 +143,11 @@ int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const str
 
 	invalidate(ls, l, keep);
 	rc = drain_pins(ls, l, w);
+	if (!rc && l->late_ok) {
+		sweep(ls, l, keep);
+		rc = drain_pins(ls, l, w);
+	}
+	admit(ls, l, false, false);
 	return rc ? rc : flush(ls, l, keep);
 }
 
@@ -294,7 +314,7 @@ static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
 	return true;
 }
 
-/* No pin is left: flush, and the ATS. */
+/* Flush, and the ATS. */
 static void finish(struct locks *ls, struct lock *l)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
@@ -311,19 +331,32 @@ static void finish(struct locks *ls, struct lock *l)
 	mtx_unlock(&s->mtx);
 }
 
-/* Kernel caches go. false: pins are left, whose last unpin queues the rest of the work. */
-static bool drained(struct locks *ls, struct lock *l)
+/* false: pins are left, whose last unpin queues the rest of the work. */
+static bool no_pins(struct locks *ls, struct lock *l)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
 	bool yes;
 
-	invalidate(ls, l, l->keep);
 	mtx_lock(&s->mtx);
-	l->drain_ok = false;
 	yes = !lock_pins(l);
 	l->parked = !yes;
 	mtx_unlock(&s->mtx);
 	return yes;
+}
+
+/* A busy lock on its way down, as far as it goes without waiting for a pin. */
+static void go_down(struct locks *ls, struct lock *l, enum lock_work what)
+{
+	if (what == WORK_REVOKE)
+		invalidate(ls, l, l->keep);
+	if (!no_pins(ls, l))
+		return;
+	if (l->late_ok) {
+		sweep(ls, l, l->keep);
+		if (!no_pins(ls, l))
+			return;
+	}
+	finish(ls, l);
 }
 
 static void probe(struct locks *ls, struct lock *l)
@@ -367,8 +400,8 @@ static void work_on(struct locks *ls, struct lock *l)
 	mtx_unlock(&s->mtx);
 	if (go && what == WORK_PROBE)
 		probe(ls, l);
-	else if (go && (what == WORK_FINISH || drained(ls, l)))
-		finish(ls, l);
+	else if (go)
+		go_down(ls, l, what);
 }
 
 /* ---- the pool ------------------------------------------------------------------------------- */

@@ -192,6 +192,7 @@ void lock_end_work(struct stripe *s, struct lock *l)
 	lunfs_assert(l->state != LST_IDLE);
 	l->state = LST_IDLE;
 	l->drain_ok = false;
+	l->late_ok = false;
 	if (l->held == LOCK_NONE && !l->unsettled)
 		l->known_valid = false;
 	table_touch(s, l);

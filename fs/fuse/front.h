@@ -42,14 +42,28 @@ void nodes_remember(struct nodes *n, struct nodeid id);
 void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count);
 /* Generation under which the kernel knows @ino; 0 if it does not. */
 uint64_t nodes_generation(struct nodes *n, uint64_t ino);
+struct data_req { /* a request on file data in hand; on its worker's stack */
+	struct data_req *prev, *next;
+	uint64_t off, len;
+	bool pages;	      /* it goes through the kernel's pages */
+	bool fill;	      /* its pages are locked and hold nothing before its answer */
+	bool back;	      /* it writes dirty pages back */
+	atomic_bool admitted; /* op_ctx.admitted */
+	bool linked;
+};
 /*
- * A request on file data begins, and ends. @pages: the kernel may have pages of @ino from now on,
- * until nodes_take_pages() takes that back. True: somebody here has it open to read and to write,
- * so a page may be dirtied by a store that nobody hears of.
+ * A request on file data begins, and ends. With r->pages the kernel may have pages of @ino from now
+ * on, until nodes_take_pages() takes that back. True: somebody here has it open to read and to
+ * write, so a page may be dirtied by a store that nobody hears of.
  */
-bool nodes_data_begin(struct nodes *n, uint64_t ino, bool pages);
-void nodes_data_end(struct nodes *n, uint64_t ino);
-bool nodes_busy(struct nodes *n, uint64_t ino); /* such requests are in hand */
+bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r);
+void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r);
+struct span { /* bytes, whole pages */
+	uint64_t off, end;
+	bool fill;
+};
+/* Where requests through pages wait for the lock, ascending; not those that write back. */
+size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max);
 bool nodes_take_pages(struct nodes *n, uint64_t ino);
 /* A handle that a writable mapping can be made of comes (+1) or goes (-1). */
 void nodes_mappable(struct nodes *n, uint64_t ino, int delta);

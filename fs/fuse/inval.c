@@ -2,26 +2,31 @@
 /*
  * Dropping the kernel's pages of an inode, on threads that serve no request and hold no lock.
  *
- * The kernel waits for every folio that a READ or WRITE has locked. Requests that the lock still
- * allows go on being served, so that wait ends. A request that needs more than is held (a WRITE
- * under a lock that is shared and now given up) can only be served after the lock has come back; so
- * the wait for the notification has a bound while such requests are in hand, and the notification
- * then ends in the background, as soon as they are answered: a folio that is filled or written by
- * them gets its bytes under the next possession, and is dropped after it.
+ * The kernel waits for every folio that is locked for a request. One that is being served ends by
+ * itself. One that waits for the lock which is about to be given up ends only under the next
+ * possession; so its range is left out: the folio of a READ holds nothing yet, and gets its bytes
+ * then. The pages of a WRITE may also be there, unlocked, from before: its range is dropped last,
+ * in the background if that has to wait. A request that came too late to be left out and is in the
+ * way makes for another round around it, while the first goes on in the background: nothing behind
+ * it is left standing, above all no dirty page, which would be written back when others have
+ * changed the file.
  */
 #include "fuse/front.h"
 #include <stdlib.h>
 #include <utlist.h>
 
 #define INVAL_THREADS_MAX 32u
-#define INVAL_BUSY_NS (20ull * 1000000)	 /* with requests of this inode in hand */
+#define INVAL_SPANS_MAX 64u
+#define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
+#define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
 #define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
-#define INVAL_LOOK_NS (5ull * 1000000)
 
 struct job {
 	struct job *prev, *next;
 	uint64_t ino;
-	bool taken, done, abandoned; /* abandoned: its thread frees it */
+	struct span span[INVAL_SPANS_MAX * 2 + 1]; /* to drop, one after the other */
+	size_t n, n_holes, pos;			   /* all, those that must end, those that did */
+	bool abandoned;				   /* its thread frees it */
 };
 
 struct inval {
@@ -37,15 +42,19 @@ struct inval {
 static void run_job(struct inval *v, struct job *j)
 {
 	DL_DELETE(v->queue, j);
-	j->taken = true;
-	mtx_unlock(&v->mtx);
-	fuse_lowlevel_notify_inval_inode(v->f->se, j->ino, 0, 0);
-	mtx_lock(&v->mtx);
-	j->done = true;
+	while (j->pos < j->n) {
+		const struct span *s = &j->span[j->pos];
+
+		mtx_unlock(&v->mtx);
+		fuse_lowlevel_notify_inval_inode(v->f->se, j->ino, (off_t)s->off,
+						 s->end == UINT64_MAX ? 0
+								      : (off_t)(s->end - s->off));
+		mtx_lock(&v->mtx);
+		j->pos++;
+		cond_broadcast(&v->done);
+	}
 	if (j->abandoned)
 		free(j);
-	else
-		cond_broadcast(&v->done);
 }
 
 static void thread_main(void *arg)
@@ -96,37 +105,92 @@ static void post(struct inval *v, struct job *j)
 {
 	struct clock *clk = v->f->clk;
 
+	struct job *q;
+	unsigned queued;
+
 	DL_APPEND(v->queue, j);
-	if (v->idle)
+	DL_COUNT(v->queue, q, queued);
+	if (queued <= v->idle)
 		cond_signal(&v->work);
 	else if (v->threads < INVAL_THREADS_MAX &&
 		 clk->ops->task_start(clk, "inval", thread_main, v, &v->task[v->threads]) == 0)
 		v->threads++;
 }
 
-static bool waited_enough(struct inval *v, uint64_t ino, uint64_t since_ns)
+/* Everything but where somebody waits, then where a WRITE waits. */
+static struct job *job_around(uint64_t ino, const struct span *wait, size_t n)
 {
-	uint64_t waited = clock_now_ns(v->f->clk) - since_ns;
+	struct job *j = calloc(1, sizeof(*j));
+	uint64_t pos = 0;
 
-	if (waited >= INVAL_MAX_NS)
-		return true;
-	return waited >= INVAL_BUSY_NS && nodes_busy(v->f->nodes, ino);
+	lunfs_assert(j);
+	j->ino = ino;
+	for (size_t i = 0; i < n; i++) {
+		if (wait[i].off > pos)
+			j->span[j->n++] = (struct span){.off = pos, .end = wait[i].off};
+		if (wait[i].end > pos)
+			pos = wait[i].end;
+	}
+	j->span[j->n++] = (struct span){.off = pos, .end = UINT64_MAX};
+	j->n_holes = j->n;
+	for (size_t i = 0; i < n; i++)
+		if (!wait[i].fill)
+			j->span[j->n++] = wait[i];
+	return j;
+}
+
+/* Does somebody wait who did not when the round began? */
+static bool someone_came(struct nodes *nodes, uint64_t ino, const struct span *wait, size_t n)
+{
+	struct span now[INVAL_SPANS_MAX];
+	size_t k = nodes_waiting(nodes, ino, now, INVAL_SPANS_MAX), old = 0;
+
+	for (size_t i = 0; i < k; i++) {
+		while (old < n && wait[old].off < now[i].off)
+			old++;
+		if (old == n || wait[old].off != now[i].off || wait[old].end < now[i].end)
+			return true;
+	}
+	return false;
+}
+
+/* One round around who waits now; false: it has to be done again. v->mtx held. */
+static bool drop_round(struct inval *v, uint64_t ino, uint64_t until)
+{
+	struct span wait[INVAL_SPANS_MAX];
+	size_t n = nodes_waiting(v->f->nodes, ino, wait, INVAL_SPANS_MAX);
+	struct job *j = job_around(ino, wait, n);
+	uint64_t last = CLOCK_FOREVER, now, look = clock_now_ns(v->f->clk) + INVAL_LOOK_NS;
+	bool again = false, all;
+
+	post(v, j);
+	while (j->pos < j->n && !again) {
+		now = clock_now_ns(v->f->clk);
+		if (j->pos >= j->n_holes && last == CLOCK_FOREVER)
+			last = now + INVAL_LAST_NS;
+		if (now >= until || now >= last)
+			break;
+		if (now >= look) {
+			look = now + INVAL_LOOK_NS;
+			again = j->pos < j->n_holes && someone_came(v->f->nodes, ino, wait, n);
+		} else {
+			cond_wait(&v->done, &v->mtx, look);
+		}
+	}
+	all = j->pos == j->n;
+	if (all)
+		free(j);
+	else
+		j->abandoned = true;
+	return !again;
 }
 
 void inval_pages(struct inval *v, uint64_t ino)
 {
-	uint64_t since = clock_now_ns(v->f->clk);
-	struct job *j = calloc(1, sizeof(*j));
+	uint64_t until = clock_now_ns(v->f->clk) + INVAL_MAX_NS;
 
-	lunfs_assert(j);
-	j->ino = ino;
 	mtx_lock(&v->mtx);
-	post(v, j);
-	while (!j->done && !waited_enough(v, ino, since))
-		cond_wait(&v->done, &v->mtx, clock_now_ns(v->f->clk) + INVAL_LOOK_NS);
-	if (j->done)
-		free(j);
-	else
-		j->abandoned = true;
+	while (!drop_round(v, ino, until))
+		;
 	mtx_unlock(&v->mtx);
 }

@@ -8,14 +8,15 @@
 #include "fuse/front.h"
 #include <stdlib.h>
 #include <uthash.h>
+#include <utlist.h>
 
 struct node {
 	uint64_t ino;
 	uint64_t generation;
 	uint64_t lookups;
 	bool pages;
-	unsigned busy;	   /* requests on its data in hand */
-	unsigned mappable; /* handles open to read and to write */
+	struct data_req *reqs; /* on its data, in hand */
+	unsigned mappable;     /* handles open to read and to write */
 	UT_hash_handle hh;
 };
 
@@ -70,6 +71,15 @@ void nodes_remember(struct nodes *n, struct nodeid id)
 	mtx_unlock(&n->mtx);
 }
 
+/* A request may still be linked though the kernel has its answer and forgot the inode. */
+static void end_if_unused(struct nodes *n, struct node *e)
+{
+	if (e->lookups || e->reqs)
+		return;
+	HASH_DEL(n->table, e);
+	free(e);
+}
+
 void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count)
 {
 	struct node *e;
@@ -78,10 +88,7 @@ void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count)
 	e = find(n, ino);
 	if (e) {
 		e->lookups -= count < e->lookups ? count : e->lookups;
-		if (e->lookups == 0) {
-			HASH_DEL(n->table, e);
-			free(e);
-		}
+		end_if_unused(n, e);
 	}
 	mtx_unlock(&n->mtx);
 }
@@ -98,7 +105,7 @@ uint64_t nodes_generation(struct nodes *n, uint64_t ino)
 	return gen;
 }
 
-bool nodes_data_begin(struct nodes *n, uint64_t ino, bool pages)
+bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 {
 	bool mappable;
 	struct node *e;
@@ -107,34 +114,53 @@ bool nodes_data_begin(struct nodes *n, uint64_t ino, bool pages)
 	e = find(n, ino);
 	mappable = e && e->mappable;
 	if (e) {
-		e->pages |= pages;
-		e->busy++;
+		e->pages |= r->pages;
+		DL_APPEND(e->reqs, r);
+		r->linked = true;
 	}
 	mtx_unlock(&n->mtx);
 	return mappable;
 }
 
-void nodes_data_end(struct nodes *n, uint64_t ino)
+void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 {
 	struct node *e;
 
+	if (!r->linked)
+		return;
 	mtx_lock(&n->mtx);
 	e = find(n, ino);
-	if (e && e->busy)
-		e->busy--;
+	if (e) {
+		DL_DELETE(e->reqs, r);
+		end_if_unused(n, e);
+	}
 	mtx_unlock(&n->mtx);
 }
 
-bool nodes_busy(struct nodes *n, uint64_t ino)
+static int by_offset(const void *a, const void *b)
 {
+	const struct span *x = a, *y = b;
+
+	return x->off < y->off ? -1 : x->off > y->off;
+}
+
+size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max)
+{
+	const uint64_t page = 4096;
+	struct data_req *r;
 	struct node *e;
-	bool busy;
+	size_t k = 0;
 
 	mtx_lock(&n->mtx);
 	e = find(n, ino);
-	busy = e && e->busy;
+	for (r = e ? e->reqs : NULL; r; r = r->next)
+		if (k < max && r->pages && !r->back && r->len && !atomic_load(&r->admitted))
+			out[k++] =
+			    (struct span){r->off / page * page,
+					  (r->off + r->len + page - 1) / page * page, r->fill};
 	mtx_unlock(&n->mtx);
-	return busy;
+	qsort(out, k, sizeof(*out), by_offset);
+	return k;
 }
 
 void nodes_mappable(struct nodes *n, uint64_t ino, int delta)
@@ -148,6 +174,15 @@ void nodes_mappable(struct nodes *n, uint64_t ino, int delta)
 	mtx_unlock(&n->mtx);
 }
 
+/* Requests in hand that make pages when they are answered. */
+static bool through_pages(const struct node *e)
+{
+	for (const struct data_req *r = e->reqs; r; r = r->next)
+		if (r->pages)
+			return true;
+	return false;
+}
+
 bool nodes_take_pages(struct nodes *n, uint64_t ino)
 {
 	bool pages;
@@ -157,7 +192,7 @@ bool nodes_take_pages(struct nodes *n, uint64_t ino)
 	e = find(n, ino);
 	pages = e && e->pages;
 	if (e)
-		e->pages = false;
+		e->pages = through_pages(e);
 	mtx_unlock(&n->mtx);
 	return pages;
 }

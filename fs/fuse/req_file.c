@@ -104,29 +104,36 @@ void req_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	reply_rc(req, 0);
 }
 
-static bool caches_pages(const struct handle *h, const struct fuse_file_info *fi)
+/*
+ * Does the request go through the kernel's pages? A handle does not tell: a mapping makes pages
+ * through a handle with O_DIRECT, too. Only a request made straight from a system call's buffer
+ * bears the owner of that call.
+ */
+static bool through_pages(const struct fuse_file_info *fi)
 {
-	return !h->direct && !(fi->flags & O_DIRECT);
+	return fi->writepage || fi->lock_owner == 0;
 }
 
 void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct handle *h = fi_handle(fi);
+	struct data_req r = {
+	    .off = (uint64_t)off, .len = size, .pages = through_pages(fi), .fill = true};
 	struct call c;
 	size_t done = 0;
 	void *buf = dev_buf_alloc(size ? size : 1);
 	int rc;
 
 	call_begin(&c, req);
-	c.op.read_excl =
-	    nodes_data_begin(c.f->nodes, ino, caches_pages(h, fi)) && caches_pages(h, fi);
+	c.op.admitted = &r.admitted;
+	c.op.read_excl = nodes_data_begin(c.f->nodes, ino, &r) && r.pages;
 	rc = vol_read(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, &done);
 	call_end(&c, req);
 	if (rc)
 		reply_rc(req, rc);
 	else
 		fuse_reply_buf(req, buf, done);
-	nodes_data_end(c.f->nodes, ino);
+	nodes_data_end(c.f->nodes, ino, &r);
 	free(buf);
 }
 
@@ -144,12 +151,16 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 {
 	struct handle *h = fi_handle(fi);
 	unsigned flags = write_flags(req, h, fi);
+	struct data_req r = {
+	    .off = (uint64_t)off, .len = size, .pages = through_pages(fi), .back = fi->writepage};
 	struct call c;
 	size_t done = 0;
 	int rc;
 
 	call_begin(&c, req);
-	nodes_data_begin(c.f->nodes, ino, caches_pages(h, fi));
+	c.op.admitted = &r.admitted;
+	c.op.late = r.back;
+	nodes_data_begin(c.f->nodes, ino, &r);
 	rc = vol_write(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, flags, &done, NULL);
 	if (!rc && (fi->flags & O_SYNC) == O_SYNC)
 		rc = vol_fsync(c.f->vol, &c.op, h->id, false);
@@ -160,7 +171,7 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 		reply_rc(req, rc);
 	else
 		fuse_reply_write(req, done);
-	nodes_data_end(c.f->nodes, ino);
+	nodes_data_end(c.f->nodes, ino, &r);
 }
 
 void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

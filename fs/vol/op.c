@@ -84,16 +84,25 @@ static struct lock_intr *intr_of(const struct op *o)
 	return o->c ? o->c->intr : NULL;
 }
 
+static void mark_admitted(const struct op *o, bool admitted)
+{
+	if (o->c && o->c->admitted)
+		atomic_store(o->c->admitted, admitted);
+}
+
 static int pin(struct op *o, struct opn *e, unsigned flags)
 {
 	int rc = lock_pin(o->v->locks, e->addr, e->mode, e->local, flags | o->pin_flags, intr_of(o),
 			  &e->l);
 
-	if (rc)
+	if (rc) {
 		e->l = NULL;
-	else if (e->addr > o->top)
+		return rc;
+	}
+	if (e->addr > o->top)
 		o->top = e->addr;
-	return rc;
+	mark_admitted(o, true);
+	return 0;
 }
 
 /* The volume lock was away: somebody may have changed the superblock. */
@@ -359,6 +368,7 @@ int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 		return -EROFS;
 	do {
 		o->want = 0;
+		mark_admitted(o, false);
 		rc = enter(o, arg);
 		if (rc == 0)
 			rc = body(o, arg);

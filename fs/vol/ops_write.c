@@ -444,7 +444,7 @@ static void write_op_init(struct op *o, struct volume *v, const struct op_ctx *c
 			  const struct writing *a)
 {
 	op_init(o, v, c);
-	o->pin_flags = LOCK_DRAIN;
+	o->pin_flags = LOCK_DRAIN | (c && c->late ? LOCK_LATE : 0);
 	op_plan(o, a->id.ino, LOCK_EX, a->excl ? LOCAL_EXCL : LOCAL_SHARED);
 }
 

@@ -14,7 +14,8 @@ struct vol_cb { /* upcalls to the front end; may all be NULL */
 	/*
 	 * Kernel caches of this inode (data, attributes) must go before its lock is given up. Runs
 	 * on a revoker; returns when they are gone. Reads and writes of this inode that are in
-	 * flight go on being served meanwhile (LOCK_DRAIN).
+	 * flight go on being served meanwhile (LOCK_DRAIN). May be called once more then, while
+	 * only write-back (op_ctx.late) is served.
 	 */
 	void (*invalidate)(void *ctx, uint64_t ino);
 	void (*lost)(void *ctx, const char *why); /* the volume answers EIO from now on */
