@@ -114,8 +114,7 @@ void vt_run_seeds(void (*body)(struct vt *t), unsigned n)
 	}
 }
 
-/* ---- hosts -------------------------------------------------------------------------------------
- */
+/* ---- hosts ----------------------------------------------------------------------------------- */
 
 int vt_mount(struct vt *t, unsigned host, bool read_only, char *why, size_t why_len)
 {
@@ -182,8 +181,7 @@ void vt_settle(struct vt *t, unsigned host)
 	orphans_settle(t->v[host]->orphans, 20 * VT_S);
 }
 
-/* ---- operations --------------------------------------------------------------------------------
- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 struct nodeid vt_root_id(struct vt *t, unsigned host)
 {

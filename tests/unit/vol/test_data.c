@@ -163,8 +163,7 @@ static void file_holds_what_was_written(void **s)
 	vt_run_seeds(model_body, 12);
 }
 
-/* ---- many extents
- * ---------------------------------------------------------------------------------- */
+/* ---- many extents ---------------------------------------------------------------------------- */
 
 static void fragmented_body(struct vt *t)
 {
@@ -253,8 +252,7 @@ static void truncation_cut_short_is_all_or_nothing(void **s)
 	vt_run_seeds(cut_body, 25);
 }
 
-/* ---- no space
- * ------------------------------------------------------------------------------------------- */
+/* ---- no space -------------------------------------------------------------------------------- */
 
 static void full_body(struct vt *t)
 {

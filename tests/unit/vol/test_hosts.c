@@ -12,8 +12,7 @@ static void two_up(struct vt *t, struct nodeid *root)
 	*root = vt_root_id(t, 0);
 }
 
-/* ---- seeing each other
- * ----------------------------------------------------------------------------- */
+/* ---- seeing each other ----------------------------------------------------------------------- */
 
 static void sees_body(struct vt *t)
 {
@@ -44,8 +43,7 @@ static void what_one_host_did_the_other_sees_at_once(void **s)
 	vt_run_seeds(sees_body, 5);
 }
 
-/* ---- append
- * ------------------------------------------------------------------------------------------- */
+/* ---- append ---------------------------------------------------------------------------------- */
 
 #define APPENDS 25u
 
@@ -107,8 +105,7 @@ static void appends_of_all_hosts_stand_one_after_the_other(void **s)
 	vt_run_seeds(append_body, 4);
 }
 
-/* ---- open elsewhere
- * --------------------------------------------------------------------------------------- */
+/* ---- open elsewhere -------------------------------------------------------------------------- */
 
 static void open_elsewhere_body(struct vt *t)
 {
@@ -168,8 +165,7 @@ static void unlinked_file_goes_when_its_opener_has_died(void **s)
 	vt_run_seeds(opener_dies_body, 5);
 }
 
-/* ---- stale handles
- * ------------------------------------------------------------------------------------------ */
+/* ---- stale handles --------------------------------------------------------------------------- */
 
 static void stale_body(struct vt *t)
 {
@@ -207,9 +203,7 @@ static void handle_of_what_another_host_removed_is_stale(void **s)
 	vt_run_seeds(stale_body, 6);
 }
 
-/* ---- crash
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- crash ----------------------------------------------------------------------------------- */
 
 struct worker {
 	struct vt *t;
@@ -295,8 +289,7 @@ static void what_was_fsynced_survives_any_crash(void **s)
 	vt_run_seeds(crash_body, 20);
 }
 
-/* ---- chaos in names
- * -------------------------------------------------------------------------------------------- */
+/* ---- chaos in names -------------------------------------------------------------------------- */
 
 #define DIRS 6u
 

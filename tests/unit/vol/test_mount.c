@@ -22,8 +22,7 @@ static void expect_refusal(struct vt *t, int rc)
 	assert_true(strlen(why) > 20);
 }
 
-/* ---- superblocks
- * ----------------------------------------------------------------------------------- */
+/* ---- superblocks ----------------------------------------------------------------------------- */
 
 static void copies_body(struct vt *t)
 {
@@ -89,8 +88,7 @@ static void what_cannot_be_mounted_is_refused_with_a_sentence(void **s)
 	vt_run(refused_body, NULL);
 }
 
-/* ---- lost and interrupted
- * ------------------------------------------------------------------------------ */
+/* ---- lost and interrupted -------------------------------------------------------------------- */
 
 static void lost_body(struct vt *t)
 {
@@ -171,8 +169,7 @@ static void waiting_for_a_lock_can_be_interrupted(void **s)
 	vt_run_seeds(interrupted_body, 4);
 }
 
-/* ---- statistics
- * ------------------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 static void stats_body(struct vt *t)
 {

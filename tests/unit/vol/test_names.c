@@ -14,8 +14,7 @@ static struct nodeid root_of(struct vt *t)
 	return vt_root_id(t, 0);
 }
 
-/* ---- create, look up, remove --------------------------------------------------------------------
- */
+/* ---- create, look up, remove ----------------------------------------------------------------- */
 
 static void created_is_found_body(struct vt *t)
 {
@@ -115,8 +114,7 @@ static void link_counts_follow_names_and_subdirectories(void **s)
 	vt_run(links_body, NULL);
 }
 
-/* ---- rename
- * ----------------------------------------------------------------------------------------- */
+/* ---- rename ---------------------------------------------------------------------------------- */
 
 static int mv(struct vt *t, struct nodeid from, const char *name, struct nodeid to,
 	      const char *newname, unsigned flags)
@@ -182,8 +180,7 @@ static void directory_never_moves_below_itself(void **s)
 	vt_run(descend_body, NULL);
 }
 
-/* ---- directories
- * -------------------------------------------------------------------------------------- */
+/* ---- directories ----------------------------------------------------------------------------- */
 
 #define MANY 700u
 
@@ -232,8 +229,7 @@ static void listing_is_complete_while_names_go(void **s)
 	vt_run(listing_body, NULL);
 }
 
-/* ---- orphans
- * -------------------------------------------------------------------------------------------- */
+/* ---- orphans --------------------------------------------------------------------------------- */
 
 static void open_unlinked_body(struct vt *t)
 {
@@ -269,8 +265,7 @@ static void unlinked_file_lives_until_its_last_close(void **s)
 	vt_run(open_unlinked_body, NULL);
 }
 
-/* ---- attributes, xattrs, ACLs
- * ------------------------------------------------------------------------------ */
+/* ---- attributes, xattrs, ACLs ---------------------------------------------------------------- */
 
 static void attrs_body(struct vt *t)
 {
@@ -399,8 +394,7 @@ static void read_only_mount_changes_nothing(void **s)
 	vt_run(read_only_body, NULL);
 }
 
-/* ---- no lock I/O on one's own
- * ------------------------------------------------------------------------------- */
+/* ---- no lock I/O on one's own ---------------------------------------------------------------- */
 
 static void own_work_body(struct vt *t)
 {
