@@ -110,13 +110,14 @@ static void on_ready(void *ctx)
 {
 	struct daemon *d = ctx;
 
-	log_info("mounted", "%s is mounted on %s as host %s.", d->o->device, d->o->mountpoint,
-		 d->o->vol.host.name);
 	if (d->log_fd >= 0)
 		dup2(d->log_fd, STDERR_FILENO);
+	if (d->ready_fd >= 0)
+		to_background(d);
+	log_info("mounted", "%s is mounted on %s as host %s.", d->o->device, d->o->mountpoint,
+		 d->o->vol.host.name);
 	if (d->ready_fd < 0)
 		return;
-	to_background(d);
 	if (write(d->ready_fd, "+", 1) != 1)
 		log_warn("parent-gone", "The process that asked for the mount is gone.");
 	close(d->ready_fd);
@@ -283,6 +284,14 @@ static int start_daemon(struct daemon *d)
 	return run(d);
 }
 
+/* A mount that works says nothing; the daemon logs from then on. */
+static enum log_level first_level(const struct options *o)
+{
+	if (o->verbose)
+		return LOG_LVL_DEBUG;
+	return o->foreground ? LOG_LVL_INFO : LOG_LVL_WARN;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = {0};
@@ -295,7 +304,7 @@ int main(int argc, char **argv)
 	}
 	if (o.vol.host.name[0] == '\0')
 		gethostname(o.vol.host.name, sizeof(o.vol.host.name) - 1);
-	log_open("mount.lunfs", o.verbose ? LOG_LVL_DEBUG : LOG_LVL_INFO, 0);
+	log_open("mount.lunfs", first_level(&o), 0);
 	if (check_mountpoint(o.mountpoint) || check_fuse() || open_log(&d))
 		rc = EX_MOUNT_FAIL;
 	else

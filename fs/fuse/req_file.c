@@ -10,7 +10,6 @@
 
 struct handle {
 	struct nodeid id;
-	bool append;   /* O_APPEND when opened: the end of file is where the lock says it is */
 	bool direct;   /* no pages are cached through this handle */
 	bool mappable; /* cached, open to read and to write: a store through a mapping can dirty
 			  pages */
@@ -27,9 +26,8 @@ static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info 
 
 	lunfs_assert(h);
 	h->id = id;
-	h->append = fi->flags & O_APPEND;
 	/* The kernel would put appended bytes into pages at the offset it believes in. */
-	h->direct = h->append;
+	h->direct = fi->flags & O_APPEND;
 	h->mappable = !h->direct && (fi->flags & O_ACCMODE) == O_RDWR;
 	if (h->mappable)
 		nodes_mappable(f->nodes, id.ino, 1);
@@ -140,10 +138,11 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 /* The kernel strips set-id bits before it writes through pages, and leaves it to us otherwise. */
 static unsigned write_flags(fuse_req_t req, const struct handle *h, const struct fuse_file_info *fi)
 {
-	if (fi->writepage || !h->direct)
+	if (fi->writepage)
 		return 0;
-	return (h->append ? VWRITE_APPEND : 0) |
-	       (fuse_req_ctx(req)->uid != 0 ? VWRITE_KILL_PRIV : 0);
+	/* As it is now: fcntl(F_SETFL) may have changed it since the open. */
+	return (fi->flags & O_APPEND ? VWRITE_APPEND : 0) |
+	       (h->direct && fuse_req_ctx(req)->uid != 0 ? VWRITE_KILL_PRIV : 0);
 }
 
 void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
@@ -154,6 +153,7 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	struct data_req r = {
 	    .off = (uint64_t)off, .len = size, .pages = through_pages(fi), .back = fi->writepage};
 	struct call c;
+	uint64_t at = (uint64_t)off;
 	size_t done = 0;
 	int rc;
 
@@ -161,7 +161,7 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	c.op.admitted = &r.admitted;
 	c.op.late = r.back;
 	nodes_data_begin(c.f->nodes, ino, &r);
-	rc = vol_write(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, flags, &done, NULL);
+	rc = vol_write(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, flags, &done, &at);
 	if (!rc && (fi->flags & O_SYNC) == O_SYNC)
 		rc = vol_fsync(c.f->vol, &c.op, h->id, false);
 	else if (!rc && (fi->flags & O_DSYNC))
@@ -172,6 +172,9 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	else
 		fuse_reply_write(req, done);
 	nodes_data_end(c.f->nodes, ino, &r);
+	/* Appended through a cached handle, and not where the kernel believed the end to be. */
+	if (!rc && at != (uint64_t)off && !h->direct)
+		inval_pages(c.f->inval, ino);
 }
 
 void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

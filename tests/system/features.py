@@ -208,6 +208,21 @@ def set_id():
         assert write_as_owner(flags) == 0o755, "flags %#o" % flags
 
 
+def append_set_later():
+    """O_APPEND set by fcntl on a cached handle appends where the other host has moved the end to."""
+    fds = [os.open(p + "/al", os.O_RDWR | os.O_CREAT) for p in (A, B)]
+    for fd in fds:
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+    want = b""
+    for i in range(100):
+        line = b"%d\n" % i
+        assert os.write(fds[i % 2], line) == len(line)
+        want += line
+    assert read(A + "/al") == read(B + "/al") == want
+    for fd in fds:
+        os.close(fd)
+
+
 def many_names():
     d = A + "/many"
     os.mkdir(d)
@@ -227,6 +242,6 @@ def many_names():
     assert not os.path.exists(d)
 
 
-for part in (sparse, random_io, xattrs, special, renames, locks, mapping, set_id, many_names):
+for part in (sparse, random_io, xattrs, special, renames, locks, mapping, append_set_later, set_id, many_names):
     part()
     print("  %s: as it should be" % part.__name__)
