@@ -218,7 +218,8 @@ def append_set_later():
         line = b"%d\n" % i
         assert os.write(fds[i % 2], line) == len(line)
         want += line
-    assert read(A + "/al") == read(B + "/al") == want
+    for got in (read(A + "/al"), read(B + "/al")):
+        assert got == want, "%r" % got
     for fd in fds:
         os.close(fd)
 
