@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define STEP_ITEMS (ALLOC_CELLS_MAX / 2)
+#define STEP_GROUPS 8u /* of one step, so that it fits the smallest journal */
 
 static bool has_extents(const struct inode *i, enum node_fork fork)
 {
@@ -29,6 +30,21 @@ static int extent_of(struct bt_path *p, struct ext *out)
 	return 0;
 }
 
+static unsigned groups_of(const struct geo *g, const struct node_shrink *step)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < step->n_ext; k++) {
+		unsigned j = 0;
+
+		while (j < k &&
+		       geo_group_of(g, step->ext[j].blk) != geo_group_of(g, step->ext[k].blk))
+			j++;
+		n += j == k;
+	}
+	return n;
+}
+
 /*
  * The last extents of the leaf. A group whose lock is not to be had ends the step there, unless it
  * is the first one.
@@ -39,7 +55,8 @@ static int collect_extents(const struct bt *bt, struct bt_path *p, struct node_s
 	struct bt_step *leaf = bt_leaf(p);
 	int rc = 0;
 
-	for (leaf->idx = node_items(leaf->area); leaf->idx && step->n_ext < STEP_ITEMS;) {
+	for (leaf->idx = node_items(leaf->area); leaf->idx && step->n_ext < STEP_ITEMS &&
+						 groups_of(bt->ne->env->geo, step) < STEP_GROUPS;) {
 		struct ext *e = &step->ext[step->n_ext];
 
 		leaf->idx--;
@@ -69,21 +86,6 @@ static int collect_cells(const struct bt *bt, struct bt_path *p, struct node_shr
 	else if (rc == -EAGAIN && step->n_ext)
 		rc = 0;
 	return rc;
-}
-
-static unsigned groups_of(const struct geo *g, const struct node_shrink *step)
-{
-	unsigned n = 0;
-
-	for (unsigned k = 0; k < step->n_ext; k++) {
-		unsigned j = 0;
-
-		while (j < k &&
-		       geo_group_of(g, step->ext[j].blk) != geo_group_of(g, step->ext[k].blk))
-			j++;
-		n += j == k;
-	}
-	return n;
 }
 
 static int prepare_leaf(const struct bt *bt, struct bt_path *p, struct node_shrink *step,
