@@ -17,7 +17,8 @@ static void check_copy(struct fsck *f, uint64_t off, bool main_one, const void *
 		rc = sb_decode(buf, &g, NULL);
 	if (rc)
 		problem(&f->problems, code, off / LUNFS_BLOCK_BYTES, "superblock at byte %llu: %s",
-			(unsigned long long)off, strerror(-rc));
+			(unsigned long long)off,
+			rc == -EINVAL ? "no superblock is there" : strerror(-rc));
 	else if (memcmp(buf, want, LUNFS_BLOCK_BYTES) != 0)
 		problem(&f->problems, PROBLEM_SB_COPY, off / LUNFS_BLOCK_BYTES,
 			"superblock at byte %llu is of another time (sequence %llu, not %llu)",

@@ -7,7 +7,7 @@
 static void check_content(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl)
 {
 	if (S_ISDIR(fi->mode)) {
-		f->dirs++;
+		f->dirs += !(fi->flags & LUNFS_INODE_ORPHAN_DIR);
 		check_directory(f, fi, pl);
 	} else if (S_ISREG(fi->mode)) {
 		f->files++;

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-#define STATS_XATTR "lunfs.stats"
 #define STATS_BYTES (64u << 10)
 
 static void print_flat(struct json_object *o, const char *prefix)
@@ -30,7 +29,7 @@ int cmd_stats(const struct cli *c)
 {
 	char *buf = calloc(1, STATS_BYTES + 1);
 	struct json_object *o;
-	ssize_t n = buf ? getxattr(c->target, STATS_XATTR, buf, STATS_BYTES) : -1;
+	ssize_t n = buf ? getxattr(c->target, VOL_STATS_XATTR, buf, STATS_BYTES) : -1;
 
 	if (n < 0) {
 		fprintf(stderr, "lunfs: %s: %s\n", c->target,

@@ -136,9 +136,6 @@ void req_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 void req_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
-/* Name under which the root's virtual attribute gives vol_stats_json(); never listed. */
-#define STATS_XATTR "lunfs.stats"
-
 /* ---- inval.c --------------------------------------------------------------------------------- */
 
 struct inval *inval_new(struct front *f);

@@ -34,7 +34,7 @@ void req_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	char *buf;
 	int rc;
 
-	if (ino == FUSE_ROOT_ID && strcmp(name, STATS_XATTR) == 0) {
+	if (ino == FUSE_ROOT_ID && strcmp(name, VOL_STATS_XATTR) == 0) {
 		reply_stats(req, size);
 		return;
 	}

@@ -46,6 +46,8 @@ void vol_crash(struct volume *v);
 const struct geo *vol_geo(const struct volume *v);
 struct host *vol_host(struct volume *v);
 bool vol_read_only(const struct volume *v);
+/* Name of the virtual attribute of the root under which the front end gives them; never listed. */
+#define VOL_STATS_XATTR "lunfs.stats"
 /* Statistics as one JSON object (caller frees): the keys are documented in lunfs(8). */
 char *vol_stats_json(struct volume *v);
 
