@@ -6,7 +6,8 @@
  * OFD locks exclude other openings of the same inode, in this and in other processes, and vanish
  * with their owner, however it dies. They do not exclude threads that share one descriptor: a
  * mutex, one of a few by sector, does that. All openings go through the kernel's own node of a
- * block device, so that two names of one device are one inode.
+ * block device, so that two names of one device are one inode; the locks of a loop device are those
+ * of the file behind it, so that both, and several loop devices of one file, exclude each other.
  *
  * The lock is held for read, compare and write only; the flush that makes the image durable comes
  * after it. Whoever sees the image before that and builds on it flushes the same device first.
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -38,6 +40,8 @@ struct stripe {
 struct file_dev {
 	struct dev dev;
 	struct fdio f;
+	int lock_fd; /* whose locks count; f.fd, or the file behind a loop device */
+	uint64_t lock_off_bytes;
 	struct stripe stripe[STRIPES];
 };
 
@@ -83,11 +87,11 @@ static int range_lock(struct file_dev *fd, short type, uint64_t off_bytes)
 	struct flock fl = {
 	    .l_type = type,
 	    .l_whence = SEEK_SET,
-	    .l_start = (off_t)off_bytes,
+	    .l_start = (off_t)(fd->lock_off_bytes + off_bytes),
 	    .l_len = fd->f.sector_bytes,
 	};
 
-	return fcntl(fd->f.fd, F_OFD_SETLK, &fl) ? -errno : 0;
+	return fcntl(fd->lock_fd, F_OFD_SETLK, &fl) ? -errno : 0;
 }
 
 /* Bounded, unlike F_OFD_SETLKW: the holder may have been stopped. */
@@ -187,6 +191,8 @@ static void file_close(struct dev *d)
 {
 	struct file_dev *fd = file_of(d);
 
+	if (fd->lock_fd != fd->f.fd)
+		close(fd->lock_fd);
 	fdio_close(&fd->f);
 	for (unsigned i = 0; i < STRIPES; i++) {
 		pthread_mutex_destroy(&fd->stripe[i].mtx);
@@ -238,6 +244,25 @@ static int file_set_up(struct file_dev *fd, const struct dev_open_args *a)
 	return rc;
 }
 
+/* The file may be out of reach (another mount namespace): then the device's own locks have to do.
+ */
+static void choose_locks(struct file_dev *fd, dev_t rdev)
+{
+	char path[PATH_MAX];
+	uint64_t off_bytes;
+	int lock_fd;
+
+	fd->lock_fd = fd->f.fd;
+	if (!fd->f.block || fd->f.read_only ||
+	    !sysfs_loop_file(rdev, path, sizeof(path), &off_bytes))
+		return;
+	lock_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (lock_fd < 0)
+		return;
+	fd->lock_fd = lock_fd;
+	fd->lock_off_bytes = off_bytes;
+}
+
 int file_open(const struct dev_open_args *a, struct dev **out)
 {
 	struct file_dev *fd;
@@ -258,6 +283,7 @@ int file_open(const struct dev_open_args *a, struct dev **out)
 		return dev_refuse_open(a, rc);
 	}
 	fd->dev.ops = &file_ops;
+	choose_locks(fd, st.st_rdev);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&fd->stripe[i].mtx, NULL);
 	rc = file_set_up(fd, a);

@@ -164,6 +164,17 @@ bool sysfs_block_of_sg(dev_t rdev, char *path, size_t path_len)
 	return found;
 }
 
+bool sysfs_loop_file(dev_t rdev, char *path, size_t path_len, uint64_t *off_bytes)
+{
+	char dir[PATH_MAX], off[ATTR_MAX];
+
+	if (!block_dir(rdev, dir) || !read_attr(dir, "loop/backing_file", path, path_len) ||
+	    !read_attr(dir, "loop/offset", off, sizeof(off)))
+		return false;
+	*off_bytes = strtoull(off, NULL, 10);
+	return true;
+}
+
 bool sysfs_discards(dev_t rdev)
 {
 	char dir[PATH_MAX], max[ATTR_MAX];

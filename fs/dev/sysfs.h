@@ -25,6 +25,8 @@ uint64_t sysfs_start_bytes(dev_t rdev);
 bool sysfs_node(dev_t rdev, char *path, size_t path_len);
 /* The block node (/dev/sdX) of the disk behind /dev/sgN; false: none. */
 bool sysfs_block_of_sg(dev_t rdev, char *path, size_t path_len);
+/* The file behind a loop device, and where in it the device begins; false: no loop device. */
+bool sysfs_loop_file(dev_t rdev, char *path, size_t path_len, uint64_t *off_bytes);
 /* Does its queue take discards? */
 bool sysfs_discards(dev_t rdev);
 

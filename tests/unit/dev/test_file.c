@@ -24,6 +24,7 @@
 #define PROCESSES 4u
 #define THREADS 4u
 #define ROUNDS 200u
+#define TURNS 20u
 
 struct fixture {
 	char image[128], name[128]; /* name: what dev_open gets, the image or a loop device */
@@ -397,6 +398,30 @@ static void no_increment_is_lost_between_handles_of_one_process(void **state)
 }
 
 /* Whoever was stopped in the middle of its operation must not stop the others for ever. */
+static void a_loop_device_and_the_file_behind_it_exclude_each_other(void **state)
+{
+	struct fixture *fx = *state;
+	struct dev *image;
+	char why[256];
+	pthread_t t[2];
+	void *failed[2];
+
+	if (!fx->d)
+		skip();
+	assert_int_equal(dev_open(fx->image, 0, fx->d->id.sector_bytes, &image, why, sizeof(why)),
+			 0);
+	for (unsigned turn = 0; turn < TURNS; turn++) {
+		pthread_create(&t[0], NULL, increment_thread, fx->d);
+		pthread_create(&t[1], NULL, increment_thread, image);
+		for (unsigned k = 0; k < 2; k++) {
+			pthread_join(t[k], &failed[k]);
+			assert_null(failed[k]);
+		}
+	}
+	assert_int_equal(counter_at(fx->d, 0), 2 * TURNS * ROUNDS);
+	dev_close(image);
+}
+
 static void a_stuck_holder_costs_no_more_than_the_deadline(void **state)
 {
 	struct fixture *fx = *state;
@@ -539,6 +564,7 @@ int main(void)
 	    BOTH(the_probe_changes_nothing),
 	    BOTH(the_probe_refuses_a_device_that_rejects_or_does_not_compare),
 	    BOTH(an_image_of_odd_length_ends_at_its_last_whole_sector),
+	    ON_LOOP(a_loop_device_and_the_file_behind_it_exclude_each_other),
 	    ON_LOOP(no_increment_is_lost_between_processes_and_threads),
 	    ON_LOOP(a_file_takes_either_sector_size_and_a_device_its_own),
 	    cmocka_unit_test(what_cannot_be_opened_is_explained),
