@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of node ids: references, generations, pages, and who waits where. */
+#include "fuse/front.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define INO 4711u
+
+struct fix {
+	struct clock *clk;
+	struct nodes *n;
+};
+
+static int set_up(void **state)
+{
+	static struct fix f;
+
+	assert_int_equal(clock_real_new(&f.clk), 0);
+	f.n = nodes_new(f.clk);
+	*state = &f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fix *f = *state;
+
+	nodes_free(f->n);
+	f->clk->ops->destroy(f->clk);
+	return 0;
+}
+
+static void a_node_is_known_until_its_last_reference_is_forgotten(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(nodes_generation(f->n, INO), 0);
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_forget(f->n, INO, 1);
+	assert_int_equal(nodes_generation(f->n, INO), 7);
+	nodes_forget(f->n, INO, 1);
+	assert_int_equal(nodes_generation(f->n, INO), 0);
+	nodes_forget(f->n, INO, 5); /* more than there are: harmless */
+}
+
+static void an_address_used_again_has_its_new_generation(void **state)
+{
+	struct fix *f = *state;
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_remember(f->n, (struct nodeid){INO, 8});
+	assert_int_equal(nodes_generation(f->n, INO), 8);
+	nodes_forget(f->n, INO, 2);
+}
+
+static void pages_stand_until_they_are_taken_and_no_request_is_in_hand(void **state)
+{
+	struct fix *f = *state;
+	struct data_req r = {.off = 0, .len = 4096, .pages = true, .fill = true};
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	assert_false(nodes_take_pages(f->n, INO));
+	nodes_data_begin(f->n, INO, &r);
+	assert_true(nodes_take_pages(f->n, INO));
+	assert_true(nodes_take_pages(f->n, INO)); /* its answer may still bring some */
+	nodes_data_end(f->n, INO, &r);
+	assert_true(nodes_take_pages(f->n, INO));
+	assert_false(nodes_take_pages(f->n, INO));
+	nodes_forget(f->n, INO, 1);
+}
+
+static void only_requests_that_wait_are_in_the_way_and_in_order(void **state)
+{
+	struct fix *f = *state;
+	struct data_req far = {.off = 9000, .len = 10, .pages = true};
+	struct data_req near = {.off = 100, .len = 5000, .pages = true, .fill = true};
+	struct data_req served = {.off = 40960, .len = 10, .pages = true};
+	struct data_req back = {.off = 81920, .len = 10, .pages = true, .back = true};
+	struct span s[8];
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	atomic_store(&served.admitted, true);
+	nodes_data_begin(f->n, INO, &far);
+	nodes_data_begin(f->n, INO, &near);
+	nodes_data_begin(f->n, INO, &served);
+	nodes_data_begin(f->n, INO, &back);
+	assert_int_equal(nodes_waiting(f->n, INO, s, 8), 2);
+	assert_int_equal(s[0].off, 0);
+	assert_int_equal(s[0].end, 8192);
+	assert_true(s[0].fill);
+	assert_int_equal(s[1].off, 8192);
+	assert_int_equal(s[1].end, 12288);
+	assert_false(s[1].fill);
+	nodes_data_end(f->n, INO, &far);
+	nodes_data_end(f->n, INO, &near);
+	nodes_data_end(f->n, INO, &served);
+	nodes_data_end(f->n, INO, &back);
+	assert_int_equal(nodes_waiting(f->n, INO, s, 8), 0);
+	nodes_forget(f->n, INO, 1);
+}
+
+static void a_writable_handle_makes_reads_exclusive(void **state)
+{
+	struct fix *f = *state;
+	struct data_req r = {.len = 1, .pages = true};
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_mappable(f->n, INO, 1);
+	assert_true(nodes_data_begin(f->n, INO, &r));
+	nodes_data_end(f->n, INO, &r);
+	nodes_mappable(f->n, INO, -1);
+	assert_false(nodes_data_begin(f->n, INO, &r));
+	nodes_data_end(f->n, INO, &r);
+	nodes_forget(f->n, INO, 1);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    T(a_node_is_known_until_its_last_reference_is_forgotten),
+	    T(an_address_used_again_has_its_new_generation),
+	    T(pages_stand_until_they_are_taken_and_no_request_is_in_hand),
+	    T(only_requests_that_wait_are_in_the_way_and_in_order),
+	    T(a_writable_handle_makes_reads_exclusive),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line of mount.lunfs, as people, mount(8) and fstab write it. */
+#include "fuse/options.h"
+
+#include <getopt.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ARGS_MAX 12
+
+static int parse(struct options *o, ...)
+{
+	char *argv[ARGS_MAX] = {(char *)(uintptr_t) "mount.lunfs"}, *arg;
+	int argc = 1;
+	va_list ap;
+
+	memset(o, 0, sizeof(*o));
+	va_start(ap, o);
+	while ((arg = va_arg(ap, char *)))
+		argv[argc++] = arg;
+	va_end(ap);
+	optind = 0; /* getopt starts over */
+	return options_parse(argc, argv, o);
+}
+
+static void options_after_the_names_count_too(void **state)
+{
+	struct options o;
+
+	(void)state;
+	assert_int_equal(parse(&o, "/dev/null", "/", "-o", "rw,host=a,_netdev,x-y=z,noatime", NULL),
+			 0);
+	assert_string_equal(o.device, "/dev/null");
+	assert_string_equal(o.mountpoint, "/");
+	assert_string_equal(o.vol.host.name, "a");
+	assert_false(o.vol.read_only);
+	assert_non_null(strstr(o.kernel_opts, ",noatime"));
+	assert_null(strstr(o.kernel_opts, "_netdev"));
+	options_free(&o);
+}
+
+static void the_last_of_ro_and_rw_wins(void **state)
+{
+	struct options o;
+
+	(void)state;
+	assert_int_equal(parse(&o, "-o", "rw,ro", "/dev/null", "/", NULL), 0);
+	assert_true(o.vol.read_only);
+	options_free(&o);
+	assert_int_equal(parse(&o, "-r", "-w", "/dev/null", "/", NULL), 0);
+	assert_false(o.vol.read_only);
+	options_free(&o);
+}
+
+static void a_url_is_no_path(void **state)
+{
+	struct options o;
+
+	(void)state;
+	assert_int_equal(parse(&o, "iscsi://h/iqn.x:y/0", "/", NULL), 0);
+	assert_string_equal(o.device, "iscsi://h/iqn.x:y/0");
+	options_free(&o);
+}
+
+static void bad_usage_is_refused(void **state)
+{
+	struct options o;
+	static const char *const bad[] = {"nonsense",  "host=",	  "host=a/b",
+					  "timeout=x", "remount", "timeout="};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(parse(&o, "-o", bad[i], "/dev/null", "/", NULL),
+				 1 + EX_MOUNT_USAGE);
+		options_free(&o);
+	}
+	assert_int_equal(parse(&o, "/dev/null", NULL), 1 + EX_MOUNT_USAGE);
+	options_free(&o);
+	assert_int_equal(parse(&o, "/dev/null", "/no/such/directory", NULL), 1 + EX_MOUNT_FAIL);
+	options_free(&o);
+}
+
+static void a_host_name_has_at_most_63_bytes(void **state)
+{
+	char opt[5 + 64 + 1] = "host=";
+	struct options o;
+
+	(void)state;
+	memset(opt + 5, 'h', 64);
+	assert_int_equal(parse(&o, "-o", opt, "/dev/null", "/", NULL), 1 + EX_MOUNT_USAGE);
+	options_free(&o);
+	opt[5 + 63] = 0;
+	assert_int_equal(parse(&o, "-o", opt, "/dev/null", "/", NULL), 0);
+	assert_int_equal(strlen(o.vol.host.name), 63);
+	options_free(&o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(options_after_the_names_count_too),
+	    cmocka_unit_test(the_last_of_ro_and_rw_wins),
+	    cmocka_unit_test(a_url_is_no_path),
+	    cmocka_unit_test(bad_usage_is_refused),
+	    cmocka_unit_test(a_host_name_has_at_most_63_bytes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
