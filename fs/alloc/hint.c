@@ -242,7 +242,7 @@ static void note_header(struct alloc *a, uint64_t group, const uint8_t *cell)
 	bool busy = held_by_other(a, cell, geo_group_header(g, group));
 	uint64_t now = now_ns(a);
 
-	/* Torn by a write in progress, or damaged: what was known before stays, for now. */
+	/* Torn by a write in progress, or damaged: what was known before stays. */
 	if (group_decode(g, cell + g->payload_off, group, &gi) == 0)
 		hint_from_header(a, group, &gi);
 	mtx_lock(&a->mtx);
