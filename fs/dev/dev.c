@@ -60,6 +60,14 @@ static void count_io(struct dev *d, enum dev_io_op op, uint64_t len_bytes)
 	}
 }
 
+/* Every answer passes here: a reservation conflict means that somebody fenced this host. */
+static int answered(struct dev *d, int result)
+{
+	if (result == -EBADE && d->conflict)
+		d->conflict(d->conflict_ctx);
+	return result;
+}
+
 int dev_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
 	int rc = range_check(d, off_bytes, len_bytes);
@@ -67,7 +75,7 @@ int dev_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf)
 	if (rc || !len_bytes)
 		return rc;
 	count_io(d, DEV_READ, len_bytes);
-	return d->ops->read(d, off_bytes, len_bytes, buf);
+	return answered(d, d->ops->read(d, off_bytes, len_bytes, buf));
 }
 
 int dev_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf)
@@ -77,13 +85,13 @@ int dev_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *b
 	if (rc || !len_bytes)
 		return rc;
 	count_io(d, DEV_WRITE, len_bytes);
-	return d->ops->write(d, off_bytes, len_bytes, buf);
+	return answered(d, d->ops->write(d, off_bytes, len_bytes, buf));
 }
 
 int dev_flush(struct dev *d)
 {
 	atomic_fetch_add_explicit(&d->stats.flushes, 1, memory_order_relaxed);
-	return d->ops->flush(d);
+	return answered(d, d->ops->flush(d));
 }
 
 int dev_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
@@ -95,7 +103,7 @@ int dev_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 	if (!d->ops->discard || !d->id.has_discard)
 		return -EOPNOTSUPP;
 	atomic_fetch_add_explicit(&d->stats.discards, 1, memory_order_relaxed);
-	return d->ops->discard(d, off_bytes, len_bytes);
+	return answered(d, d->ops->discard(d, off_bytes, len_bytes));
 }
 
 static int zero_by_writing(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
@@ -125,7 +133,7 @@ int dev_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 		count_io(d, DEV_WRITE, len_bytes);
 		rc = d->ops->write_zeroes(d, off_bytes, len_bytes);
 		if (rc != -EOPNOTSUPP)
-			return rc;
+			return answered(d, rc);
 	}
 	return zero_by_writing(d, off_bytes, len_bytes);
 }
@@ -143,7 +151,7 @@ int dev_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set
 	if (rc)
 		return rc;
 	atomic_fetch_add_explicit(&d->stats.caws, 1, memory_order_relaxed);
-	rc = d->ops->compare_and_write(d, off_bytes, test, set);
+	rc = answered(d, d->ops->compare_and_write(d, off_bytes, test, set));
 	count_caw_result(d, rc);
 	return rc;
 }
@@ -166,6 +174,8 @@ void dev_batch(struct dev *d, struct dev_io *io, size_t n)
 		for (size_t i = 0; i < n; i++)
 			count_io(d, io[i].op, io[i].len_bytes);
 		d->ops->batch(d, io, n);
+		for (size_t i = 0; i < n; i++)
+			answered(d, io[i].result);
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -190,7 +200,7 @@ void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 	atomic_fetch_add_explicit(&d->stats.caws, n, memory_order_relaxed);
 	d->ops->caw_batch(d, io, n);
 	for (size_t i = 0; i < n; i++)
-		count_caw_result(d, io[i].result);
+		count_caw_result(d, answered(d, io[i].result));
 }
 
 void dev_set_deadline(struct dev *d, uint32_t deadline_ms)

@@ -209,11 +209,44 @@ struct dev_ops {
 	void (*close)(struct dev *d);
 };
 
-struct dev_pr_ops { /* SPC-5 persistent reservations, type 7 */
+/*
+ * Persistent reservations (SPC-5 5.14), always of type 7, Write Exclusive - All Registrants: every
+ * registrant may write, nobody else may. A call reaches every path (I_T nexus) that the backend
+ * uses, or fails. The key 0 means "not registered". Errors beside the common ones: -EBADE the
+ * device answered RESERVATION CONFLICT; -EOPNOTSUPP it rejects the service action.
+ */
+#define DEV_PR_TYPE_WE_AR 7u
+#define DEV_PR_KEYS_MAX 1024u
+
+struct dev_pr_state {	     /* what READ KEYS and READ RESERVATION say */
+	uint32_t generation; /* PRgeneration: +1 at each change of the registrations */
+	uint64_t *keys;	     /* of the caller, DEV_PR_KEYS_MAX; one entry for each nexus */
+	size_t nkeys;
+	bool reserved;
+	uint8_t type; /* with .reserved */
+};
+
+struct dev_pr_ops {
+	/*
+	 * Can type 7 with APTPL (registrations that survive a power loss of the device) be had on
+	 * every path, and does nothing else on this machine (multipathd) register keys on its own?
+	 * Changes nothing. 0, or -EOPNOTSUPP with one sentence in @why.
+	 */
+	int (*probe)(struct dev *d, char *why, size_t why_len);
+	/*
+	 * REGISTER, APTPL=1. @old_key: what this nexus has now, 0 = none; @new_key 0: unregister.
+	 * -EBADE: the nexus has another key than @old_key. On failure no path is left registered
+	 * with @new_key.
+	 */
 	int (*register_key)(struct dev *d, uint64_t old_key, uint64_t new_key);
+	/* RESERVE type 7. 0 too where it is so reserved already (by whichever registrant). */
 	int (*reserve)(struct dev *d, uint64_t key);
+	/*
+	 * PREEMPT AND ABORT: @victim_key (never 0) is registered no more, its commands are aborted.
+	 * -EBADE: nothing is registered with it, or we are not registered: read_state() decides.
+	 */
 	int (*preempt_abort)(struct dev *d, uint64_t own_key, uint64_t victim_key);
-	int (*read_keys)(struct dev *d, uint64_t *keys, size_t max, size_t *n);
+	int (*read_state)(struct dev *d, struct dev_pr_state *out);
 };
 
 struct dev_stats { /* since open */
@@ -226,6 +259,12 @@ struct dev {
 	struct dev_identity id;
 	struct dev_stats stats;
 	uint32_t deadline_ms; /* bound of one command, 0 = the backend's default */
+	/*
+	 * Called by the front doors for each command that ended with RESERVATION CONFLICT (-EBADE),
+	 * on the thread that sent it. Must neither sleep nor do I/O. NULL: nobody is told.
+	 */
+	void (*conflict)(void *ctx);
+	void *conflict_ctx;
 };
 
 /*
