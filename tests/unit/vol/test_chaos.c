@@ -5,7 +5,7 @@
  * (fsck), every operation must have ended with an answer that makes sense, and no file shows bytes
  * that nobody wrote to it.
  */
-#include "fixture.h"
+#include "unit.h"
 
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -19,7 +19,7 @@
 #define IO_BYTES 20000u
 
 struct actor {
-	struct vt *t;
+	struct simcluster *t;
 	unsigned host;
 	struct nodeid dir[DIRS];
 	uint64_t rng;
@@ -88,23 +88,23 @@ static int file_op(struct actor *a, struct nodeid id)
 	case 0:
 	case 1:
 		memset(a->buf, (int)(1 + id.generation % 251), len);
-		return vol_write(v, &vt_root, id, off, len, a->buf, rnd(a, 4) ? 0 : VWRITE_APPEND,
+		return vol_write(v, &sc_root, id, off, len, a->buf, rnd(a, 4) ? 0 : VWRITE_APPEND,
 				 &done, NULL);
 	case 2:
 	case 3:
-		rc = vol_read(v, &vt_root, id, off, len, a->buf, &done);
+		rc = vol_read(v, &sc_root, id, off, len, a->buf, &done);
 		check_bytes(a, id, done);
 		return rc;
 	case 4:
-		return vol_setattr(v, &vt_root, id, &st, VSET_SIZE, &va);
+		return vol_setattr(v, &sc_root, id, &st, VSET_SIZE, &va);
 	case 5:
-		return vol_fallocate(v, &vt_root, id,
+		return vol_fallocate(v, &sc_root, id,
 				     rnd(a, 2) ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				     off, len);
 	case 6:
-		return vol_fsync(v, &vt_root, id, false);
+		return vol_fsync(v, &sc_root, id, false);
 	default:
-		return vol_setxattr(v, &vt_root, id, rnd(a, 2) ? "user.x" : "user.y", a->buf,
+		return vol_setxattr(v, &sc_root, id, rnd(a, 2) ? "user.x" : "user.y", a->buf,
 				    rnd(a, 3000), 0);
 	}
 }
@@ -114,11 +114,11 @@ static int in_file(struct actor *a)
 	struct volume *v = a->t->v[a->host];
 	struct vattr va;
 	char name[8];
-	int rc = vol_lookup(v, &vt_root, some_dir(a), some_name(a, name), &va);
+	int rc = vol_lookup(v, &sc_root, some_dir(a), some_name(a, name), &va);
 
 	if (rc || !S_ISREG(va.st.st_mode))
 		return rc;
-	rc = vol_open(v, &vt_root, va.id);
+	rc = vol_open(v, &sc_root, va.id);
 	if (rc)
 		return rc;
 	for (uint64_t n = 1 + rnd(a, 4); n > 0 && rc == 0; n--)
@@ -139,36 +139,36 @@ static int some_op(struct actor *a)
 	switch (rnd(a, 12)) {
 	case 0:
 	case 1:
-		rc = vol_create(v, &vt_root, some_dir(a), some_name(a, name), 0644, &va);
+		rc = vol_create(v, &sc_root, some_dir(a), some_name(a, name), 0644, &va);
 		if (rc == 0) {
 			rc = file_op(a, va.id);
 			vol_release(v, va.id);
 		}
 		return rc;
 	case 2:
-		return vol_mkdir(v, &vt_root, some_dir(a), some_name(a, name), 0755, &va);
+		return vol_mkdir(v, &sc_root, some_dir(a), some_name(a, name), 0755, &va);
 	case 3:
-		return vol_unlink(v, &vt_root, some_dir(a), some_name(a, name));
+		return vol_unlink(v, &sc_root, some_dir(a), some_name(a, name));
 	case 4:
-		return vol_rmdir(v, &vt_root, some_dir(a), some_name(a, name));
+		return vol_rmdir(v, &sc_root, some_dir(a), some_name(a, name));
 	case 5:
 	case 6:
 		some_name(a, name);
-		return vol_rename(v, &vt_root, some_dir(a), name, some_dir(a), some_name(a, other),
+		return vol_rename(v, &sc_root, some_dir(a), name, some_dir(a), some_name(a, other),
 				  rnd(a, 3)   ? 0
 				  : rnd(a, 2) ? RENAME_EXCHANGE
 					      : RENAME_NOREPLACE);
 	case 7:
-		rc = vol_lookup(v, &vt_root, some_dir(a), some_name(a, name), &va);
+		rc = vol_lookup(v, &sc_root, some_dir(a), some_name(a, name), &va);
 		return rc ? rc
-			  : vol_link(v, &vt_root, va.id, some_dir(a), some_name(a, other), &va);
+			  : vol_link(v, &sc_root, va.id, some_dir(a), some_name(a, other), &va);
 	case 8:
 		vd = calloc(8, sizeof(*vd));
-		rc = vol_readdir(v, &vt_root, some_dir(a), 0, true, vd, 8, &n);
+		rc = vol_readdir(v, &sc_root, some_dir(a), 0, true, vd, 8, &n);
 		free(vd);
 		return rc;
 	case 9:
-		return vol_symlink(v, &vt_root, some_dir(a), some_name(a, name), "target", &va);
+		return vol_symlink(v, &sc_root, some_dir(a), some_name(a, name), "target", &va);
 	default:
 		return in_file(a);
 	}
@@ -188,12 +188,12 @@ static void actor_task(void *arg)
 }
 
 struct stage {
-	struct actor a[VT_HOSTS][TASKS];
-	struct task *task[VT_HOSTS][TASKS];
+	struct actor a[SC_HOSTS][TASKS];
+	struct task *task[SC_HOSTS][TASKS];
 	struct nodeid dir[DIRS];
 };
 
-static void host_start(struct vt *t, struct stage *s, unsigned n)
+static void host_start(struct simcluster *t, struct stage *s, unsigned n)
 {
 	for (unsigned k = 0; k < TASKS; k++) {
 		struct actor *a = &s->a[n][k];
@@ -201,67 +201,67 @@ static void host_start(struct vt *t, struct stage *s, unsigned n)
 		a->t = t;
 		a->host = n;
 		a->ended = false;
-		a->rng = vt_random(t, UINT64_MAX);
+		a->rng = sc_random(t, UINT64_MAX);
 		memcpy(a->dir, s->dir, sizeof(a->dir));
-		s->task[n][k] = vt_task(t, n, actor_task, a);
+		s->task[n][k] = sc_task(t, n, actor_task, a);
 	}
 }
 
-static void make_dirs(struct vt *t, struct stage *s)
+static void make_dirs(struct simcluster *t, struct stage *s)
 {
-	struct nodeid root = vt_root_id(t, 0);
+	struct nodeid root = sc_root_id(t, 0);
 	char name[8];
 
 	for (unsigned k = 0; k < DIRS; k++) {
 		snprintf(name, sizeof(name), "d%u", k);
-		s->dir[k] = vt_mkdir(t, 0, k ? s->dir[0] : root, name);
+		s->dir[k] = sc_mkdir(t, 0, k ? s->dir[0] : root, name);
 	}
 }
 
-static void stage_begin(struct vt *t, struct stage *s)
+static void stage_begin(struct simcluster *t, struct stage *s)
 {
-	for (unsigned n = 0; n < VT_HOSTS; n++) {
-		vt_up(t, n);
+	for (unsigned n = 0; n < SC_HOSTS; n++) {
+		sc_up(t, n);
 		for (unsigned k = 0; k < TASKS; k++)
 			s->a[n][k].buf = dev_buf_alloc(IO_BYTES + 4096);
 	}
 	make_dirs(t, s);
 	assert_int_equal(vol_syncfs(t->v[0]), 0);
-	for (unsigned n = 0; n < VT_HOSTS; n++)
+	for (unsigned n = 0; n < SC_HOSTS; n++)
 		host_start(t, s, n);
 }
 
-static void stage_end(struct vt *t, struct stage *s)
+static void stage_end(struct simcluster *t, struct stage *s)
 {
-	for (unsigned n = 0; n < VT_HOSTS; n++)
+	for (unsigned n = 0; n < SC_HOSTS; n++)
 		for (unsigned k = 0; k < TASKS; k++) {
 			if (t->v[n])
-				vt_join(t, s->task[n][k]);
+				sc_join(t, s->task[n][k]);
 			free(s->a[n][k].buf);
 		}
 }
 
 /* Nothing is open any more, so every orphan can go. */
-static void all_orphans_go(struct vt *t)
+static void all_orphans_go(struct simcluster *t)
 {
 	uint64_t waiting = 1, freed;
 
 	for (unsigned k = 0; k < 100 && waiting; k++) {
 		waiting = 0;
-		for (unsigned n = 0; n < VT_HOSTS; n++) {
+		for (unsigned n = 0; n < SC_HOSTS; n++) {
 			uint64_t here;
 
-			vt_settle(t, n);
+			sc_settle(t, n);
 			orphans_count(t->v[n]->orphans, &here, &freed);
 			waiting += here;
 		}
 		if (waiting)
-			clock_sleep_ns(t->clk, VT_S / 4);
+			clock_sleep_ns(t->clk, SC_S / 4);
 	}
 	assert_int_equal(waiting, 0);
 }
 
-static void together_body(struct vt *t)
+static void together_body(struct simcluster *t)
 {
 	struct stage *s = calloc(1, sizeof(*s));
 
@@ -274,23 +274,23 @@ static void together_body(struct vt *t)
 static void random_work_of_three_hosts_leaves_a_clean_volume(void **st)
 {
 	(void)st;
-	vt_run_seeds(together_body, 6);
+	sc_run_seeds(together_body, 6);
 }
 
-static void deaths_body(struct vt *t)
+static void deaths_body(struct simcluster *t)
 {
 	struct stage *s = calloc(1, sizeof(*s));
 
 	stage_begin(t, s);
 	for (unsigned k = 0; k < 2; k++) {
-		unsigned victim = (unsigned)vt_random(t, VT_HOSTS);
+		unsigned victim = (unsigned)sc_random(t, SC_HOSTS);
 
-		for (uint64_t n = vt_random(t, 6000); n > 0; n--)
+		for (uint64_t n = sc_random(t, 6000); n > 0; n--)
 			simclock_yield(t->clk);
-		vt_kill(t, victim);
-		for (uint64_t n = vt_random(t, 2000); n > 0; n--)
+		sc_kill(t, victim);
+		for (uint64_t n = sc_random(t, 2000); n > 0; n--)
 			simclock_yield(t->clk);
-		vt_up(t, victim);
+		sc_up(t, victim);
 		host_start(t, s, victim);
 	}
 	stage_end(t, s);
@@ -300,30 +300,30 @@ static void deaths_body(struct vt *t)
 static void hosts_that_die_leave_a_clean_volume(void **st)
 {
 	(void)st;
-	vt_run_seeds(deaths_body, 8);
+	sc_run_seeds(deaths_body, 8);
 }
 
-static void all_die_body(struct vt *t)
+static void all_die_body(struct simcluster *t)
 {
 	struct stage *s = calloc(1, sizeof(*s));
 
 	stage_begin(t, s);
-	for (uint64_t n = vt_random(t, 12000); n > 0; n--)
+	for (uint64_t n = sc_random(t, 12000); n > 0; n--)
 		simclock_yield(t->clk);
-	for (unsigned n = 0; n < VT_HOSTS; n++)
-		vt_kill(t, n);
-	simdev_power_cut(t->medium, vt_random(t, UINT64_MAX));
-	for (unsigned n = 0; n < VT_HOSTS; n++)
+	for (unsigned n = 0; n < SC_HOSTS; n++)
+		sc_kill(t, n);
+	simdev_power_cut(t->medium, sc_random(t, UINT64_MAX));
+	for (unsigned n = 0; n < SC_HOSTS; n++)
 		for (unsigned k = 0; k < TASKS; k++)
 			free(s->a[n][k].buf);
 	free(s);
-	vt_up(t, (unsigned)vt_random(t, VT_HOSTS));
+	sc_up(t, (unsigned)sc_random(t, SC_HOSTS));
 }
 
 static void power_failure_leaves_a_clean_volume(void **st)
 {
 	(void)st;
-	vt_run_seeds(all_die_body, 12);
+	sc_run_seeds(all_die_body, 12);
 }
 
 int main(void)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Mounting, what is refused, and what becomes of a volume whose host lost its slot. */
-#include "fixture.h"
+#include "unit.h"
 
 #include <stdlib.h>
 
-static void poke_super(struct vt *t, uint64_t off, const struct geo *g)
+static void poke_super(struct simcluster *t, uint64_t off, const struct geo *g)
 {
 	uint8_t *sb = dev_buf_alloc(4096);
 
@@ -14,17 +14,17 @@ static void poke_super(struct vt *t, uint64_t off, const struct geo *g)
 	free(sb);
 }
 
-static void expect_refusal(struct vt *t, int rc)
+static void expect_refusal(struct simcluster *t, int rc)
 {
 	char why[512] = "";
 
-	assert_int_equal(vt_mount(t, 0, false, why, sizeof(why)), rc);
+	assert_int_equal(sc_mount(t, 0, false, why, sizeof(why)), rc);
 	assert_true(strlen(why) > 20);
 }
 
 /* ---- superblocks ----------------------------------------------------------------------------- */
 
-static void copies_body(struct vt *t)
+static void copies_body(struct simcluster *t)
 {
 	uint64_t tail = sb_tail_off(64ull << 20);
 	struct geo g, read;
@@ -32,9 +32,9 @@ static void copies_body(struct vt *t)
 	bool copy = false;
 	uint8_t junk[4096];
 
-	vt_up(t, 0);
-	vt_mkfile(t, 0, vt_root_id(t, 0), "f");
-	vt_down(t, 0);
+	sc_up(t, 0);
+	sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	sc_down(t, 0);
 	g = t->geo;
 	simdev_peek(t->medium, LUNFS_SB_OFF, 4096, junk);
 	junk[0x200] ^= 1; /* a bit of it flipped: the copy at the end */
@@ -45,9 +45,9 @@ static void copies_body(struct vt *t)
 	if (g.groups > 1) {
 		assert_int_equal(vol_read_super(t->first, &read, &copy, why, sizeof(why)), 0);
 		assert_true(copy && read.root_ino == g.root_ino);
-		vt_up(t, 0);
-		assert_int_equal(vt_lookup(t, 0, vt_root_id(t, 0), "f", NULL), 0);
-		vt_down(t, 0);
+		sc_up(t, 0);
+		assert_int_equal(sc_lookup(t, 0, sc_root_id(t, 0), "f", NULL), 0);
+		sc_down(t, 0);
 	}
 	poke_super(t, LUNFS_SB_OFF, &g);
 	poke_super(t, tail, &g);
@@ -56,11 +56,11 @@ static void copies_body(struct vt *t)
 static void damaged_superblock_is_replaced_by_a_copy(void **s)
 {
 	(void)s;
-	vt_run(copies_body, NULL);
-	vt_run(copies_body, &(struct vt_shape){.sector_bytes = 4096});
+	sc_run(copies_body, NULL);
+	sc_run(copies_body, &(struct sc_shape){.sector_bytes = 4096});
 }
 
-static void refused_body(struct vt *t)
+static void refused_body(struct simcluster *t)
 {
 	struct geo g = t->geo;
 	char why[512] = "";
@@ -72,12 +72,12 @@ static void refused_body(struct vt *t)
 	g.ro_compat = 2;
 	poke_super(t, LUNFS_SB_OFF, &g);
 	expect_refusal(t, -EROFS);
-	assert_int_equal(vt_mount(t, 0, true, why, sizeof(why)), 0);
-	vt_down(t, 0);
+	assert_int_equal(sc_mount(t, 0, true, why, sizeof(why)), 0);
+	sc_down(t, 0);
 	poke_super(t, LUNFS_SB_OFF, &t->geo);
-	vt_up(t, 1);
+	sc_up(t, 1);
 	t->v[2] = t->v[1]; /* the same name again, while it beats */
-	assert_int_equal(vt_mount(t, 1, false, why, sizeof(why)), -EEXIST);
+	assert_int_equal(sc_mount(t, 1, false, why, sizeof(why)), -EEXIST);
 	t->v[1] = t->v[2];
 	t->v[2] = NULL;
 }
@@ -85,48 +85,48 @@ static void refused_body(struct vt *t)
 static void what_cannot_be_mounted_is_refused_with_a_sentence(void **s)
 {
 	(void)s;
-	vt_run(refused_body, NULL);
+	sc_run(refused_body, NULL);
 }
 
 /* ---- lost and interrupted -------------------------------------------------------------------- */
 
-static void lost_body(struct vt *t)
+static void lost_body(struct simcluster *t)
 {
 	struct nodeid root, f;
 	struct vattr va;
 	size_t done;
 	int rc;
 
-	vt_up(t, 0);
-	vt_up(t, 1);
-	root = vt_root_id(t, 0);
-	f = vt_mkfile(t, 0, root, "f");
-	assert_int_equal(vol_open(t->v[0], &vt_root, f), 0);
+	sc_up(t, 0);
+	sc_up(t, 1);
+	root = sc_root_id(t, 0);
+	f = sc_mkfile(t, 0, root, "f");
+	assert_int_equal(vol_open(t->v[0], &sc_root, f), 0);
 	assert_int_equal(vol_syncfs(t->v[0]), 0);
-	simclock_pause(t->clk, 1, clock_now_ns(t->clk) + 5 * VT_S);
-	clock_sleep_ns(t->clk, 4 * VT_S);
-	assert_int_equal(vt_lookup(t, 1, root, "f", NULL), 0); /* it was recovered */
-	clock_sleep_ns(t->clk, 3 * VT_S);
-	rc = vol_write(t->v[0], &vt_root, f, 0, 1, "x", 0, &done, NULL);
+	simclock_pause(t->clk, 1, clock_now_ns(t->clk) + 5 * SC_S);
+	clock_sleep_ns(t->clk, 4 * SC_S);
+	assert_int_equal(sc_lookup(t, 1, root, "f", NULL), 0); /* it was recovered */
+	clock_sleep_ns(t->clk, 3 * SC_S);
+	rc = vol_write(t->v[0], &sc_root, f, 0, 1, "x", 0, &done, NULL);
 	assert_int_equal(rc, -EIO);
-	assert_int_equal(vol_getattr(t->v[0], &vt_root, f, &va), -EIO);
-	assert_int_equal(vol_fsync(t->v[0], &vt_root, f, false), -EIO);
+	assert_int_equal(vol_getattr(t->v[0], &sc_root, f, &va), -EIO);
+	assert_int_equal(vol_fsync(t->v[0], &sc_root, f, false), -EIO);
 	vol_release(t->v[0], f);
 	assert_int_equal(vol_unmount(t->v[0]), -EIO);
 	t->v[0] = NULL;
-	assert_int_equal(vt_stat(t, 1, f).st_size, 0);
-	vt_up(t, 0);
-	assert_int_equal(vt_lookup(t, 0, root, "f", NULL), 0);
+	assert_int_equal(sc_stat(t, 1, f).st_size, 0);
+	sc_up(t, 0);
+	assert_int_equal(sc_lookup(t, 0, root, "f", NULL), 0);
 }
 
 static void host_whose_slot_was_taken_answers_eio(void **s)
 {
 	(void)s;
-	vt_run_seeds(lost_body, 4);
+	sc_run_seeds(lost_body, 4);
 }
 
 struct waiter {
-	struct vt *t;
+	struct simcluster *t;
 	struct nodeid id;
 	struct lock_intr intr;
 	int rc;
@@ -144,38 +144,38 @@ static void wait_task(void *arg)
 	w->ended = true;
 }
 
-static void interrupted_body(struct vt *t)
+static void interrupted_body(struct simcluster *t)
 {
 	struct waiter w = {.t = t};
 	struct task *task;
 
-	vt_up(t, 0);
-	vt_up(t, 1);
-	w.id = vt_mkfile(t, 1, vt_root_id(t, 1), "f");
+	sc_up(t, 0);
+	sc_up(t, 1);
+	w.id = sc_mkfile(t, 1, sc_root_id(t, 1), "f");
 	assert_int_equal(vol_syncfs(t->v[1]), 0);
 	simclock_pause(t->clk, 2,
-		       clock_now_ns(t->clk) + VT_S / 4); /* holds the lock, answers late */
-	task = vt_task(t, 0, wait_task, &w);
-	clock_sleep_ns(t->clk, VT_S / 20);
+		       clock_now_ns(t->clk) + SC_S / 4); /* holds the lock, answers late */
+	task = sc_task(t, 0, wait_task, &w);
+	clock_sleep_ns(t->clk, SC_S / 20);
 	assert_false(w.ended);
 	vol_interrupt(t->v[0], &w.intr);
-	vt_join(t, task);
+	sc_join(t, task);
 	assert_int_equal(w.rc, -EINTR);
 }
 
 static void waiting_for_a_lock_can_be_interrupted(void **s)
 {
 	(void)s;
-	vt_run_seeds(interrupted_body, 4);
+	sc_run_seeds(interrupted_body, 4);
 }
 
 /* ---- statistics ------------------------------------------------------------------------------ */
 
-static void stats_body(struct vt *t)
+static void stats_body(struct simcluster *t)
 {
 	char *text;
 
-	vt_up(t, 0);
+	sc_up(t, 0);
 	text = vol_stats_json(t->v[0]);
 	assert_non_null(strstr(text, "\"ats_commands\":"));
 	assert_non_null(strstr(text, "\"dev_reads\":"));
@@ -189,7 +189,7 @@ static void stats_body(struct vt *t)
 static void statistics_name_what_scripts_ask_for(void **s)
 {
 	(void)s;
-	vt_run(stats_body, NULL);
+	sc_run(stats_body, NULL);
 }
 
 int main(void)

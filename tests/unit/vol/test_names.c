@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Names and attributes on one host. */
-#include "fixture.h"
+#include "unit.h"
 
 #include <dirent.h>
 #include <linux/fs.h>
@@ -8,185 +8,185 @@
 #include <stdlib.h>
 #include <sys/xattr.h>
 
-static struct nodeid root_of(struct vt *t)
+static struct nodeid root_of(struct simcluster *t)
 {
-	vt_up(t, 0);
-	return vt_root_id(t, 0);
+	sc_up(t, 0);
+	return sc_root_id(t, 0);
 }
 
 /* ---- create, look up, remove ----------------------------------------------------------------- */
 
-static void created_is_found_body(struct vt *t)
+static void created_is_found_body(struct simcluster *t)
 {
 	const struct op_ctx user = {.uid = 7, .gid = 8, .umask = 027};
 	struct nodeid root = root_of(t), id;
-	struct stat before = vt_stat(t, 0, root), st;
+	struct stat before = sc_stat(t, 0, root), st;
 	struct vattr va;
 
 	assert_int_equal(vol_mknod(t->v[0], &user, root, "f", S_IFREG | 0666, 0, &va), 0);
-	assert_int_equal(vt_lookup(t, 0, root, "f", &id), 0);
+	assert_int_equal(sc_lookup(t, 0, root, "f", &id), 0);
 	assert_true(id.ino == va.id.ino && id.generation == va.id.generation);
-	st = vt_stat(t, 0, id);
+	st = sc_stat(t, 0, id);
 	assert_int_equal(st.st_mode, S_IFREG | 0640);
 	assert_true(st.st_uid == 7 && st.st_gid == 8 && st.st_nlink == 1 && st.st_size == 0);
-	st = vt_stat(t, 0, root);
+	st = sc_stat(t, 0, root);
 	assert_true(memcmp(&st.st_mtim, &before.st_mtim, sizeof(st.st_mtim)) != 0);
 	assert_int_equal(vol_mknod(t->v[0], &user, root, "f", S_IFREG | 0666, 0, &va), -EEXIST);
 	assert_int_equal(vol_mkdir(t->v[0], &user, root, "f", 0777, &va), -EEXIST);
-	assert_int_equal(vt_lookup(t, 0, root, "g", &id), -ENOENT);
+	assert_int_equal(sc_lookup(t, 0, root, "g", &id), -ENOENT);
 }
 
 static void created_file_is_found_with_its_attributes(void **s)
 {
 	(void)s;
-	vt_run(created_is_found_body, NULL);
+	sc_run(created_is_found_body, NULL);
 }
 
-static void errors_body(struct vt *t)
+static void errors_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), f = vt_mkfile(t, 0, root, "f"), d, id;
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f"), d, id;
 	struct volume *v = t->v[0];
 	char longest[LUNFS_NAME_MAX + 2];
 	struct vattr va;
 
-	d = vt_mkdir(t, 0, root, "d");
-	vt_mkfile(t, 0, d, "x");
+	d = sc_mkdir(t, 0, root, "d");
+	sc_mkfile(t, 0, d, "x");
 	memset(longest, 'n', sizeof(longest) - 1);
 	longest[sizeof(longest) - 1] = '\0';
-	assert_int_equal(vol_mknod(v, &vt_root, root, longest, S_IFREG, 0, &va), -ENAMETOOLONG);
-	assert_int_equal(vt_lookup(t, 0, root, longest, &id), -ENAMETOOLONG);
+	assert_int_equal(vol_mknod(v, &sc_root, root, longest, S_IFREG, 0, &va), -ENAMETOOLONG);
+	assert_int_equal(sc_lookup(t, 0, root, longest, &id), -ENAMETOOLONG);
 	longest[LUNFS_NAME_MAX] = '\0';
-	vt_mkfile(t, 0, root, longest);
-	assert_int_equal(vol_unlink(v, &vt_root, root, longest), 0);
-	assert_int_equal(vol_unlink(v, &vt_root, root, "d"), -EISDIR);
-	assert_int_equal(vol_rmdir(v, &vt_root, root, "f"), -ENOTDIR);
-	assert_int_equal(vol_rmdir(v, &vt_root, root, "d"), -ENOTEMPTY);
-	assert_int_equal(vol_rmdir(v, &vt_root, d, "."), -EINVAL);
-	assert_int_equal(vol_rmdir(v, &vt_root, d, ".."), -ENOTEMPTY);
-	assert_int_equal(vol_unlink(v, &vt_root, root, "none"), -ENOENT);
-	assert_int_equal(vol_link(v, &vt_root, d, root, "hard", &va), -EPERM);
-	assert_int_equal(vt_lookup(t, 0, f, "x", &id), -ENOTDIR);
-	assert_int_equal(vt_lookup(t, 0, d, "..", &id), 0);
+	sc_mkfile(t, 0, root, longest);
+	assert_int_equal(vol_unlink(v, &sc_root, root, longest), 0);
+	assert_int_equal(vol_unlink(v, &sc_root, root, "d"), -EISDIR);
+	assert_int_equal(vol_rmdir(v, &sc_root, root, "f"), -ENOTDIR);
+	assert_int_equal(vol_rmdir(v, &sc_root, root, "d"), -ENOTEMPTY);
+	assert_int_equal(vol_rmdir(v, &sc_root, d, "."), -EINVAL);
+	assert_int_equal(vol_rmdir(v, &sc_root, d, ".."), -ENOTEMPTY);
+	assert_int_equal(vol_unlink(v, &sc_root, root, "none"), -ENOENT);
+	assert_int_equal(vol_link(v, &sc_root, d, root, "hard", &va), -EPERM);
+	assert_int_equal(sc_lookup(t, 0, f, "x", &id), -ENOTDIR);
+	assert_int_equal(sc_lookup(t, 0, d, "..", &id), 0);
 	assert_int_equal(id.ino, root.ino);
-	assert_int_equal(vol_unlink(v, &vt_root, d, "x"), 0);
-	assert_int_equal(vol_rmdir(v, &vt_root, root, "d"), 0);
-	assert_int_equal(vol_mknod(v, &vt_root, d, "y", S_IFREG, 0, &va) == 0, 0);
+	assert_int_equal(vol_unlink(v, &sc_root, d, "x"), 0);
+	assert_int_equal(vol_rmdir(v, &sc_root, root, "d"), 0);
+	assert_int_equal(vol_mknod(v, &sc_root, d, "y", S_IFREG, 0, &va) == 0, 0);
 }
 
 static void wrong_calls_get_the_errors_of_posix(void **s)
 {
 	(void)s;
-	vt_run(errors_body, NULL);
+	sc_run(errors_body, NULL);
 }
 
-static void links_body(struct vt *t)
+static void links_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), d = vt_mkdir(t, 0, root, "d"), f, s;
+	struct nodeid root = root_of(t), d = sc_mkdir(t, 0, root, "d"), f, s;
 	struct volume *v = t->v[0];
 	char buf[64], target[4096];
 	struct vattr va;
 
-	assert_int_equal(vt_stat(t, 0, root).st_nlink, 3);
-	vt_mkdir(t, 0, d, "dd");
-	assert_int_equal(vt_stat(t, 0, d).st_nlink, 3);
-	f = vt_mkfile(t, 0, d, "f");
-	assert_int_equal(vol_link(v, &vt_root, f, root, "g", &va), 0);
-	assert_int_equal(vt_stat(t, 0, f).st_nlink, 2);
-	assert_int_equal(vol_unlink(v, &vt_root, d, "f"), 0);
-	assert_int_equal(vt_stat(t, 0, f).st_nlink, 1);
-	assert_int_equal(vol_symlink(v, &vt_root, root, "s", "to/there", &va), 0);
+	assert_int_equal(sc_stat(t, 0, root).st_nlink, 3);
+	sc_mkdir(t, 0, d, "dd");
+	assert_int_equal(sc_stat(t, 0, d).st_nlink, 3);
+	f = sc_mkfile(t, 0, d, "f");
+	assert_int_equal(vol_link(v, &sc_root, f, root, "g", &va), 0);
+	assert_int_equal(sc_stat(t, 0, f).st_nlink, 2);
+	assert_int_equal(vol_unlink(v, &sc_root, d, "f"), 0);
+	assert_int_equal(sc_stat(t, 0, f).st_nlink, 1);
+	assert_int_equal(vol_symlink(v, &sc_root, root, "s", "to/there", &va), 0);
 	s = va.id;
-	assert_int_equal(vol_readlink(v, &vt_root, s, buf, sizeof(buf)), 0);
+	assert_int_equal(vol_readlink(v, &sc_root, s, buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "to/there");
 	memset(target, 'x', 4095);
 	target[4095] = '\0';
-	assert_int_equal(vol_symlink(v, &vt_root, root, "long", target, &va), 0);
+	assert_int_equal(vol_symlink(v, &sc_root, root, "long", target, &va), 0);
 	target[0] = '\0';
-	assert_int_equal(vol_readlink(v, &vt_root, va.id, target, sizeof(target)), 0);
+	assert_int_equal(vol_readlink(v, &sc_root, va.id, target, sizeof(target)), 0);
 	assert_int_equal(strlen(target), 4095);
-	assert_int_equal(vol_rmdir(v, &vt_root, d, "dd"), 0);
-	assert_int_equal(vt_stat(t, 0, d).st_nlink, 2);
+	assert_int_equal(vol_rmdir(v, &sc_root, d, "dd"), 0);
+	assert_int_equal(sc_stat(t, 0, d).st_nlink, 2);
 }
 
 static void link_counts_follow_names_and_subdirectories(void **s)
 {
 	(void)s;
-	vt_run(links_body, NULL);
+	sc_run(links_body, NULL);
 }
 
 /* ---- rename ---------------------------------------------------------------------------------- */
 
-static int mv(struct vt *t, struct nodeid from, const char *name, struct nodeid to,
+static int mv(struct simcluster *t, struct nodeid from, const char *name, struct nodeid to,
 	      const char *newname, unsigned flags)
 {
-	return vol_rename(t->v[0], &vt_root, from, name, to, newname, flags);
+	return vol_rename(t->v[0], &sc_root, from, name, to, newname, flags);
 }
 
-static void rename_body(struct vt *t)
+static void rename_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), a = vt_mkdir(t, 0, root, "a"), b, f, g, id;
+	struct nodeid root = root_of(t), a = sc_mkdir(t, 0, root, "a"), b, f, g, id;
 
-	b = vt_mkdir(t, 0, root, "b");
-	f = vt_mkfile(t, 0, a, "f");
-	g = vt_mkfile(t, 0, b, "g");
+	b = sc_mkdir(t, 0, root, "b");
+	f = sc_mkfile(t, 0, a, "f");
+	g = sc_mkfile(t, 0, b, "g");
 	assert_int_equal(mv(t, a, "f", b, "g", RENAME_NOREPLACE), -EEXIST);
 	assert_int_equal(mv(t, a, "f", b, "none", RENAME_EXCHANGE), -ENOENT);
 	assert_int_equal(mv(t, a, "f", root, "b", 0), -EISDIR);
 	assert_int_equal(mv(t, root, "a", b, "g", 0), -ENOTDIR);
 	assert_int_equal(mv(t, root, "a", root, "b", 0), -ENOTEMPTY);
 	assert_int_equal(mv(t, a, "f", b, "g", RENAME_EXCHANGE), 0);
-	assert_int_equal(vt_lookup(t, 0, a, "f", &id), 0);
+	assert_int_equal(sc_lookup(t, 0, a, "f", &id), 0);
 	assert_int_equal(id.ino, g.ino);
-	assert_int_equal(vt_lookup(t, 0, b, "g", &id), 0);
+	assert_int_equal(sc_lookup(t, 0, b, "g", &id), 0);
 	assert_int_equal(id.ino, f.ino);
 	assert_int_equal(mv(t, a, "f", b, "g", 0), 0);
-	assert_int_equal(vt_lookup(t, 0, a, "f", &id), -ENOENT);
-	assert_int_equal(vt_lookup(t, 0, b, "g", &id), 0);
+	assert_int_equal(sc_lookup(t, 0, a, "f", &id), -ENOENT);
+	assert_int_equal(sc_lookup(t, 0, b, "g", &id), 0);
 	assert_int_equal(id.ino, g.ino);
 	assert_int_equal(mv(t, b, "g", b, "h", 0), 0);
-	assert_int_equal(vt_lookup(t, 0, b, "h", &id), 0);
-	vt_settle(t, 0);
-	assert_int_equal(vol_open(t->v[0], &vt_root, f), -ESTALE);
+	assert_int_equal(sc_lookup(t, 0, b, "h", &id), 0);
+	sc_settle(t, 0);
+	assert_int_equal(vol_open(t->v[0], &sc_root, f), -ESTALE);
 }
 
 static void rename_replaces_exchanges_and_refuses(void **s)
 {
 	(void)s;
-	vt_run(rename_body, NULL);
+	sc_run(rename_body, NULL);
 }
 
-static void descend_body(struct vt *t)
+static void descend_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), a = vt_mkdir(t, 0, root, "a"), b, c, id;
+	struct nodeid root = root_of(t), a = sc_mkdir(t, 0, root, "a"), b, c, id;
 
-	b = vt_mkdir(t, 0, a, "b");
-	c = vt_mkdir(t, 0, b, "c");
+	b = sc_mkdir(t, 0, a, "b");
+	c = sc_mkdir(t, 0, b, "c");
 	assert_int_equal(mv(t, root, "a", c, "x", 0), -EINVAL);
 	assert_int_equal(mv(t, root, "a", a, "x", 0), -EINVAL);
-	vt_mkdir(t, 0, c, "e");
+	sc_mkdir(t, 0, c, "e");
 	assert_int_equal(mv(t, c, "e", root, "a", RENAME_EXCHANGE), -EINVAL);
 	assert_int_equal(mv(t, b, "c", root, "c", 0), 0);
-	assert_int_equal(vt_lookup(t, 0, c, "..", &id), 0);
+	assert_int_equal(sc_lookup(t, 0, c, "..", &id), 0);
 	assert_int_equal(id.ino, root.ino);
-	assert_int_equal(vt_stat(t, 0, b).st_nlink, 2);
-	assert_int_equal(vt_stat(t, 0, root).st_nlink, 4);
+	assert_int_equal(sc_stat(t, 0, b).st_nlink, 2);
+	assert_int_equal(sc_stat(t, 0, root).st_nlink, 4);
 	assert_int_equal(mv(t, root, "a", c, "x", 0), 0);
-	assert_int_equal(vt_stat(t, 0, c).st_nlink, 4);
+	assert_int_equal(sc_stat(t, 0, c).st_nlink, 4);
 }
 
 static void directory_never_moves_below_itself(void **s)
 {
 	(void)s;
-	vt_run(descend_body, NULL);
+	sc_run(descend_body, NULL);
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
 #define MANY 700u
 
-static void listing_body(struct vt *t)
+static void listing_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), d = vt_mkdir(t, 0, root, "d");
+	struct nodeid root = root_of(t), d = sc_mkdir(t, 0, root, "d");
 	struct vdirent *vd = calloc(50, sizeof(*vd));
 	bool seen[MANY] = {false};
 	unsigned dots = 0;
@@ -196,10 +196,10 @@ static void listing_body(struct vt *t)
 
 	for (unsigned k = 0; k < MANY; k++) {
 		snprintf(name, sizeof(name), "file%u", k);
-		vt_mkfile(t, 0, d, name);
+		sc_mkfile(t, 0, d, name);
 	}
 	do {
-		assert_int_equal(vol_readdir(t->v[0], &vt_root, d, cookie, true, vd, 50, &n), 0);
+		assert_int_equal(vol_readdir(t->v[0], &sc_root, d, cookie, true, vd, 50, &n), 0);
 		for (size_t k = 0; k < n; k++) {
 			unsigned no;
 
@@ -214,7 +214,7 @@ static void listing_body(struct vt *t)
 			seen[no] = true;
 		}
 		if (n) { /* take away one that was listed: the rest must still come, once */
-			assert_int_equal(vol_unlink(t->v[0], &vt_root, d, vd[n - 1].de.name), 0);
+			assert_int_equal(vol_unlink(t->v[0], &sc_root, d, vd[n - 1].de.name), 0);
 		}
 	} while (n);
 	assert_int_equal(dots, 2);
@@ -226,35 +226,35 @@ static void listing_body(struct vt *t)
 static void listing_is_complete_while_names_go(void **s)
 {
 	(void)s;
-	vt_run(listing_body, NULL);
+	sc_run(listing_body, NULL);
 }
 
 /* ---- orphans --------------------------------------------------------------------------------- */
 
-static void open_unlinked_body(struct vt *t)
+static void open_unlinked_body(struct simcluster *t)
 {
 	struct nodeid root = root_of(t), id;
 	uint8_t *buf = dev_buf_alloc(1 << 16);
 	uint64_t free0, free1;
 	struct vattr va;
 
-	free0 = vt_free_blks(t, 0);
-	assert_int_equal(vol_create(t->v[0], &vt_root, root, "f", 0644, &va), 0);
+	free0 = sc_free_blks(t, 0);
+	assert_int_equal(vol_create(t->v[0], &sc_root, root, "f", 0644, &va), 0);
 	id = va.id;
 	memset(buf, 'q', 1 << 16);
-	vt_write(t, 0, id, 0, buf, 1 << 16);
-	assert_int_equal(vol_unlink(t->v[0], &vt_root, root, "f"), 0);
-	vt_settle(t, 0);
+	sc_write(t, 0, id, 0, buf, 1 << 16);
+	assert_int_equal(vol_unlink(t->v[0], &sc_root, root, "f"), 0);
+	sc_settle(t, 0);
 	memset(buf, 0, 1 << 16);
-	assert_int_equal(vt_read(t, 0, id, 0, buf, 1 << 16), 1 << 16);
+	assert_int_equal(sc_read(t, 0, id, 0, buf, 1 << 16), 1 << 16);
 	assert_true(buf[0] == 'q' && buf[65535] == 'q');
-	assert_int_equal(vt_stat(t, 0, id).st_nlink, 0);
-	assert_int_equal(vol_link(t->v[0], &vt_root, id, root, "again", &va), -ENOENT);
+	assert_int_equal(sc_stat(t, 0, id).st_nlink, 0);
+	assert_int_equal(vol_link(t->v[0], &sc_root, id, root, "again", &va), -ENOENT);
 	vol_release(t->v[0], id);
-	vt_settle(t, 0);
-	assert_int_equal(vol_getattr(t->v[0], &vt_root, id, &va), -ESTALE);
+	sc_settle(t, 0);
+	assert_int_equal(vol_getattr(t->v[0], &sc_root, id, &va), -ESTALE);
 	assert_int_equal(vol_syncfs(t->v[0]), 0);
-	free1 = vt_free_blks(t, 0);
+	free1 = sc_free_blks(t, 0);
 	assert_int_equal(free0, free1);
 	free(buf);
 }
@@ -262,61 +262,61 @@ static void open_unlinked_body(struct vt *t)
 static void unlinked_file_lives_until_its_last_close(void **s)
 {
 	(void)s;
-	vt_run(open_unlinked_body, NULL);
+	sc_run(open_unlinked_body, NULL);
 }
 
 /* ---- attributes, xattrs, ACLs ---------------------------------------------------------------- */
 
-static void attrs_body(struct vt *t)
+static void attrs_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), f = vt_mkfile(t, 0, root, "f");
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
 	struct stat st = {.st_mode = 06711, .st_uid = 3, .st_gid = 4}, before;
 	struct volume *v = t->v[0];
 	struct vattr va;
 
-	before = vt_stat(t, 0, f);
-	assert_int_equal(vol_setattr(v, &vt_root, f, &st, VSET_MODE | VSET_UID | VSET_GID, &va), 0);
+	before = sc_stat(t, 0, f);
+	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_MODE | VSET_UID | VSET_GID, &va), 0);
 	assert_int_equal(va.st.st_mode, S_IFREG | 06711);
 	assert_true(va.st.st_uid == 3 && va.st.st_gid == 4);
 	assert_true(memcmp(&va.st.st_ctim, &before.st_ctim, sizeof(before.st_ctim)) != 0);
 	assert_true(memcmp(&va.st.st_mtim, &before.st_mtim, sizeof(before.st_mtim)) == 0);
-	assert_int_equal(vol_setattr(v, &vt_root, f, &st, VSET_KILL_PRIV, &va), 0);
+	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_KILL_PRIV, &va), 0);
 	assert_int_equal(va.st.st_mode, S_IFREG | 0711);
 	st.st_mtim = (struct timespec){-5, 123456789};
-	assert_int_equal(vol_setattr(v, &vt_root, f, &st, VSET_MTIME, &va), 0);
+	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_MTIME, &va), 0);
 	assert_true(va.st.st_mtim.tv_sec == -5 && va.st.st_mtim.tv_nsec == 123456789);
 	st.st_size = 1;
-	assert_int_equal(vol_setattr(v, &vt_root, root, &st, VSET_SIZE, &va), -EISDIR);
+	assert_int_equal(vol_setattr(v, &sc_root, root, &st, VSET_SIZE, &va), -EISDIR);
 }
 
 static void attributes_are_set_as_asked(void **s)
 {
 	(void)s;
-	vt_run(attrs_body, NULL);
+	sc_run(attrs_body, NULL);
 }
 
-static void xattr_body(struct vt *t)
+static void xattr_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), f = vt_mkfile(t, 0, root, "f");
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
 	char *big = malloc(60000), *back = malloc(60000);
 	struct volume *v = t->v[0];
 	size_t len;
 
 	for (unsigned k = 0; k < 60000; k++)
 		big[k] = (char)(k * 7 + k / 251);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, "user.a", "1", 1, XATTR_REPLACE), -ENODATA);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, "user.a", "1", 1, XATTR_CREATE), 0);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, "user.a", "2", 1, XATTR_CREATE), -EEXIST);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, "user.big", big, 60000, 0), 0);
-	assert_int_equal(vol_getxattr(v, &vt_root, f, "user.big", back, 60000, &len), 0);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, "user.a", "1", 1, XATTR_REPLACE), -ENODATA);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, "user.a", "1", 1, XATTR_CREATE), 0);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, "user.a", "2", 1, XATTR_CREATE), -EEXIST);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, "user.big", big, 60000, 0), 0);
+	assert_int_equal(vol_getxattr(v, &sc_root, f, "user.big", back, 60000, &len), 0);
 	assert_true(len == 60000 && memcmp(big, back, 60000) == 0);
-	assert_int_equal(vol_getxattr(v, &vt_root, f, "user.big", back, 10, &len), -ERANGE);
-	assert_int_equal(vol_listxattr(v, &vt_root, f, back, 60000, &len), 0);
+	assert_int_equal(vol_getxattr(v, &sc_root, f, "user.big", back, 10, &len), -ERANGE);
+	assert_int_equal(vol_listxattr(v, &sc_root, f, back, 60000, &len), 0);
 	assert_int_equal(len, sizeof("user.a") + sizeof("user.big"));
-	assert_int_equal(vol_setxattr(v, &vt_root, f, "user.big", "s", 1, 0), 0);
-	assert_int_equal(vol_removexattr(v, &vt_root, f, "user.a"), 0);
-	assert_int_equal(vol_removexattr(v, &vt_root, f, "user.a"), -ENODATA);
-	assert_int_equal(vol_getxattr(v, &vt_root, f, "user.big", back, 60000, &len), 0);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, "user.big", "s", 1, 0), 0);
+	assert_int_equal(vol_removexattr(v, &sc_root, f, "user.a"), 0);
+	assert_int_equal(vol_removexattr(v, &sc_root, f, "user.a"), -ENODATA);
+	assert_int_equal(vol_getxattr(v, &sc_root, f, "user.big", back, 60000, &len), 0);
 	assert_int_equal(len, 1);
 	free(big);
 	free(back);
@@ -325,7 +325,7 @@ static void xattr_body(struct vt *t)
 static void xattrs_of_all_sizes_come_back(void **s)
 {
 	(void)s;
-	vt_run(xattr_body, NULL);
+	sc_run(xattr_body, NULL);
 }
 
 /* user::rwx user:5:rwx group::r-x mask::rwx other::--- */
@@ -333,79 +333,79 @@ static const uint8_t acl[] = {2, 0, 0,	 0,   1,   0,	7,    0, 255, 255, 255, 255
 			      0, 5, 0,	 0,   0,   4,	0,    5, 0,   255, 255, 255, 255, 0x10, 0,
 			      7, 0, 255, 255, 255, 255, 0x20, 0, 0,   0,   255, 255, 255, 255};
 
-static void acl_body(struct vt *t)
+static void acl_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), d = vt_mkdir(t, 0, root, "d"), f, dd;
+	struct nodeid root = root_of(t), d = sc_mkdir(t, 0, root, "d"), f, dd;
 	struct volume *v = t->v[0];
 	struct stat st = {.st_mode = 0700};
 	uint8_t back[64];
 	struct vattr va;
 	size_t len;
 
-	assert_int_equal(vol_setxattr(v, &vt_root, d, ACL_DEFAULT_NAME, acl, sizeof(acl), 0), 0);
-	f = vt_mkfile(t, 0, d, "f"); /* mode 0644, no umask: mask becomes r-- */
-	assert_int_equal(vt_stat(t, 0, f).st_mode, S_IFREG | 0640);
-	assert_int_equal(vol_getxattr(v, &vt_root, f, ACL_ACCESS_NAME, back, 64, &len), 0);
+	assert_int_equal(vol_setxattr(v, &sc_root, d, ACL_DEFAULT_NAME, acl, sizeof(acl), 0), 0);
+	f = sc_mkfile(t, 0, d, "f"); /* mode 0644, no umask: mask becomes r-- */
+	assert_int_equal(sc_stat(t, 0, f).st_mode, S_IFREG | 0640);
+	assert_int_equal(vol_getxattr(v, &sc_root, f, ACL_ACCESS_NAME, back, 64, &len), 0);
 	assert_true(len == sizeof(acl) && back[4 + 3 * 8 + 2] == 4);
-	dd = vt_mkdir(t, 0, d, "dd");
-	assert_int_equal(vol_getxattr(v, &vt_root, dd, ACL_DEFAULT_NAME, back, 64, &len), 0);
+	dd = sc_mkdir(t, 0, d, "dd");
+	assert_int_equal(vol_getxattr(v, &sc_root, dd, ACL_DEFAULT_NAME, back, 64, &len), 0);
 	assert_true(len == sizeof(acl) && memcmp(back, acl, len) == 0);
-	assert_int_equal(vol_setattr(v, &vt_root, f, &st, VSET_MODE, &va), 0);
-	assert_int_equal(vol_getxattr(v, &vt_root, f, ACL_ACCESS_NAME, back, 64, &len), 0);
+	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_MODE, &va), 0);
+	assert_int_equal(vol_getxattr(v, &sc_root, f, ACL_ACCESS_NAME, back, 64, &len), 0);
 	assert_int_equal(back[4 + 3 * 8 + 2], 0);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, ACL_ACCESS_NAME, acl, sizeof(acl), 0), 0);
-	assert_int_equal(vt_stat(t, 0, f).st_mode, S_IFREG | 0770);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, ACL_DEFAULT_NAME, acl, sizeof(acl), 0),
+	assert_int_equal(vol_setxattr(v, &sc_root, f, ACL_ACCESS_NAME, acl, sizeof(acl), 0), 0);
+	assert_int_equal(sc_stat(t, 0, f).st_mode, S_IFREG | 0770);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, ACL_DEFAULT_NAME, acl, sizeof(acl), 0),
 			 -EACCES);
-	assert_int_equal(vol_setxattr(v, &vt_root, f, ACL_ACCESS_NAME, acl, 9, 0), -EINVAL);
+	assert_int_equal(vol_setxattr(v, &sc_root, f, ACL_ACCESS_NAME, acl, 9, 0), -EINVAL);
 }
 
 static void acls_are_inherited_and_follow_the_mode(void **s)
 {
 	(void)s;
-	vt_run(acl_body, NULL);
+	sc_run(acl_body, NULL);
 }
 
 /* ---- read-only
  * --------------------------------------------------------------------------------------------- */
 
-static void read_only_body(struct vt *t)
+static void read_only_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), f = vt_mkfile(t, 0, root, "f");
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
 	char why[256] = "", buf[8];
 	struct stat st = {0};
 	struct vattr va;
 	size_t done;
 
-	vt_write(t, 0, f, 0, "hello", 5);
-	vt_down(t, 0);
-	assert_int_equal(vt_mount(t, 1, true, why, sizeof(why)), 0);
-	assert_int_equal(vt_read(t, 1, f, 0, buf, 8), 5);
+	sc_write(t, 0, f, 0, "hello", 5);
+	sc_down(t, 0);
+	assert_int_equal(sc_mount(t, 1, true, why, sizeof(why)), 0);
+	assert_int_equal(sc_read(t, 1, f, 0, buf, 8), 5);
 	assert_memory_equal(buf, "hello", 5);
-	assert_int_equal(vol_write(t->v[1], &vt_root, f, 0, 1, "x", 0, &done, NULL), -EROFS);
-	assert_int_equal(vol_unlink(t->v[1], &vt_root, root, "f"), -EROFS);
-	assert_int_equal(vol_setattr(t->v[1], &vt_root, f, &st, VSET_MODE, &va), -EROFS);
-	assert_int_equal(vol_fsync(t->v[1], &vt_root, f, false), 0);
+	assert_int_equal(vol_write(t->v[1], &sc_root, f, 0, 1, "x", 0, &done, NULL), -EROFS);
+	assert_int_equal(vol_unlink(t->v[1], &sc_root, root, "f"), -EROFS);
+	assert_int_equal(vol_setattr(t->v[1], &sc_root, f, &st, VSET_MODE, &va), -EROFS);
+	assert_int_equal(vol_fsync(t->v[1], &sc_root, f, false), 0);
 }
 
 static void read_only_mount_changes_nothing(void **s)
 {
 	(void)s;
-	vt_run(read_only_body, NULL);
+	sc_run(read_only_body, NULL);
 }
 
 /* ---- no lock I/O on one's own ---------------------------------------------------------------- */
 
-static void own_work_body(struct vt *t)
+static void own_work_body(struct simcluster *t)
 {
-	struct nodeid root = root_of(t), d = vt_mkdir(t, 0, root, "d");
+	struct nodeid root = root_of(t), d = sc_mkdir(t, 0, root, "d");
 	uint64_t before = atomic_load(&t->v[0]->ats.stats.commands);
 	uint64_t from_ns = clock_now_ns(t->clk), beats;
 	char name[32];
 
 	for (unsigned k = 0; k < 2000; k++) {
 		snprintf(name, sizeof(name), "f%u", k);
-		vt_mkfile(t, 0, d, name);
+		sc_mkfile(t, 0, d, name);
 	}
 	beats = (clock_now_ns(t->clk) - from_ns) / (150 * 1000000ull) + 2;
 	assert_true(atomic_load(&t->v[0]->ats.stats.commands) - before < 40 + beats);
@@ -414,7 +414,7 @@ static void own_work_body(struct vt *t)
 static void files_in_an_own_directory_cost_no_lock_io(void **s)
 {
 	(void)s;
-	vt_run(own_work_body, &(struct vt_shape){.size_bytes = 256ull << 20});
+	sc_run(own_work_body, &(struct sc_shape){.size_bytes = 256ull << 20});
 }
 
 int main(void)
