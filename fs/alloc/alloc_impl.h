@@ -12,6 +12,7 @@
 #define ALLOC_IMPL_H
 
 #include "alloc/alloc.h"
+#include "cluster/io.h"
 
 #define AOBJ_BUCKETS 4096u
 #define MS_NS 1000000ull
@@ -100,6 +101,7 @@ struct ghint { /* what is known about a group without its lock; alloc.mtx */
 struct alloc {
 	struct env env;
 	struct host *host;
+	struct host_io io;
 	struct locks *locks;
 	struct txns *txns;
 	struct mtx mtx;
@@ -268,10 +270,12 @@ void chunk_count(struct chunk *c, int delta);
  * 0 too. -EAGAIN and *want; -ENOSPC.
  */
 int chunk_convert(struct alloc *a, uint64_t goal, unsigned flags, uint64_t *want);
+/* What may change under the reader: it checks what it gets. Waits for a device that is away. */
+int read_unlocked(struct alloc *a, uint64_t off_bytes, size_t len_bytes, void *buf);
 /*
  * Write @len bytes of cells or a group that nobody refers to yet, gate and flush included. A write
  * whose fate stays unknown stops the volume.
  */
-int write_unreferenced(struct alloc *a, uint64_t off_bytes, size_t len_bytes, const void *buf);
+int write_unreferenced(struct alloc *a, uint64_t off_bytes, size_t len_bytes, void *buf);
 
 #endif

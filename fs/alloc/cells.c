@@ -51,7 +51,7 @@ static int version_on_disk(struct alloc *a, uint64_t addr, uint64_t *version)
 	uint64_t v = 0;
 	int rc;
 
-	rc = dev_read(a->env.dev, geo_blk_off(addr), len, buf);
+	rc = read_unlocked(a, geo_blk_off(addr), len, buf);
 	if (rc == 0) {
 		if (lock_rec_decode(g, buf, addr, &rec) == 0)
 			v = le64_get(rec.payload_version);
@@ -546,7 +546,7 @@ static int guess_chunk(struct alloc *a, struct free_res *r, uint64_t cell)
 	if (!blk_range_ok(g, first, g->cell_blks))
 		return -ESTALE;
 	buf = dev_buf_alloc(geo_cell_bytes(g));
-	rc = dev_read(a->env.dev, geo_blk_off(first), geo_cell_bytes(g), buf);
+	rc = read_unlocked(a, geo_blk_off(first), geo_cell_bytes(g), buf);
 	if (rc == 0 && lock_rec_decode(g, buf, first, &rec) < 0)
 		rc = -ESTALE;
 	free(buf);

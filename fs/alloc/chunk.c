@@ -88,22 +88,23 @@ int chunk_load(struct chunk *c, struct mblk *hdr)
 	return rc;
 }
 
-int write_unreferenced(struct alloc *a, uint64_t off_bytes, size_t len_bytes, const void *buf)
+int read_unlocked(struct alloc *a, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
-	struct dev *d = a->env.dev;
-	struct txn_handle *h;
-	int rc;
+	struct dev_io io = {
+	    .op = DEV_READ, .off_bytes = off_bytes, .len_bytes = len_bytes, .buf = buf};
 
-	rc = host_write_gate(a->host);
+	return host_io_read(&a->io, &io, 1);
+}
+
+int write_unreferenced(struct alloc *a, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	struct dev_io io = {
+	    .op = DEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes, .buf = buf};
+	struct txn_handle *h;
+	int rc = host_io_write(&a->io, &io, 1);
+
 	if (rc == 0)
-		rc = dev_write(d, off_bytes, len_bytes, buf);
-	if (rc == -ETIMEDOUT && d->ops->drain && d->ops->drain(d) == 0) {
-		rc = host_write_gate(a->host);
-		if (rc == 0)
-			rc = dev_write(d, off_bytes, len_bytes, buf);
-	}
-	if (rc == 0)
-		rc = dev_flush(d);
+		rc = host_io_flush(&a->io);
 	if (rc == -ETIMEDOUT && txn_begin(a->txns, 1, &h) == 0) {
 		txn_abort_volume(h, "a write of fresh metadata may still be on its way");
 		txn_end(h);

@@ -18,6 +18,7 @@ int alloc_new(const struct env *env, struct host *host, struct locks *locks, str
 		return -ENOMEM;
 	a->env = *env;
 	a->host = host;
+	host_io_init(&a->io, env, host, NULL);
 	a->locks = locks;
 	a->txns = txns;
 	mtx_init(&a->mtx, env->clk);

@@ -38,7 +38,7 @@ int watermark_refresh(struct alloc *a, uint32_t age_ms)
 	buf = dev_buf_alloc(g->payload_io_bytes);
 	p = buf;
 	for (unsigned i = 0; i < READ_TRIES; i++) {
-		rc = dev_read(a->env.dev, geo_payload_off(g, addr), g->payload_io_bytes, buf);
+		rc = read_unlocked(a, geo_payload_off(g, addr), g->payload_io_bytes, buf);
 		if (rc < 0)
 			break;
 		rc = blk_check(g, buf, LUNFS_BLK_ANCHOR, addr);

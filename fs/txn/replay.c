@@ -231,15 +231,6 @@ static int write_live(struct replay *rp)
 	return r;
 }
 
-static int flush(struct replay *rp)
-{
-	int r = -ETIMEDOUT;
-
-	for (unsigned tries = 0; r == -ETIMEDOUT && tries < IO_TRIES; tries++)
-		r = dev_flush(rp->t->env.dev);
-	return r;
-}
-
 static int replay(struct replay *rp)
 {
 	int r = journal_scan(rp);
@@ -251,7 +242,7 @@ static int replay(struct replay *rp)
 	if (!r)
 		r = write_live(rp);
 	if (!r)
-		r = flush(rp);
+		r = txn_flush(rp->t);
 	if (!r)
 		log_info("journal-replayed",
 			 "%u transactions of dead host slot %u were replayed from its journal",

@@ -27,6 +27,7 @@
 #include "txn/txn.h"
 
 #include "base/log.h"
+#include "cluster/io.h"
 
 #include <sys/queue.h>
 #include <uthash.h>
@@ -38,9 +39,7 @@
 #define CKPT_AGE_NS (5ull * 1000000000)	  /* nor a committed image for its place */
 #define CKPT_PASS 512u			  /* images of one background pass */
 #define IO_BATCH 128u			  /* in-place writes submitted together */
-#define IO_TRIES 16u			  /* of an I/O whose fate is unknown */
-#define IO_RETRY_NS 100000000ull
-#define READ_TRIES 4u /* of a payload that fails its checks */
+#define READ_TRIES 4u			  /* of a payload that fails its checks */
 #define READ_RETRY_NS 2000000ull
 #define LOG_WRITE_BYTES (1u << 20) /* one device write of the log */
 #define TXN_BLKS_MAX 4096u	   /* log blocks of a transaction others may still join */
@@ -147,6 +146,7 @@ struct recent { /* what stood on disk when a guard's own payload left the cache 
 struct txns {
 	struct env env;
 	struct host *host;
+	struct host_io io;
 	struct locks *locks;
 	struct mtx mtx;
 	struct cond load_cv;   /* a payload was read */
@@ -160,6 +160,7 @@ struct txns {
 	struct txn_stats stats;
 
 	bool started, stop, failed;
+	atomic_bool halted;  /* as failed, for I/O that waits without the mutex */
 	bool commit_stopped; /* the committer has ended */
 	struct task *committer, *checkpointer;
 
@@ -197,7 +198,6 @@ struct txns {
 	unsigned ncom;	 /* committed images not in place */
 	struct image_list tombs;
 	TAILQ_HEAD(, guard_idx) wanted;
-	atomic_uint gated; /* threads that wait in host_write_gate() */
 };
 
 static inline struct cblk *cblk_of(struct mblk *m)
@@ -256,6 +256,7 @@ void *journal_encode(const struct txns *t, const struct txn *x, unsigned entries
 /* io.c: the mutex is not held */
 int txn_write(struct txns *t, struct dev_io *io, size_t n); /* gated; all written, or the errno */
 int txn_read(struct txns *t, struct dev_io *io, size_t n);  /* results in io[].result too */
+int txn_flush(struct txns *t);
 /* Flushes are shared: a caller takes a number first, then waits for a flush not older than it. */
 uint64_t flush_ticket_locked(const struct txns *t);
 uint64_t flush_ticket(struct txns *t);

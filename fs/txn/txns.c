@@ -35,6 +35,7 @@ void txns_fail_locked(struct txns *t, const char *why, int err)
 	if (t->failed)
 		return;
 	t->failed = true;
+	atomic_store(&t->halted, true);
 	log_err("journal-failed",
 		"%s (%s), so this host stops using the volume: changes since the last commit are "
 		"lost, other hosts replay what was committed; unmount, look at the device, mount "
@@ -56,6 +57,7 @@ int txns_new(const struct env *env, struct host *host, struct locks *locks, stru
 
 	t->env = *env;
 	t->host = host;
+	host_io_init(&t->io, env, host, &t->halted);
 	t->locks = locks;
 	mtx_init(&t->mtx, env->clk);
 	cond_init(&t->load_cv, env->clk);
@@ -160,6 +162,7 @@ void txns_abandon(struct txns *t)
 {
 	mtx_lock(&t->mtx);
 	t->failed = true;
+	atomic_store(&t->halted, true);
 	wake_all_locked(t);
 	mtx_unlock(&t->mtx);
 	stop_threads(t);
@@ -204,7 +207,7 @@ bool txns_alive(struct txns *t)
 
 	mtx_lock(&t->mtx);
 	alive = !t->failed;
-	if (alive && t->commit_busy_ns && !atomic_load(&t->gated))
+	if (alive && t->commit_busy_ns && !atomic_load(&t->io.gated))
 		alive = clock_now_ns(t->env.clk) - t->commit_busy_ns < limit_ns;
 	mtx_unlock(&t->mtx);
 	return alive;

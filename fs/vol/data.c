@@ -7,56 +7,35 @@
 #include "vol/vol_impl.h"
 #include <stdlib.h>
 
-#define DATA_RETRIES 3u
-
 void io_init(struct io_list *l, struct volume *v)
 {
 	l->v = v;
 	l->n = 0;
 }
 
-/*
- * A write whose fate is unknown may still land. It is sent again only after the device proved that
- * nothing of ours is on its way; where it cannot, the volume stops before the lock can move.
- */
-static int settle(struct volume *v, struct dev_io *io)
+/* A write of unknown fate may land at any time: the volume stops before a lock over it can move. */
+static int write_failed(struct volume *v, int rc)
 {
-	struct dev *d = v->env.dev;
-
-	for (unsigned k = 0; k < DATA_RETRIES && io->result == -ETIMEDOUT; k++) {
-		if (io->op == DEV_READ) {
-			io->result = dev_read(d, io->off_bytes, io->len_bytes, io->buf);
-			continue;
-		}
-		if (!d->ops->drain || d->ops->drain(d) != 0)
-			break;
-		io->result = host_write_gate(v->host);
-		if (io->result == 0)
-			io->result = dev_write(d, io->off_bytes, io->len_bytes, io->buf);
-	}
-	if (io->result == -ETIMEDOUT && io->op == DEV_WRITE)
-		vol_fail(v, "a write of file data timed out and the device cannot say whether it "
-			    "will still land");
-	return io->result == -ETIMEDOUT ? -EIO : io->result;
+	if (rc != -ETIMEDOUT)
+		return rc;
+	vol_fail(v, "a write of file data timed out and the device cannot say whether it will "
+		    "still land");
+	return -EIO;
 }
 
 int io_run(struct io_list *l)
 {
-	bool writes = false;
+	unsigned n = l->n, reads = 0;
 	int rc = 0;
 
-	if (l->n == 0)
-		return 0;
-	for (unsigned k = 0; k < l->n; k++)
-		writes |= l->io[k].op == DEV_WRITE;
-	if (writes)
-		rc = host_write_gate(l->v->host);
-	if (rc == 0)
-		dev_batch(l->v->env.dev, l->io, l->n);
-	for (unsigned k = 0; k < l->n && rc == 0; k++)
-		if (l->io[k].result)
-			rc = settle(l->v, &l->io[k]);
 	l->n = 0;
+	for (unsigned k = 0; k < n; k++)
+		reads += l->io[k].op == DEV_READ;
+	lunfs_assert(reads == 0 || reads == n);
+	if (reads)
+		rc = host_io_read(&l->v->io, l->io, n);
+	else if (n)
+		rc = write_failed(l->v, host_io_write(&l->v->io, l->io, n));
 	return rc;
 }
 

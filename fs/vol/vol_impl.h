@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cluster/ats.h"
+#include "cluster/io.h"
 #include "vol/ops.h"
 #include <errno.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct volume {
 	struct env env; /* geo points to the one above */
 	struct ats ats;
 	struct host *host;
+	struct host_io io;
 	struct locks *locks;
 	struct txns *txns;
 	struct alloc *alloc;

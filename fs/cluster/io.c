@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Plain I/O that outlives an outage of the device: io.h. */
+#include "cluster/io.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+
+#define MS_NS 1000000ull
+#define NAP_NS (100 * MS_NS)
+
+struct outage { /* of one caller's I/O */
+	struct host_io *x;
+	uint64_t since_ns; /* 0: all is well */
+};
+
+static bool stopped(const struct outage *u)
+{
+	enum host_state st = host_state(u->x->host);
+
+	return st == HOST_LOST || st == HOST_NONE || (u->x->stop && atomic_load(u->x->stop));
+}
+
+static int gate(struct outage *u)
+{
+	int r;
+
+	if (stopped(u))
+		return -EIO;
+	atomic_fetch_add(&u->x->gated, 1);
+	r = host_write_gate(u->x->host);
+	atomic_fetch_sub(&u->x->gated, 1);
+	return r;
+}
+
+/* One sentence an outage, whoever meets it first. */
+static void begins(struct outage *u, const char *what, uint64_t off_bytes)
+{
+	if (u->since_ns)
+		return;
+	u->since_ns = clock_now_ns(u->x->clk) | 1;
+	if (atomic_fetch_add(&u->x->waiting, 1) == 0)
+		log_warn(
+		    "io-waiting",
+		    "%s does not answer: a %s at byte %llu timed out. Nothing is lost: it waits "
+		    "and goes on when the device answers again; look at its paths and at the "
+		    "array.",
+		    u->x->dev->id.name, what, (unsigned long long)off_bytes);
+}
+
+static void ends(struct outage *u)
+{
+	if (u->since_ns && atomic_fetch_sub(&u->x->waiting, 1) == 1)
+		log_info("io-resumed", "%s: no I/O waits for the device any more, after %llu ms.",
+			 u->x->dev->id.name,
+			 (unsigned long long)((clock_now_ns(u->x->clk) - u->since_ns) / MS_NS));
+}
+
+/* Until nothing that this host has sent is on its way. -EOPNOTSUPP: that can never be told. */
+static int drain(struct outage *u)
+{
+	struct dev *d = u->x->dev;
+	int r = -EOPNOTSUPP;
+
+	while (!stopped(u)) {
+		r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+		if (!r || r == -EOPNOTSUPP || r == -EBADE || r == -ENODEV)
+			return r;
+		clock_sleep_ns(u->x->clk, NAP_NS);
+	}
+	return -EIO;
+}
+
+/* Keep what must be sent again at the front of @io; *n = how many. The first hard error wins. */
+static int keep_unknown(struct dev_io *io, size_t *n)
+{
+	size_t left = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < *n; i++) {
+		if (io[i].result == -ETIMEDOUT)
+			io[left++] = io[i];
+		else if (io[i].result && !r)
+			r = io[i].result;
+	}
+	*n = left;
+	return r;
+}
+
+/*
+ * A hard error of one element counts only when no other one may still land: the caller may give
+ * the blocks to somebody else on the strength of it.
+ */
+static int write_all(struct outage *u, struct dev_io *io, size_t n)
+{
+	int hard = 0;
+
+	for (;;) {
+		int r = gate(u);
+
+		if (r)
+			return r;
+		dev_batch(u->x->dev, io, n);
+		r = keep_unknown(io, &n);
+		hard = hard ? hard : r;
+		if (n == 0)
+			return hard;
+		begins(u, "write", io[0].off_bytes);
+		r = drain(u);
+		if (r)
+			return r == -EOPNOTSUPP ? -ETIMEDOUT : r;
+		if (hard)
+			return hard;
+	}
+}
+
+int host_io_write(struct host_io *x, struct dev_io *io, size_t n)
+{
+	struct outage u = {.x = x};
+	int r = write_all(&u, io, n);
+
+	ends(&u);
+	return r;
+}
+
+static int wait_and_see(struct outage *u)
+{
+	clock_sleep_ns(u->x->clk, NAP_NS);
+	return stopped(u) ? -EIO : host_wait_active(u->x->host);
+}
+
+static int read_again(struct outage *u, struct dev_io *io)
+{
+	int r = -ETIMEDOUT;
+
+	begins(u, "read", io->off_bytes);
+	while (r == -ETIMEDOUT) {
+		r = wait_and_see(u);
+		if (!r)
+			r = dev_read(u->x->dev, io->off_bytes, io->len_bytes, io->buf);
+	}
+	return r;
+}
+
+int host_io_read(struct host_io *x, struct dev_io *io, size_t n)
+{
+	struct outage u = {.x = x};
+	int r = 0;
+
+	dev_batch(x->dev, io, n);
+	for (size_t i = 0; i < n; i++) {
+		if (io[i].result == -ETIMEDOUT)
+			io[i].result = read_again(&u, &io[i]);
+		if (io[i].result && !r)
+			r = io[i].result;
+	}
+	ends(&u);
+	return r;
+}
+
+int host_io_flush(struct host_io *x)
+{
+	struct outage u = {.x = x};
+	int r = dev_flush(x->dev);
+
+	while (r == -ETIMEDOUT) {
+		begins(&u, "flush", 0);
+		r = wait_and_see(&u);
+		if (!r)
+			r = dev_flush(x->dev);
+	}
+	ends(&u);
+	return r;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Plain I/O of a mounted host. What times out is neither lost nor an error: it waits for as long as
+ * the device does not answer and this host has not lost its slot, and goes on by itself. So an
+ * outage of the array is a pause.
+ *
+ * A write whose fate is unknown is sent again only once the device has proved that the first one
+ * cannot land any more (DESIGN section 4); a device that can never prove it answers -ETIMEDOUT, and
+ * the caller must treat the write as one that may land at any time: keep every lock over it, and
+ * fail.
+ */
+#ifndef CLUSTER_IO_H
+#define CLUSTER_IO_H
+
+#include "cluster/host.h"
+
+struct host_io { /* one for each layer that does I/O */
+	struct host *host;
+	struct clock *clk;
+	struct dev *dev;
+	const atomic_bool *stop; /* ends a wait, with -EIO; may be NULL */
+	atomic_uint gated;	 /* threads that wait until the lease is long enough */
+	atomic_uint waiting;	 /* threads that wait for the device */
+};
+
+static inline void host_io_init(struct host_io *x, const struct env *env, struct host *host,
+				const atomic_bool *stop)
+{
+	x->host = host;
+	x->clk = env->clk;
+	x->dev = env->dev;
+	x->stop = stop;
+	atomic_init(&x->gated, 0);
+	atomic_init(&x->waiting, 0);
+}
+
+/*
+ * Gated by host_write_gate(). 0: all written. -EIO: the device failed, the host is lost or was
+ * stopped; -EBADE: fenced; -ETIMEDOUT: see above; -ENOSPC, -EROFS, -ENODEV: of the device.
+ */
+int host_io_write(struct host_io *x, struct dev_io *io, size_t n);
+/* Results in io[].result too; returns the first error. */
+int host_io_read(struct host_io *x, struct dev_io *io, size_t n);
+int host_io_flush(struct host_io *x);
+
+#endif
