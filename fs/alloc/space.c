@@ -70,11 +70,19 @@ static void refresh_some(struct alloc *a)
 	hints_refresh(a, from, n, HINT_AGE_MS);
 }
 
-/* alloc.mtx held. Groups whose numbers are in memory, by their objects. */
+/*
+ * alloc.mtx held. Groups whose numbers are in memory, by their objects. One that another host
+ * began lies above the watermark as this host last read it, and was counted as fresh.
+ */
 static void count_held(struct alloc *a, struct space *s)
 {
-	for (struct group *g = a->groups; g; g = g->next)
+	const struct geo *geo = a->env.geo;
+
+	for (struct group *g = a->groups; g; g = g->next) {
 		s->free_blks += atomic_load(&g->free_blks);
+		if (g->no >= a->watermark)
+			s->free_blks -= geo_group_len(geo, g->no) - geo_group_meta_blks(geo);
+	}
 }
 
 /* alloc.mtx held. */
