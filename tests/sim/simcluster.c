@@ -102,8 +102,12 @@ static void run_body(void *arg)
 void sc_run(void (*body)(struct simcluster *t), const struct sc_shape *shape)
 {
 	struct sc_shape s = shape ? *shape : (struct sc_shape){0};
-	struct simcluster t = {
-	    .rng = s.seed, .seed = s.seed, .hosts = s.hosts ? s.hosts : SC_HOSTS};
+	struct simcluster t = {.rng = s.seed,
+			       .seed = s.seed,
+			       .hosts = s.hosts ? s.hosts : SC_HOSTS,
+			       .opt.host.claim_wait_ms = 20000,
+			       .ctx = s.ctx,
+			       .done = s.done};
 	struct run r = {.t = &t, .body = body};
 
 	log_open("test", LOG_LVL_ERR, 0);
@@ -111,7 +115,10 @@ void sc_run(void (*body)(struct simcluster *t), const struct sc_shape *shape)
 	format(&t, &s);
 	simdev_seed(t.medium, s.seed);
 	simclock_run(t.clk, run_body, &r, s.seed);
-	check(&t);
+	if (t.done)
+		t.done(&t);
+	else
+		check(&t);
 	dev_close(t.first);
 	t.clk->ops->destroy(t.clk);
 }
@@ -135,9 +142,10 @@ void sc_run_seeds(void (*body)(struct simcluster *t), unsigned n)
 
 int sc_mount(struct simcluster *t, unsigned host, bool read_only, char *why, size_t why_len)
 {
-	struct vol_options opt = {.read_only = read_only, .host.claim_wait_ms = 20000};
+	struct vol_options opt = t->opt;
 	int rc;
 
+	opt.read_only = read_only;
 	snprintf(opt.host.name, sizeof(opt.host.name), "host%u", host);
 	t->dev[host] = simdev_attach(t->medium);
 	simclock_set_group(t->clk, host + 1);

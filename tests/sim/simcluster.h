@@ -24,6 +24,9 @@ struct simcluster {
 	unsigned hosts; /* 0 ... hosts - 1 have a slot and a name, "host0" ... */
 	uint64_t seed, rng;
 	bool no_fsck;
+	struct vol_options opt; /* of every mount; the name is filled in */
+	void *ctx;		/* of the shape */
+	void (*done)(struct simcluster *t);
 };
 
 struct sc_shape {
@@ -31,6 +34,9 @@ struct sc_shape {
 	uint32_t sector_bytes; /* 0: 512 */
 	uint64_t seed;
 	unsigned hosts; /* 0: SC_HOSTS */
+	void *ctx;	/* for the body, in t->ctx */
+	/* The run is over, nobody is up: instead of fsck.lunfs of the environment. May be NULL. */
+	void (*done)(struct simcluster *t);
 };
 
 /*

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The life of a run. The first task makes the shared directories, starts a keeper for each host and
+ * the nemesis, and waits. A keeper (which no fault touches) mounts its host, starts its actors,
+ * mounts it again when it has died or left, and in the end sees to it that it is up. Then nobody
+ * works any more: orphans go, every host reads the whole tree, all go down, and the medium and the
+ * history are checked.
+ *
+ * What a keeper does to its host is done by tasks of the host, so that a kill catches them too.
+ */
+#include "cover.h"
+#include "devcheck.h"
+#include "lin.h"
+#include "run.h"
+
+#include "txn/txn_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define POLL_NS 10000000ull
+#define LIVENESS_NS (90 * SC_S) /* after the faults have stopped */
+#define MAX_STEPS 30000000ull
+#define MAX_VIRTUAL_NS (400 * SC_S)
+#define HISTORY_MAX 20000u
+
+struct sim_run *the_run;
+
+uint64_t run_random(struct sim_run *r, uint64_t below)
+{
+	return sc_random(r->t, below);
+}
+
+struct inc *run_inc_of_dev(struct sim_run *r, const struct dev *d)
+{
+	for (unsigned k = r->n_incs; k-- > 0;)
+		if (r->inc[k].dev == d)
+			return &r->inc[k];
+	return NULL;
+}
+
+/* ---- incarnations ---------------------------------------------------------------------------- */
+
+static struct inc *inc_new(struct sim_run *r, unsigned host)
+{
+	struct inc *i;
+
+	SC_CHECK(r->t, r->n_incs < INCS_MAX, "too many mounts in one run");
+	i = &r->inc[r->n_incs++];
+	*i = (struct inc){.host = host, .number = r->n_incs};
+	i->begin_ev = history_tick(r->hist);
+	return i;
+}
+
+static void inc_ended(struct sim_run *r, struct inc *i, enum inc_end how)
+{
+	uint64_t durable = i->v ? i->v->txns->durable_tid : 0;
+
+	if (i->end == INC_LOST) { /* it was taken over before; what it knew last is certain */
+		i->durable_hi = durable > i->durable_hi ? durable : i->durable_hi;
+	} else {
+		i->end = how;
+		i->end_ev = history_tick(r->hist);
+		i->end_ns = clock_now_ns(r->t->clk);
+		i->durable_lo = durable;
+		i->durable_hi = durable + 1;
+	}
+	if (i->v)
+		cover_ats(r, &i->v->ats);
+}
+
+void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t back_ns)
+{
+	if (h->state != H_MOUNTING && h->state != H_UP && h->state != H_LEAVING)
+		return;
+	trace_host(h->number, "KILLED %s", h->state == H_UP ? "" : "while mounting or unmounting");
+	cover_hit(r, h->state == H_UP ? COVER_FAULT_KILL : COVER_FAULT_KILL_MOUNTING);
+	sc_kill(r->t, h->number);
+	if (h->inc)
+		inc_ended(r, h->inc, INC_KILLED);
+	h->state = H_DEAD;
+	h->stay_dead = stay_dead;
+	h->back_ns = back_ns;
+}
+
+/* ---- steps of a host, on tasks of its own ---------------------------------------------------- */
+
+static void mount_task(void *arg)
+{
+	struct sim_host *h = arg;
+
+	h->step_rc = sc_mount(h->r->t, h->number, false, h->why, sizeof(h->why));
+	h->step_done = true;
+}
+
+static void unmount_task(void *arg)
+{
+	struct sim_host *h = arg;
+
+	h->step_rc = vol_unmount(h->inc->v);
+	h->step_done = true;
+}
+
+/* False: it was killed meanwhile. */
+static bool step(struct sim_host *h, void (*fn)(void *))
+{
+	struct simcluster *t = h->r->t;
+	struct task *task;
+
+	h->step_done = false;
+	task = sc_task(t, h->number, fn, h);
+	while (!h->step_done && h->state != H_DEAD)
+		clock_sleep_ns(t->clk, POLL_NS);
+	if (h->state == H_DEAD)
+		return false;
+	sc_join(t, task);
+	return true;
+}
+
+static bool actors_end(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+
+	for (unsigned k = 0; k < r->plan.tasks; k++)
+		while (!h->actor[k].ended && h->state != H_DEAD)
+			clock_sleep_ns(r->t->clk, POLL_NS);
+	if (h->state == H_DEAD)
+		return false;
+	for (unsigned k = 0; k < r->plan.tasks; k++)
+		sc_join(r->t, h->actor[k].task);
+	return true;
+}
+
+static void actors_start(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+
+	for (unsigned k = 0; k < r->plan.tasks; k++) {
+		struct actor *a = &h->actor[k];
+
+		*a = (struct actor){.r = r, .host = h->number, .number = k, .inc = h->inc};
+		a->rng = run_random(r, UINT64_MAX);
+		a->buf = dev_buf_alloc(32768);
+		a->dir[a->n_dirs++] = r->shared[0];
+		a->dir[a->n_dirs++] = r->shared[1];
+		a->dir[a->n_dirs++] = r->shared[2];
+		a->dir[a->n_dirs++] = h->number < r->n_shared ? r->shared[h->number] : r->root;
+		a->task = sc_task(r->t, h->number, actor_main, a);
+	}
+}
+
+static bool host_mount(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+	struct inc *i;
+
+	h->state = H_MOUNTING;
+	h->inc = NULL;
+	if (!step(h, mount_task))
+		return false;
+	SC_CHECK(r->t, h->step_rc == 0, "host %u cannot mount: %s", h->number, h->why);
+	i = inc_new(r, h->number);
+	i->v = r->t->v[h->number];
+	i->dev = r->t->dev[h->number];
+	i->owner = host_owner(i->v->host);
+	i->nonce = host_nonce(i->v->host);
+	h->inc = i;
+	h->state = H_UP;
+	trace_host(h->number, "UP as %llx", (unsigned long long)i->owner);
+	return true;
+}
+
+static bool host_unmount(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+	bool lost = atomic_load(&h->inc->v->lost);
+
+	h->state = H_LEAVING;
+	r->t->v[h->number] = NULL;
+	inc_ended(r, h->inc, lost ? INC_LOST : INC_CLEAN);
+	if (!step(h, unmount_task))
+		return false;
+	SC_CHECK(r->t, h->step_rc == 0 || lost, "host %u: unmount: %s", h->number,
+		 strerror(-h->step_rc));
+	h->inc->dev = NULL;
+	h->inc->v = NULL;
+	h->inc = NULL;
+	h->state = H_DOWN;
+	trace_host(h->number, "DOWN");
+	return true;
+}
+
+/* ---- the keeper ------------------------------------------------------------------------------ */
+
+static bool wait_to_come_back(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+
+	while (clock_now_ns(r->t->clk) < h->back_ns && !r->stopping)
+		clock_sleep_ns(r->t->clk, POLL_NS);
+	return h->state != H_DEAD || !h->stay_dead;
+}
+
+static void keep(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+
+	while (wait_to_come_back(h)) {
+		if (h->state == H_DEAD)
+			cover_hit(r, COVER_FAULT_RESTART);
+		h->leave = false;
+		if (!host_mount(h))
+			continue;
+		actors_start(h);
+		if (!actors_end(h))
+			continue;
+		if (!h->leave && !atomic_load(&h->inc->v->lost)) {
+			while (!r->stopping && h->state == H_UP)
+				clock_sleep_ns(r->t->clk, POLL_NS);
+			if (h->state == H_UP)
+				return;
+			continue;
+		}
+		host_unmount(h);
+	}
+}
+
+static void keeper_main(void *arg)
+{
+	keep(arg);
+}
+
+/* ---- beginning and end ----------------------------------------------------------------------- */
+
+static void make_shared(struct sim_run *r)
+{
+	struct simcluster *t = r->t;
+	char name[8];
+
+	r->root = sc_root_id(t, 0);
+	r->n_shared = 3;
+	for (unsigned k = 0; k < r->n_shared; k++) {
+		snprintf(name, sizeof(name), "s%u", k);
+		r->shared[k] = sc_mkdir(t, 0, k == 2 ? r->shared[0] : r->root, name);
+	}
+}
+
+static void begin(struct sim_run *r)
+{
+	struct simcluster *t = r->t;
+
+	sc_up(t, 0);
+	make_shared(r);
+	sc_down(t, 0);
+	r->begin_ns = clock_now_ns(t->clk);
+	r->stop_ns = r->begin_ns + r->plan.work_ns;
+	simdev_set_latency(t->medium, r->plan.lat_min_ns, r->plan.lat_max_ns);
+}
+
+/* Every host that lives can take every lock: it reads everything there is. */
+static void read_trees(struct sim_run *r)
+{
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		if (r->host[n].state == H_UP)
+			actor_read_tree(r, &r->host[n]);
+}
+
+static void all_orphans_go(struct sim_run *r)
+{
+	struct simcluster *t = r->t;
+	uint64_t waiting = 1, freed, until = clock_now_ns(t->clk) + 60 * SC_S;
+
+	while (waiting) {
+		waiting = 0;
+		for (unsigned n = 0; n < r->plan.hosts; n++) {
+			uint64_t here = 0;
+
+			if (r->host[n].state != H_UP)
+				continue;
+			sc_settle(t, n);
+			orphans_count(t->v[n]->orphans, &here, &freed);
+			waiting += here;
+		}
+		SC_CHECK(t, clock_now_ns(t->clk) < until,
+			 "%llu orphans are still there, a minute after all faults have stopped",
+			 (unsigned long long)waiting);
+		if (waiting)
+			clock_sleep_ns(t->clk, SC_S / 8);
+	}
+}
+
+static void wait_for_keepers(struct sim_run *r)
+{
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		sc_join(r->t, r->host[n].keeper);
+}
+
+static struct task *start_task(struct sim_run *r, const char *name, void (*fn)(void *), void *arg)
+{
+	struct task *task;
+
+	SC_OK(r->t, r->t->clk->ops->task_start(r->t->clk, name, fn, arg, &task));
+	return task;
+}
+
+static void end(struct sim_run *r)
+{
+	bool up = false;
+
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		up |= r->host[n].state == H_UP;
+	if (!up) { /* all are dead: somebody has to come */
+		r->host[0].state = H_DOWN;
+		SC_CHECK(r->t, host_mount(&r->host[0]), "nobody came back");
+	}
+	read_trees(r);
+	all_orphans_go(r);
+	r->closing = true;
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		if (r->host[n].state == H_UP)
+			SC_CHECK(r->t, host_unmount(&r->host[n]), "a host died in the end");
+}
+
+static void body(struct simcluster *t)
+{
+	struct sim_run *r = t->ctx;
+	struct task *nemesis;
+
+	r->t = t;
+	the_run = r;
+	simclock_set_limits(t->clk, MAX_STEPS, MAX_VIRTUAL_NS);
+	begin(r);
+	devcheck_start(r);
+	for (unsigned n = 0; n < r->plan.hosts; n++) {
+		r->host[n] = (struct sim_host){.r = r, .number = n};
+		r->host[n].keeper = start_task(r, "keeper", keeper_main, &r->host[n]);
+	}
+	nemesis = start_task(r, "nemesis", nemesis_main, r);
+	sc_join(t, nemesis);
+	trace_line("run", "faults have stopped");
+	r->stopping = true;
+	wait_for_keepers(r);
+	end(r);
+	r->hash = simclock_trace(t->clk);
+}
+
+static void done(struct simcluster *t)
+{
+	struct sim_run *r = t->ctx;
+	unsigned long long problems;
+
+	devcheck_stop(r);
+	problems = run_fsck(t);
+	SC_CHECK(t, problems == 0, "fsck.lunfs -n finds %llu problems", problems);
+	lin_check(r);
+	the_run = NULL;
+}
+
+void run_seed(struct sim_run *r)
+{
+	r->hist = history_new(r, HISTORY_MAX);
+	sc_run(body, &(struct sc_shape){.seed = r->plan.seed,
+					.hosts = r->plan.hosts,
+					.sector_bytes = r->plan.sector_bytes,
+					.ctx = r,
+					.done = done});
+	__atomic_fetch_add(&r->cover->seeds, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&r->cover->ops, history_len(r->hist), __ATOMIC_RELAXED);
+	history_free(r->hist);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Writing the history of a run, and the wrapper round op_run() that adds the hints. */
+#include "history.h"
+#include "run.h"
+
+#include "txn/txn_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct history {
+	struct sim_run *r;
+	uint64_t event;
+	size_t n, max;
+	struct hop *hop;
+};
+
+static const char *const names[HOP_KINDS_N] = {
+#define X(name, text) text,
+    HOP_KINDS(X)
+#undef X
+};
+
+const char *hop_name(enum hop_kind k)
+{
+	return names[k];
+}
+
+struct history *history_new(struct sim_run *r, size_t max)
+{
+	struct history *h = calloc(1, sizeof(*h));
+
+	lunfs_assert(h != NULL);
+	h->r = r;
+	h->max = max;
+	h->hop = calloc(max, sizeof(*h->hop));
+	lunfs_assert(h->hop != NULL);
+	return h;
+}
+
+void history_free(struct history *h)
+{
+	for (size_t i = 0; i < h->n; i++)
+		free(h->hop[i].data);
+	free(h->hop);
+	free(h);
+}
+
+size_t history_len(const struct history *h)
+{
+	return h->n;
+}
+
+struct hop *history_at(const struct history *h, size_t i)
+{
+	return &h->hop[i];
+}
+
+uint64_t history_now(const struct history *h)
+{
+	return h->event;
+}
+
+uint64_t history_tick(struct history *h)
+{
+	return ++h->event;
+}
+
+struct hop *hop_begin(struct sim_run *r, unsigned host, unsigned task, enum hop_kind kind)
+{
+	struct history *hs = r->hist;
+	struct hop *h;
+
+	if (hs->n == hs->max)
+		return NULL;
+	h = &hs->hop[hs->n];
+	h->index = (uint32_t)hs->n++;
+	h->kind = kind;
+	h->host = host;
+	h->inc = (unsigned)(r->host[host].inc - r->inc);
+	h->task = task;
+	h->ctx.umask = 022;
+	h->ret = HOP_NEVER;
+	return h;
+}
+
+void hop_call(struct sim_run *r, struct hop *h)
+{
+	struct txns *t = r->inc[h->inc].v->txns;
+
+	h->call_ns = clock_now_ns(r->t->clk);
+	h->txn_lo = h->txn_hi = t->running->id;
+	h->call = history_tick(r->hist);
+}
+
+static void trace_hop(struct sim_run *r, const struct hop *h)
+{
+	char text[300];
+
+	if (r->trace)
+		trace_host(h->host, "%s", hop_text(h, text, sizeof(text)));
+}
+
+void hop_end(struct sim_run *r, struct hop *h, int rc, const struct vattr *va)
+{
+	h->rc = rc;
+	h->ret = history_tick(r->hist);
+	h->ret_ns = clock_now_ns(r->t->clk);
+	if (rc == 0 && va) {
+		h->out = va->id;
+		h->mode = va->st.st_mode;
+		h->nlink = (uint32_t)va->st.st_nlink;
+		h->size = (uint64_t)va->st.st_size;
+	}
+	if (h->point == 0)
+		h->point = h->ret;
+	trace_hop(r, h);
+}
+
+static const char *answer(const struct hop *h, char *buf, size_t len)
+{
+	if (h->ret == HOP_NEVER)
+		snprintf(buf, len, "no answer");
+	else if (h->rc)
+		snprintf(buf, len, "%s", strerror(-h->rc));
+	else if (h->out.ino)
+		snprintf(buf, len, "inode %llu.%llx mode %o nlink %u size %llu",
+			 (unsigned long long)h->out.ino, (unsigned long long)h->out.generation,
+			 h->mode, h->nlink, (unsigned long long)h->size);
+	else if (h->kind == HOP_WRITE)
+		snprintf(buf, len, "%llu bytes at %llu", (unsigned long long)h->done,
+			 (unsigned long long)h->at);
+	else
+		snprintf(buf, len, "ok, %llu", (unsigned long long)h->done);
+	return buf;
+}
+
+const char *hop_text(const struct hop *h, char *buf, size_t len)
+{
+	char a[160];
+
+	snprintf(buf, len,
+		 "#%u host%u.%u task %u %s(%llu.%llx '%s' %llu '%s' off %llu len %llu flags %#x) "
+		 "= %s [events %llu..%lld, txn %llu..%llu, from %.6f s]",
+		 h->index, h->host, h->inc, h->task, hop_name(h->kind),
+		 (unsigned long long)h->id.ino, (unsigned long long)h->id.generation, h->name,
+		 (unsigned long long)h->dir.ino, h->name2, (unsigned long long)h->off,
+		 (unsigned long long)h->len, h->flags, answer(h, a, sizeof(a)),
+		 (unsigned long long)h->call, (long long)h->ret, (unsigned long long)h->txn_lo,
+		 (unsigned long long)h->txn_hi, (double)h->call_ns / 1e9);
+	return buf;
+}
+
+/* ---- the wrapper ----------------------------------------------------------------------------- */
+
+int __real_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
+int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
+
+struct wrapped {
+	int (*body)(struct op *o, void *arg);
+	void *arg;
+	struct hop *hop;
+};
+
+static int wrapped_body(struct op *o, void *arg)
+{
+	struct wrapped *w = arg;
+	struct hop *h = w->hop;
+	int rc = w->body(o, w->arg);
+
+	if (h->runs == 1)
+		h->point = history_tick(the_run->hist);
+	h->txn_hi = o->v->txns->running->id;
+	return rc;
+}
+
+static struct hop *hop_of(const struct op *o)
+{
+	const struct history *h = the_run ? the_run->hist : NULL;
+	struct hop *hop = (struct hop *)(uintptr_t)o->c;
+
+	return h && hop >= h->hop && hop < h->hop + h->n ? hop : NULL;
+}
+
+int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
+{
+	struct wrapped w = {.body = body, .arg = arg, .hop = hop_of(o)};
+
+	if (!w.hop)
+		return __real_op_run(o, body, arg);
+	w.hop->runs++;
+	return __real_op_run(o, wrapped_body, &w);
+}
+
+/* ---- contents -------------------------------------------------------------------------------- */
+
+static uint64_t word_at(uint32_t tag, uint64_t word)
+{
+	uint64_t z = tag * 0x9e3779b97f4a7c15ull + word * 0xc2b2ae3d27d4eb4full;
+
+	z = (z ^ z >> 29) * 0xbf58476d1ce4e5b9ull;
+	return z ^ z >> 32;
+}
+
+void pattern_fill(uint8_t *buf, uint32_t tag, uint64_t off, size_t len)
+{
+	if (tag == 0) {
+		memset(buf, 0, len);
+		return;
+	}
+	while (len > 0) {
+		uint64_t w = word_at(tag, off / 8);
+		size_t in = off % 8, n = 8 - in < len ? 8 - in : len;
+
+		memcpy(buf, (uint8_t *)&w + in, n);
+		buf += n;
+		off += n;
+		len -= n;
+	}
+}
+
+bool pattern_is(const uint8_t *buf, uint32_t tag, uint64_t off, size_t len)
+{
+	uint8_t want[512];
+
+	while (len > 0) {
+		size_t n = len < sizeof(want) ? len : sizeof(want);
+
+		pattern_fill(want, tag, off, n);
+		if (memcmp(buf, want, n) != 0)
+			return false;
+		buf += n;
+		off += n;
+		len -= n;
+	}
+	return true;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From a seed to a plan: everything that is chosen before a run begins. */
+#include "run.h"
+
+#define MS 1000000ull
+
+static const char *const names[PROFILES] = {"calm",  "crash",  "zombie", "flaky",
+					    "power", "outage", "mixed",	 "liar"};
+
+const char *profile_name(enum profile p)
+{
+	return names[p];
+}
+
+int profile_find(const char *name)
+{
+	for (int p = 0; p < PROFILES; p++)
+		if (strcmp(name, names[p]) == 0)
+			return p;
+	return -1;
+}
+
+/* Small clusters are cheap, large ones rare; two hosts meet most. */
+static unsigned choose_hosts(uint64_t *rng)
+{
+	static const uint8_t table[] = {2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 6, 8};
+
+	return table[sim_rand_below(rng, sizeof(table))];
+}
+
+void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
+{
+	uint64_t rng = seed ^ 0x6c756e66732d7369ull;
+	unsigned hosts = choose_hosts(&rng);
+	enum profile profile = (enum profile)sim_rand_below(&rng, PROFILES);
+
+	memset(p, 0, sizeof(*p));
+	p->seed = seed;
+	p->hosts = f->hosts ? f->hosts : hosts;
+	p->profile = f->profile >= 0 ? (enum profile)f->profile : profile;
+	p->sector_bytes = sim_chance(&rng, 4) ? 4096 : 512;
+	p->tasks = 1 + (unsigned)sim_rand_below(&rng, p->hosts > 4 ? 2 : 3);
+	p->lat_min_ns = 20000;
+	p->lat_max_ns = sim_chance(&rng, 4) ? 4 * MS : 300000;
+	p->work_ns = (1000 + sim_rand_below(&rng, 2000)) * MS;
+	p->ops_max = 400 + sim_rand_below(&rng, 400);
+	p->think_ns = sim_rand_below(&rng, 3) * MS;
+	p->events = 1 + (unsigned)sim_rand_below(&rng, 3);
+	p->weights = (unsigned)sim_rand_below(&rng, 3);
+	p->pr = sim_chance(&rng, 2);
+}

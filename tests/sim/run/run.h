@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One run of the random simulator: what its files share. A run is fixed by its plan, which is fixed
+ * by its seed (and by what the command line forces).
+ *
+ *   plan.c      the seed becomes a plan
+ *   driver.c    mounts hosts, keeps them going, ends the run and checks what is left
+ *   nemesis.c   host and array faults
+ *   actor.c     a task of a host that does random file operations and writes them down
+ *   history.c   what was called and what came back; hints where each operation took effect
+ *   model.c     the reference model of the file system; lin.c: is there an order that explains it?
+ *   devcheck.c  judges each byte at the moment it reaches the medium
+ *   cover.c     what was met; trace.c: the time-line; main.c: command line and workers
+ */
+#ifndef SIM_RUN_H
+#define SIM_RUN_H
+
+#include "history.h"
+#include "simcluster.h"
+#include "simrand.h"
+
+#define INCS_MAX 64u
+#define ACTORS_MAX 4u
+
+enum profile {
+	PROF_CALM,
+	PROF_CRASH,
+	PROF_ZOMBIE,
+	PROF_FLAKY,
+	PROF_POWER,
+	PROF_OUTAGE,
+	PROF_MIXED,
+	PROF_LIAR,
+	PROFILES
+};
+const char *profile_name(enum profile p);
+int profile_find(const char *name); /* -1: none of that name */
+
+struct plan {
+	uint64_t seed;
+	enum profile profile;
+	unsigned hosts, tasks;
+	uint32_t sector_bytes;
+	bool pr;
+	uint64_t lat_min_ns, lat_max_ns;
+	uint64_t work_ns; /* how long the actors work */
+	uint64_t ops_max; /* in the whole run */
+	uint64_t think_ns;
+	unsigned events; /* host faults */
+	unsigned weights;
+};
+struct plan_force { /* from the command line; 0 / -1: as the seed says */
+	unsigned hosts;
+	int profile;
+};
+void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f);
+
+/* ---- hosts ----------------------------------------------------------------------------------- */
+
+enum inc_end { INC_RUNS, INC_CLEAN, INC_KILLED, INC_LOST };
+
+struct inc { /* one incarnation of a host: a mount */
+	unsigned host, number;
+	uint64_t owner, nonce;
+	struct volume *v; /* stays readable after a kill */
+	struct dev *dev;
+	enum inc_end end;
+	uint64_t begin_ev, end_ev, end_ns;
+	uint64_t durable_lo, durable_hi; /* with KILLED, LOST: the last transaction that survived */
+	uint64_t synced_txn;		 /* acknowledged by fsync or syncfs: these survive */
+	bool clock_stood;		 /* it was stopped together with its clock */
+};
+
+enum hstate { H_DOWN, H_MOUNTING, H_UP, H_LEAVING, H_DEAD };
+
+struct sim_run;
+
+struct actor {
+	struct sim_run *r;
+	unsigned host, number;
+	struct inc *inc;
+	uint64_t rng;
+	uint8_t *buf;
+	struct nodeid dir[8];
+	unsigned n_dirs, next_dir;
+	struct nodeid open[3], seen;
+	bool ended;
+	struct task *task;
+};
+
+struct sim_host {
+	struct sim_run *r;
+	unsigned number;
+	enum hstate state;
+	struct inc *inc;
+	bool leave;	  /* unmount cleanly, then come back */
+	bool stay_dead;	  /* once killed */
+	uint64_t back_ns; /* when dead or down: not before */
+	struct actor actor[ACTORS_MAX];
+	bool step_done; /* the mounting or unmounting task has ended */
+	int step_rc;
+	char why[512];
+	struct task *keeper;
+};
+
+struct cover;
+struct devcheck;
+
+struct sim_run {
+	struct simcluster *t;
+	struct plan plan;
+	struct history *hist;
+	struct cover *cover;
+	struct devcheck *dc;
+	bool trace;
+	uint64_t begin_ns, stop_ns; /* the actors' time */
+	bool stopping;		    /* faults have stopped; everybody who may live comes back */
+	bool closing;		    /* the end: no more operations */
+	struct sim_host host[SC_HOSTS_MAX];
+	struct inc inc[INCS_MAX];
+	unsigned n_incs;
+	uint64_t hash; /* out: of the schedule */
+	struct nodeid shared[3], root;
+	unsigned n_shared;
+};
+
+extern struct sim_run *the_run; /* for what the linker wraps; one a process */
+
+/* Runs the seed; returns 0, or aborts with a sentence on standard error. */
+void run_seed(struct sim_run *r);
+uint64_t run_random(struct sim_run *r, uint64_t below);
+struct inc *run_inc_of_dev(struct sim_run *r, const struct dev *d);
+
+/* actor.c */
+void actor_main(void *arg);
+void actor_read_tree(struct sim_run *r, struct sim_host *h); /* a task of the host */
+
+/* nemesis.c */
+void nemesis_main(void *arg);
+void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t back_ns);
+
+/* fsck.c: in this process, of the medium as it is. Number of problems; they are printed. */
+unsigned long long run_fsck(struct simcluster *t);
+
+/* trace.c */
+void trace_line(const char *host, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void trace_host(unsigned host, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

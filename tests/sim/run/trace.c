@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The time-line of a run on standard output: virtual time, host, what happened. Log lines of the
+ * production code come by a wrapped log_msg().
+ */
+#include "cover.h"
+#include "run.h"
+
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void line(const char *host, const char *fmt, va_list ap)
+{
+	double at = (double)(clock_now_ns(the_run->t->clk) - the_run->begin_ns) / 1e9;
+
+	printf("%12.6f  %-6s ", at, host);
+	vprintf(fmt, ap);
+	putchar('\n');
+}
+
+void trace_line(const char *host, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!the_run || !the_run->trace)
+		return;
+	va_start(ap, fmt);
+	line(host, fmt, ap);
+	va_end(ap);
+}
+
+void trace_host(unsigned host, const char *fmt, ...)
+{
+	char name[16];
+	va_list ap;
+
+	if (!the_run || !the_run->trace)
+		return;
+	snprintf(name, sizeof(name), "host%u", host);
+	va_start(ap, fmt);
+	line(name, fmt, ap);
+	va_end(ap);
+}
+
+void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
+{
+	static const char *const level[] = {"", "", "", "error", "warning", "", "info", "debug"};
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (!the_run) {
+		if (lvl <= LOG_LVL_ERR)
+			fprintf(stderr, "lunfs-sim: %s: %s\n", event, text);
+		return;
+	}
+	cover_event(the_run, event);
+	trace_line("log", "%s %s: %s", level[lvl], event, text);
+}
