@@ -288,7 +288,8 @@ struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version);
 /* -EIO, -EUCLEAN; -ETIMEDOUT: no answer. */
 int lock_read(struct locks *ls, struct lock *l, uint8_t *cell);
 /*
- * One ATS from l->known to @next. 0: done. -EAGAIN: lost the race, l->known is what was found.
+ * One ATS from l->known to @next. 0: done. -EAGAIN: not done, l->known is what was found; the race
+ * was lost, or the device was busy for its whole deadline.
  * -EINPROGRESS: fate unknown, l->unsettled is set. -EIO, -EUCLEAN. held follows known.
  */
 int lock_ats(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next);

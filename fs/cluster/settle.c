@@ -164,6 +164,8 @@ static int outcome(struct locks *ls, struct lock *l, const struct ats_op *op)
 		return -EINPROGRESS;
 	case ATS_DAMAGED:
 		return -EUCLEAN;
+	case ATS_ERROR: /* busy all the time: nothing happened */
+		return op->error == -EBUSY ? -EAGAIN : -EIO;
 	default:
 		return -EIO;
 	}

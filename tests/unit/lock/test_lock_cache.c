@@ -288,9 +288,42 @@ static void drain_pins_pass_while_caches_are_invalidated(void **state)
 	fix_run(body_drain, 512, 22);
 }
 
+/* ---- a busy device -------------------------------------------------------------------------- */
+
+static void body_busy(struct fix *f)
+{
+	struct simdev_fault busy = {.kind = SIMDEV_FAIL,
+				    .ops = SIMDEV_CAW,
+				    .count = UINT64_MAX,
+				    .off_bytes = geo_blk_off(fix_addr(f, 20)),
+				    .len_bytes = f->geo.sector_bytes,
+				    .error = -EAGAIN};
+	struct fix_job job = {.cell = 20, .mode = EX};
+	struct task *t;
+
+	fix_up(f, 0);
+	job.b = &f->box[0];
+	simdev_inject(f->box[0].dev, &busy);
+	t = fix_task(f, 0, fix_pinner, &job);
+	fix_sleep_ms(f, 3 * FIX_DEADLINE_MS);
+	assert_false(job.done);
+	simdev_inject_clear(f->box[0].dev);
+	fix_join(f, t);
+	assert_true(job.done);
+	assert_int_equal(job.rc, 0);
+}
+
+static void a_device_that_is_busy_for_several_deadlines_fails_no_lock(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 60; seed < 64; seed++)
+		fix_run(body_busy, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_device_that_is_busy_for_several_deadlines_fails_no_lock),
 	    cmocka_unit_test(born_cells_are_held_without_io),
 	    cmocka_unit_test(unused_locks_go_when_there_are_too_many),
 	    cmocka_unit_test(born_lock_that_was_shared_is_no_longer_born),
