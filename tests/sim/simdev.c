@@ -13,17 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct cmd { /* one command on its way */
-	enum simdev_op op;
-	uint64_t off_bytes, len_bytes;
-	void *in;	 /* read */
-	const void *out; /* write, CAW's set */
-	const void *test;
-	struct simdev_fault fault;
-	uint64_t epoch;
-	bool part; /* first step of a torn write: not counted */
-};
-
 /* ---- effects; the medium's mutex is held ----------------------------------------------------- */
 
 static int effect_caw(struct simdev_medium *m, const struct cmd *c)
@@ -51,6 +40,11 @@ static void effect_zero(struct simdev_medium *m, const struct cmd *c)
 
 static int effect(struct simdev_medium *m, const struct cmd *c)
 {
+	if (c->op & (SIMDEV_WRITE | SIMDEV_CAW | SIMDEV_DISCARD) &&
+	    simdev_pr_conflict(m, c->nexus)) {
+		m->counts.conflicts++;
+		return -EBADE;
+	}
 	switch (c->op) {
 	case SIMDEV_READ:
 		m->counts.reads++;
@@ -75,6 +69,9 @@ static int effect(struct simdev_medium *m, const struct cmd *c)
 		m->counts.discards++;
 		effect_zero(m, c);
 		return 0;
+	case SIMDEV_PR:
+		m->counts.prs++;
+		return simdev_pr_effect(m, c);
 	case SIMDEV_ANY:
 		break;
 	}
@@ -98,7 +95,9 @@ void simdev_late_land(struct simdev_medium *m, uint64_t now_ns)
 				.off_bytes = l->off_bytes,
 				.len_bytes = l->len_bytes,
 				.out = l->set,
-				.test = l->test};
+				.test = l->test,
+				.nexus = l->nexus,
+				.pr = l->pr};
 
 		if (l->due_ns > now_ns) {
 			at = &l->next;
@@ -135,10 +134,34 @@ static void late_add(struct simdev *s, const struct cmd *c, uint64_t due_ns)
 	l->len_bytes = c->len_bytes;
 	l->set = copy_of(c->out, c->len_bytes);
 	l->test = copy_of(c->test, c->len_bytes);
+	l->nexus = c->nexus;
+	l->pr = c->pr;
+	l->pr.state = NULL;
 	while (*at && (*at)->due_ns <= due_ns)
 		at = &(*at)->next;
 	l->next = *at;
 	*at = l;
+}
+
+void simdev_abort_nexus(struct simdev_medium *m, unsigned nexus, bool told)
+{
+	for (struct late **at = &m->late; *at;) {
+		struct late *l = *at;
+
+		if (l->nexus != nexus) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		m->counts.aborted++;
+		simdev_late_free(l);
+	}
+	for (struct simdev *s = m->handles; s; s = s->next) {
+		if (s->nexus != nexus)
+			continue;
+		s->aborts++;
+		s->attention = told;
+	}
 }
 
 /* ---- faults ---------------------------------------------------------------------------------- */
@@ -194,6 +217,8 @@ static int begin(struct simdev *s, struct cmd *c)
 	if (c->fault.kind != SIMDEV_OK)
 		m->counts.faults++;
 	c->epoch = m->epoch;
+	c->nexus = s->nexus;
+	c->aborts = s->aborts;
 	medium_unlock(m);
 	return s->killed ? -ENODEV : 0;
 }
@@ -233,7 +258,7 @@ static int faulty(struct simdev *s, struct cmd *c, uint64_t *delay_ns)
 		return effect(s->m, c);
 	case SIMDEV_LIE_DONE:
 		return c->op & (SIMDEV_WRITE | SIMDEV_CAW | SIMDEV_FLUSH) ? 0 : effect(s->m, c);
-	case SIMDEV_OK:
+	default:
 		break;
 	}
 	return effect(s->m, c);
@@ -247,14 +272,15 @@ static int act(struct simdev *s, struct cmd *c, uint64_t *delay_ns)
 
 	medium_lock(m);
 	simdev_late_land(m, clock_now_ns(m->clk));
-	if (c->epoch != m->epoch) {
+	if (c->epoch != m->epoch || c->aborts != s->aborts) {
 		err = -ETIMEDOUT;
 	} else if (s->killed) {
 		if (c->op != SIMDEV_READ && sim_chance(&m->rng, 2))
 			effect(m, c);
 		err = -ENODEV;
 	} else {
-		err = faulty(s, c, delay_ns);
+		err = s->attention && c->op == SIMDEV_CAW ? -EAGAIN : faulty(s, c, delay_ns);
+		s->attention = false;
 	}
 	medium_unlock(m);
 	return err;
@@ -313,7 +339,7 @@ static void torn_step(struct simdev *s, struct cmd *c, size_t at)
 	act(s, &part, &none);
 }
 
-static int run(struct simdev *s, struct cmd *c)
+int simdev_command(struct simdev *s, struct cmd *c)
 {
 	struct simdev_medium *m = s->m;
 	uint64_t ns = latency(m), extra = 0;
@@ -355,7 +381,8 @@ static int sd_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *bu
 	    .op = SIMDEV_READ, .off_bytes = off_bytes, .len_bytes = len_bytes, .in = buf};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, buf);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
+	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
+							   : simdev_command(simdev_of(d), &c);
 }
 
 static int sd_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf)
@@ -364,14 +391,15 @@ static int sd_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const v
 	    .op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes, .out = buf};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, buf);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
+	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
+							   : simdev_command(simdev_of(d), &c);
 }
 
 static int sd_flush(struct dev *d)
 {
 	struct cmd c = {.op = SIMDEV_FLUSH};
 
-	return run(simdev_of(d), &c);
+	return simdev_command(simdev_of(d), &c);
 }
 
 static int sd_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
@@ -379,7 +407,8 @@ static int sd_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 	struct cmd c = {.op = SIMDEV_DISCARD, .off_bytes = off_bytes, .len_bytes = len_bytes};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, NULL);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
+	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
+							   : simdev_command(simdev_of(d), &c);
 }
 
 static int sd_write_zeroes(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
@@ -387,7 +416,8 @@ static int sd_write_zeroes(struct dev *d, uint64_t off_bytes, uint64_t len_bytes
 	struct cmd c = {.op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes};
 
 	check_range(simdev_of(d), off_bytes, len_bytes, NULL);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO : run(simdev_of(d), &c);
+	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
+							   : simdev_command(simdev_of(d), &c);
 }
 
 static int sd_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
@@ -400,7 +430,8 @@ static int sd_caw(struct dev *d, uint64_t off_bytes, const void *test, const voi
 
 	check_range(simdev_of(d), off_bytes, 0, test);
 	check_range(simdev_of(d), off_bytes, 0, set);
-	return outside(simdev_of(d), off_bytes, c.len_bytes) ? -EIO : run(simdev_of(d), &c);
+	return outside(simdev_of(d), off_bytes, c.len_bytes) ? -EIO
+							     : simdev_command(simdev_of(d), &c);
 }
 
 /* Many at once: they share one latency and take effect in any order. */
@@ -525,8 +556,12 @@ static int sd_drain(struct dev *d)
 static void sd_close(struct dev *d)
 {
 	struct simdev_medium *m = simdev_of(d)->m;
+	struct simdev **at = &m->handles;
 
 	medium_lock(m);
+	while (*at != simdev_of(d))
+		at = &(*at)->next;
+	*at = (*at)->next;
 	for (struct late *l = m->late; l; l = l->next)
 		if (l->from == d)
 			l->from = NULL;
@@ -545,5 +580,6 @@ const struct dev_ops simdev_ops = {
     .batch = sd_batch,
     .caw_batch = sd_caw_batch,
     .drain = sd_drain,
+    .pr = &simdev_pr_ops,
     .close = sd_close,
 };

@@ -4,11 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-struct dev *simdev_attach(struct simdev_medium *m)
+struct dev *simdev_attach_nexus(struct simdev_medium *m, unsigned nexus)
 {
 	struct simdev *s = calloc(1, sizeof(*s));
 	struct dev_identity *id = &s->dev.id;
@@ -24,7 +25,38 @@ struct dev *simdev_attach(struct simdev_medium *m)
 	id->has_caw = true;
 	id->has_discard = true;
 	id->has_write_zeroes = true;
+	medium_lock(m);
+	s->nexus = nexus;
+	snprintf(s->label, sizeof(s->label), "nexus%u", nexus);
+	s->next = m->handles;
+	m->handles = s;
+	medium_unlock(m);
 	return &s->dev;
+}
+
+struct dev *simdev_attach(struct simdev_medium *m)
+{
+	unsigned nexus;
+
+	medium_lock(m);
+	nexus = m->next_nexus++;
+	medium_unlock(m);
+	return simdev_attach_nexus(m, nexus);
+}
+
+unsigned simdev_nexus(struct dev *d)
+{
+	return simdev_of(d)->nexus;
+}
+
+void simdev_set_label(struct dev *d, const char *label)
+{
+	snprintf(simdev_of(d)->label, sizeof(simdev_of(d)->label), "%s", label);
+}
+
+const char *simdev_label(struct dev *d)
+{
+	return simdev_of(d)->label;
 }
 
 static struct simdev_medium *medium_new(struct clock *clk)
@@ -36,6 +68,7 @@ static struct simdev_medium *medium_new(struct clock *clk)
 	m->refs = 1;
 	m->rng = 1;
 	m->can_drain = true;
+	m->next_nexus = SIMDEV_FIRST_NEXUS;
 	return m;
 }
 
@@ -150,6 +183,8 @@ void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
 	simdev_late_land(m, clock_now_ns(m->clk));
 	late_drop_all(m);
 	simpages_lose(&m->pages, &rng);
+	simdev_pr_power(m);
+	m->counts.power_cuts++;
 	m->epoch++;
 	medium_unlock(m);
 }

@@ -322,6 +322,165 @@ static void a_clone_and_a_saved_image_hold_the_same(void **state)
 	unlink(path);
 }
 
+/* ---- persistent reservations ----------------------------------------------------------------- */
+
+static int reg(struct dev *d, uint64_t old_key, uint64_t new_key)
+{
+	return d->ops->pr->register_key(d, old_key, new_key);
+}
+
+static int preempt(struct dev *d, uint64_t own, uint64_t victim)
+{
+	return d->ops->pr->preempt_abort(d, own, victim);
+}
+
+static void reserved_bed(struct bed *t)
+{
+	simdev_set_pr(t->m, true, true);
+	assert_int_equal(reg(t->a, 0, 0xa), 0);
+	assert_int_equal(reg(t->b, 0, 0xb), 0);
+	assert_int_equal(t->a->ops->pr->reserve(t->a, 0xa), 0);
+}
+
+static void only_registered_nexuses_write_to_a_reserved_device(void **state)
+{
+	struct dev *c;
+	BED;
+
+	reserved_bed(&t);
+	assert_int_equal(t.b->ops->pr->reserve(t.b, 0xb), 0);
+	c = simdev_attach(t.m);
+	assert_int_equal(wr(c, 0, 512, t.x), -EBADE);
+	assert_int_equal(caw(c, 0, t.z, t.x), -EBADE);
+	assert_int_equal(c->ops->discard(c, 0, 512), -EBADE);
+	assert_int_equal(c->ops->write_zeroes(c, 0, 512), -EBADE);
+	assert_int_equal(rd(c, 0, 512, t.z), 0);
+	assert_int_equal(at(&t, 0), 0);
+	assert_int_equal(wr(t.a, 0, 512, t.x), 0);
+	assert_int_equal(wr(t.b, 512, 512, t.x), 0);
+	assert_int_equal(c->ops->pr->reserve(c, 0xc), -EBADE);
+	dev_close(c);
+	bed_end(&t);
+}
+
+static void a_nexus_registers_only_over_the_key_it_has(void **state)
+{
+	struct dev *again;
+	BED;
+
+	reserved_bed(&t);
+	assert_int_equal(reg(t.a, 0, 0xaa), -EBADE);
+	assert_int_equal(reg(t.a, 0xb, 0xaa), -EBADE);
+	again = simdev_attach_nexus(t.m, simdev_nexus(t.a));
+	assert_int_equal(wr(again, 0, 512, t.x), 0);
+	assert_int_equal(reg(again, 0, 0xaa), -EBADE);
+	assert_int_equal(reg(again, 0xa, 0xaa), 0);
+	assert_int_equal(simdev_pr_key(t.m, simdev_nexus(t.a)), 0xaa);
+	assert_int_equal(reg(again, 0xaa, 0), 0);
+	assert_int_equal(wr(t.a, 0, 512, t.x), -EBADE);
+	assert_int_equal(reg(t.b, 0xb, 0), 0);
+	assert_false(simdev_pr_reserved(t.m)); /* went with the last registrant */
+	assert_int_equal(wr(t.a, 0, 512, t.x), 0);
+	dev_close(again);
+	bed_end(&t);
+}
+
+static void reading_the_state_shows_each_key_and_the_generation(void **state)
+{
+	uint64_t keys[DEV_PR_KEYS_MAX];
+	struct dev_pr_state s = {.keys = keys};
+	uint32_t before;
+	BED;
+
+	reserved_bed(&t);
+	assert_int_equal(t.b->ops->pr->read_state(t.b, &s), 0);
+	assert_int_equal(s.nkeys, 2);
+	assert_int_equal(keys[0] + keys[1], 0xa + 0xb);
+	assert_true(s.reserved && s.type == DEV_PR_TYPE_WE_AR);
+	before = s.generation;
+	assert_int_equal(preempt(t.a, 0xa, 0xb), 0);
+	assert_int_equal(t.b->ops->pr->read_state(t.b, &s), 0);
+	assert_int_equal(s.nkeys, 1);
+	assert_int_equal(s.generation, before + 1);
+	bed_end(&t);
+}
+
+static void a_preempted_host_writes_no_more_and_what_it_sent_before_is_gone(void **state)
+{
+	struct simdev_fault late = {.kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 50 * MS};
+	BED;
+
+	reserved_bed(&t);
+	simdev_inject(t.b, &late);
+	assert_int_equal(wr(t.b, 0, 512, t.x), -ETIMEDOUT);
+	assert_int_equal(preempt(t.a, 0xa, 0xbb), -EBADE);
+	assert_int_equal(preempt(t.a, 0xa, 0xb), 0);
+	assert_int_equal(preempt(t.a, 0xa, 0xb), -EBADE);
+	clock_sleep_ns(t.clk, 100 * MS);
+	assert_int_equal(at(&t, 0), 0);
+	assert_int_equal(caw(t.b, 0, t.z, t.x), -EAGAIN); /* unit attention: preempted */
+	assert_int_equal(caw(t.b, 0, t.z, t.x), -EBADE);
+	assert_int_equal(preempt(t.b, 0xb, 0xa), -EBADE);
+	assert_int_equal(wr(t.a, 0, 512, t.x), 0);
+	bed_end(&t);
+}
+
+static void a_late_write_of_a_dead_handle_is_judged_when_it_lands(void **state)
+{
+	for (int registered = 0; registered < 2; registered++) {
+		struct simdev_fault late = {
+		    .kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 50 * MS};
+		BED;
+
+		reserved_bed(&t);
+		simdev_inject(t.b, &late);
+		assert_int_equal(wr(t.b, 0, 512, t.x), -ETIMEDOUT);
+		simdev_kill(t.b);
+		if (!registered)
+			simdev_pr_forget(t.m, simdev_nexus(t.b));
+		clock_sleep_ns(t.clk, 100 * MS);
+		assert_int_equal(at(&t, 0), registered ? 'x' : 0);
+		bed_end(&t);
+	}
+}
+
+static void registrations_survive_a_power_cut_with_aptpl_alone(void **state)
+{
+	for (int aptpl = 0; aptpl < 2; aptpl++) {
+		char why[128] = "";
+		BED;
+
+		reserved_bed(&t);
+		simdev_set_pr(t.m, true, aptpl);
+		assert_int_equal(t.a->ops->pr->probe(t.a, why, sizeof(why)),
+				 aptpl ? 0 : -EOPNOTSUPP);
+		assert_true(aptpl || strlen(why) > 10);
+		simdev_power_cut(t.m, 1);
+		assert_int_equal(simdev_pr_key(t.m, simdev_nexus(t.a)), aptpl ? 0xa : 0);
+		assert_int_equal(simdev_pr_reserved(t.m), aptpl);
+		bed_end(&t);
+	}
+}
+
+static void reservations_are_refused_where_they_are_not_supported_and_fail_as_told(void **state)
+{
+	struct simdev_fault f = {.kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_PR};
+	char why[128];
+	BED;
+
+	assert_int_equal(reg(t.a, 0, 1), -EOPNOTSUPP);
+	assert_int_equal(t.a->ops->pr->probe(t.a, why, sizeof(why)), -EOPNOTSUPP);
+	simdev_set_pr(t.m, true, true);
+	simdev_inject(t.a, &f);
+	assert_int_equal(reg(t.a, 0, 1), -ETIMEDOUT);
+	assert_int_equal(reg(t.a, 0, 1), -EBADE); /* it had landed */
+	f.kind = SIMDEV_FAIL;
+	simdev_inject(t.a, &f);
+	assert_int_equal(t.a->ops->pr->reserve(t.a, 1), -EIO);
+	assert_false(simdev_pr_reserved(t.m));
+	bed_end(&t);
+}
+
 /* ---- several at once ------------------------------------------------------------------------- */
 
 struct race {
@@ -425,6 +584,14 @@ int main(void)
 	    cmocka_unit_test(a_hook_can_end_the_world_at_any_write),
 	    cmocka_unit_test(a_batch_does_all_and_reports_each),
 	    cmocka_unit_test(a_clone_and_a_saved_image_hold_the_same),
+	    cmocka_unit_test(only_registered_nexuses_write_to_a_reserved_device),
+	    cmocka_unit_test(a_nexus_registers_only_over_the_key_it_has),
+	    cmocka_unit_test(reading_the_state_shows_each_key_and_the_generation),
+	    cmocka_unit_test(a_preempted_host_writes_no_more_and_what_it_sent_before_is_gone),
+	    cmocka_unit_test(a_late_write_of_a_dead_handle_is_judged_when_it_lands),
+	    cmocka_unit_test(registrations_survive_a_power_cut_with_aptpl_alone),
+	    cmocka_unit_test(
+		reservations_are_refused_where_they_are_not_supported_and_fail_as_told),
 	    cmocka_unit_test(no_increment_by_compare_and_write_is_lost),
 	    cmocka_unit_test(a_reader_may_see_half_of_a_long_write),
 	};
