@@ -8,6 +8,7 @@
 #include "cluster/host_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static uint64_t beat_ns(const struct host *h)
@@ -34,6 +35,7 @@ static int beat_stands(struct host *h, uint64_t since_ns)
 
 	h->cur = h->set;
 	h->set = tmp;
+	fence_fed(h, since_ns);
 	mtx_lock(&h->mtx);
 	active = host_check_lease(h);
 	if (active) {
@@ -49,8 +51,11 @@ static int beat_stands(struct host *h, uint64_t since_ns)
 	if (recover_renew(h))
 		return atomic_load(&h->state) == HOST_LOST ? -EIO : -EAGAIN;
 	mtx_lock(&h->mtx);
-	active = host_now(h) < end && atomic_load(&h->state) == HOST_SUSPENDED;
+	active = host_now(h) < end && atomic_load(&h->state) == HOST_SUSPENDED &&
+		 !atomic_load(&h->conflict);
 	if (active) {
+		if (h->rec_step_ns)
+			h->rec_step_ns = host_now(h) | 1;
 		atomic_store(&h->lease_end_ns, end);
 		atomic_store(&h->state, HOST_ACTIVE);
 		cond_broadcast(&h->changed);
@@ -67,12 +72,32 @@ static int beat_stands(struct host *h, uint64_t since_ns)
 	return active ? 0 : -EAGAIN;
 }
 
+/* The host that set the image in h->found, as its slot says now, or as it was seen last. */
+static const char *name_of(struct host *h, uint64_t owner, char buf[HOST_LABEL_BYTES])
+{
+	unsigned slot = LUNFS_OWNER_SLOT(owner);
+	struct slot_seen by;
+
+	if (!owner || slot >= h->n || slot == h->slot)
+		return "another host";
+	if (watch_read_slot(h, slot, &by))
+		watch_get(h, slot, &by);
+	if (by.hi.generation == LUNFS_OWNER_GEN(owner))
+		return host_label(&by.hi, buf);
+	snprintf(buf, HOST_LABEL_BYTES, "a host that is gone (slot %u, generation %llu)", slot,
+		 (unsigned long long)LUNFS_OWNER_GEN(owner));
+	return buf;
+}
+
 /* Another image than ours stands in our slot. */
 static int slot_changed(struct host *h)
 {
+	const char *fenced = h->fence == LUNFS_FENCE_PR ? "fenced and " : "";
+	const char *refused =
+	    atomic_load(&h->conflict) ? "; the device refuses its writes since then" : "";
+	uint64_t setter = le64_get(rec_of(h->found)->hdr.setter_owner);
 	char name[HOST_LABEL_BYTES];
 	struct host_info hi;
-	struct slot_seen by;
 
 	if (slot_decode(h->env.geo, h->found, h->slot, &hi)) {
 		host_set_lost(h, "its slot holds no valid record any more");
@@ -82,15 +107,20 @@ static int slot_changed(struct host *h)
 		memcpy(h->cur, h->found, h->env.geo->sector_bytes);
 		return -EAGAIN;
 	}
-	if (hi.state == LUNFS_SLOT_RECOVERING && hi.generation == h->generation) {
-		watch_get(h, LUNFS_OWNER_SLOT(hi.recoverer), &by);
+	if (hi.generation == h->generation && hi.state == LUNFS_SLOT_RECOVERING)
 		host_set_lost(h,
-			      "it did not beat for its lease of %u ms and is being recovered by %s",
-			      h->cfg.lease_ms, host_label(&by.hi, name));
-	} else {
-		host_set_lost(h, "it did not beat for its lease of %u ms and was recovered",
-			      h->cfg.lease_ms);
-	}
+			      "it did not beat for its lease of %u ms and is being %srecovered by "
+			      "%s%s",
+			      h->cfg.lease_ms, fenced, name_of(h, hi.recoverer, name), refused);
+	else if (hi.generation == h->generation)
+		host_set_lost(h,
+			      "it did not beat for its lease of %u ms and was %srecovered by %s%s",
+			      h->cfg.lease_ms, fenced, name_of(h, setter, name), refused);
+	else
+		host_set_lost(h,
+			      "it did not beat for its lease of %u ms and was %srecovered; its "
+			      "slot now belongs to %s%s",
+			      h->cfg.lease_ms, fenced, host_label(&hi, name), refused);
 	return -EIO;
 }
 
@@ -111,12 +141,21 @@ int beat_once(struct host *h)
 			      "the device shows an older state of its slot: a lost write, a stale "
 			      "cache or a roll-back of the array");
 		return -EIO;
-	case ATS_FENCED:
-		host_set_lost(h, "another host fenced it (reservation conflict)");
-		return -EIO;
-	default: /* unknown, unexplained, damaged, error: the lease tells how long that may last */
+	default: /* fenced (the front door told why_refused()), unknown, unexplained, damaged,
+		    error: the lease tells how long that may last */
 		return -EAGAIN;
 	}
+}
+
+/* A step of a recovery ends; one that does not keeps everybody from what the dead had locked. */
+static bool recovers(struct host *h)
+{
+	uint64_t since;
+
+	mtx_lock(&h->mtx);
+	since = h->rec_step_ns;
+	mtx_unlock(&h->mtx);
+	return !since || host_now(h) - since < HOST_STEP_LEASES * h->cfg.lease_ms * MS_NS;
 }
 
 /* A daemon that beats but does not work is no use to anybody: it lets its lease run out. */
@@ -124,7 +163,7 @@ static bool works(struct host *h)
 {
 	uint64_t now = host_now(h);
 
-	if (!h->cb.alive || h->temporary || h->cb.alive(h->cb.ctx)) {
+	if (h->temporary || ((!h->cb.alive || h->cb.alive(h->cb.ctx)) && recovers(h))) {
 		h->idle_since_ns = 0;
 		h->idle_told = false;
 		return true;
@@ -157,6 +196,43 @@ static int look_at_own_slot(struct host *h)
 	return slot_changed(h);
 }
 
+/*
+ * The device refused a command. Whoever fences us has changed our slot first, so that tells; if it
+ * holds our own live image, nobody did, and the registration is put right before the next beat.
+ */
+static int why_refused(struct host *h)
+{
+	int r;
+
+	mtx_lock(&h->mtx);
+	host_check_lease(h);
+	mtx_unlock(&h->mtx);
+	r = look_at_own_slot(h);
+	if (!r && h->fence == LUNFS_FENCE_PR)
+		r = pr_restore(h);
+	if (!r)
+		atomic_store(&h->conflict, false);
+	return r;
+}
+
+static int next_beat(struct host *h)
+{
+	int r = 0;
+
+	if (atomic_load(&h->conflict))
+		r = why_refused(h);
+	if (!r)
+		r = works(h) ? beat_once(h) : look_at_own_slot(h);
+	return r;
+}
+
+/* The slot is not ours any more, yet our key may have been registered anew just before. */
+static void leave_when_lost(struct host *h)
+{
+	if (h->pr_restored_ns)
+		pr_leave(h);
+}
+
 void beat_main(void *arg)
 {
 	struct host *h = arg;
@@ -176,9 +252,15 @@ void beat_main(void *arg)
 		if (stop)
 			return;
 		start = host_now(h);
-		r = works(h) ? beat_once(h) : look_at_own_slot(h);
-		if (r == -EIO)
+		r = next_beat(h);
+		if (r == -EIO) {
+			leave_when_lost(h);
 			return;
+		}
 		next = r ? host_now(h) + beat_ns(h) / 4 : start + beat_ns(h);
+		mtx_lock(&h->mtx);
+		if (r) /* whatever is in the way: not at once again */
+			h->beat_now = false;
+		mtx_unlock(&h->mtx);
 	}
 }

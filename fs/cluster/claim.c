@@ -4,7 +4,8 @@
  * volume, which slot is free. Where a dead host is in the way it is recovered first, from a
  * journal-less spare slot that is claimed just for that. A claim stores first and looks second:
  * after the ATS the maintenance sector and the table are read again, and who sees another
- * withdraws.
+ * withdraws. That also keeps hosts that are registered with the device and hosts that are not from
+ * being live together.
  */
 #include "cluster/host_impl.h"
 
@@ -27,6 +28,7 @@ struct claim {
 	size_t why_len;
 	uint64_t start_ns, wait_ns;
 	int blocked; /* what to answer when time is up; its sentence is in why */
+	bool caw_proven;
 };
 
 static int say(struct claim *c, int err, const char *fmt, ...)
@@ -138,7 +140,10 @@ static void begin_incarnation(struct host *h, unsigned slot, uint64_t generation
 	h->slot = slot;
 	h->generation = generation;
 	h->temporary = slot >= h->env.geo->slots && !h->cfg.spare;
-	h->idle_since_ns = 0;
+	h->idle_since_ns = h->rec_step_ns = 0;
+	h->pr_restored_ns = h->pr_failures = 0;
+	h->refused = false;
+	atomic_store(&h->conflict, false);
 	h->suspensions = h->suspensions_told = 0;
 	h->lost_told = false;
 	atomic_store(&h->lease_end_ns, since_ns + h->cfg.lease_ms * MS_NS);
@@ -160,7 +165,8 @@ static int take_slot(struct claim *c, unsigned slot)
 
 	watch_get(h, slot, &s);
 	memcpy(test, &s.rec, sizeof(s.rec));
-	new_nonce(h);
+	if (!h->pr_key) /* else the nonce is the key */
+		new_nonce(h);
 	ats_set_owner(h->ats, h->nonce, LUNFS_OWNER(s.hi.generation + 1, slot));
 	h->sec = (struct ats_sector){.off_bytes = geo_slot_off(slot), .kind = "slot", .addr = slot};
 	for (unsigned i = 0; i < CLAIM_TRIES && o == ATS_UNKNOWN; i++) {
@@ -182,6 +188,181 @@ static int take_slot(struct claim *c, unsigned slot)
 		   "Slot %u on %s cannot be claimed: the atomic update ended as \"%s\" (error %d); "
 		   "check the device and its support of COMPARE AND WRITE.",
 		   slot, h->env.dev->id.name, ats_outcome_name(o), error);
+}
+
+/* ---- fencing ------------------------------------------------------------------------------------
+ */
+
+static const char *fence_word(enum lunfs_fence_mode m)
+{
+	static const char *const word[] = {
+	    [LUNFS_FENCE_NONE] = "nothing",
+	    [LUNFS_FENCE_TIMER] = "the lease alone (timer)",
+	    [LUNFS_FENCE_PIDFD] = "killing its process (pidfd)",
+	    [LUNFS_FENCE_PR] = "persistent reservations (pr)",
+	    [LUNFS_FENCE_WATCHDOG] = "a watchdog",
+	};
+
+	return word[m];
+}
+
+/* A host that is alive, or may be, and is registered (or not) otherwise than @pr. */
+static enum verdict find_mixed(struct host *h, bool pr, struct slot_seen *s)
+{
+	for (unsigned i = 0; i < h->n; i++) {
+		enum verdict v = i == h->slot ? V_FREE : judge(h, i, s);
+
+		if ((v == V_ALIVE || v == V_WATCHING) && (s->hi.fence == LUNFS_FENCE_PR) != pr)
+			return v;
+	}
+	return V_FREE;
+}
+
+static int wait_for_verdict(struct claim *c, const struct slot_seen *s)
+{
+	char name[HOST_LABEL_BYTES];
+
+	return WAIT_FOR(c, -EBUSY,
+			"%s is fenced by %s and its beats are not seen yet; this host would be "
+			"fenced otherwise, and the two do not go together.",
+			host_label(&s->hi, name), fence_word(s->hi.fence));
+}
+
+/* 0: registered, or it is clear that this host does without (h->pr_cannot). */
+static int try_pr(struct claim *c)
+{
+	struct host *h = c->h;
+	char name[HOST_LABEL_BYTES];
+	struct slot_seen s;
+	int r = -EBUSY;
+
+	switch (find_mixed(h, true, &s)) {
+	case V_WATCHING:
+		return wait_for_verdict(c, &s);
+	case V_ALIVE:
+		snprintf(h->pr_why, sizeof(h->pr_why),
+			 "%s, which is alive, is not registered with the device and could not "
+			 "write to a reserved one",
+			 host_label(&s.hi, name));
+		break;
+	default:
+		if (pr_old_process(h, &s))
+			return WAIT_FOR(
+			    c, -EBUSY,
+			    "Process %u, an earlier mount on this machine that lost its "
+			    "place on %s, is still there; unmount it first.",
+			    s.hi.pid, h->env.dev->id.name);
+		h->fence = LUNFS_FENCE_PR;
+		r = fence_begin(h, h->pr_why, sizeof(h->pr_why));
+		if (!r)
+			return 0;
+	}
+	if (h->cfg.fence == FENCE_PR)
+		return say(c, r, "fence=pr: %s.", h->pr_why);
+	h->pr_cannot = true;
+	return 0;
+}
+
+static int without_pr(struct claim *c)
+{
+	struct host *h = c->h;
+	char name[HOST_LABEL_BYTES], why[256];
+	struct slot_seen s;
+	int r;
+
+	switch (find_mixed(h, false, &s)) {
+	case V_WATCHING:
+		return wait_for_verdict(c, &s);
+	case V_ALIVE:
+		return say(
+		    c, -EBUSY,
+		    "%s has the volume on %s mounted and fences by persistent reservations: a "
+		    "host that is not registered cannot write there. %s.",
+		    host_label(&s.hi, name), h->env.dev->id.name,
+		    h->pr_cannot ? h->pr_why : "Mount with fence=auto or fence=pr");
+	default:
+		break;
+	}
+	r = pr_refused(h, why, sizeof(why));
+	if (r)
+		return say(c, r, "%s. %s.", why,
+			   h->pr_cannot ? h->pr_why
+					: "Mount once with fence=auto or fence=pr, and unmount");
+	h->fence = h->cfg.fence == FENCE_WATCHDOG ? LUNFS_FENCE_WATCHDOG : LUNFS_FENCE_TIMER;
+	return fence_begin(h, c->why, c->why_len);
+}
+
+/* Decide how this host is fenced; after 0 it is registered, or its watchdog armed. */
+static int begin_fence(struct claim *c)
+{
+	struct host *h = c->h;
+	bool pr = h->cfg.fence == FENCE_AUTO || h->cfg.fence == FENCE_PR;
+	int r = 0;
+
+	if (h->env.dev->id.one_machine) {
+		if (h->cfg.fence == FENCE_PR)
+			return say(
+			    c, -EOPNOTSUPP,
+			    "fence=pr: %s is shared by processes of one machine only and has "
+			    "no persistent reservations.",
+			    h->env.dev->id.name);
+		h->fence =
+		    h->cfg.fence == FENCE_WATCHDOG ? LUNFS_FENCE_WATCHDOG : LUNFS_FENCE_PIDFD;
+		return fence_begin(h, c->why, c->why_len);
+	}
+	if (pr && !h->pr_cannot)
+		r = try_pr(c);
+	if (r || h->pr_key)
+		return r;
+	return without_pr(c);
+}
+
+/* Both sides have stored first; who looks second and sees the other withdraws. */
+static int stand_fence(struct claim *c)
+{
+	struct host *h = c->h;
+	struct slot_seen s;
+	int r;
+
+	if (h->env.dev->id.one_machine)
+		return 0;
+	if (find_mixed(h, h->fence == LUNFS_FENCE_PR, &s) != V_FREE)
+		return wait_for_verdict(c, &s);
+	if (h->fence != LUNFS_FENCE_PR)
+		return 0;
+	r = pr_reserve(h, h->pr_why, sizeof(h->pr_why));
+	if (!r)
+		return 0;
+	if (h->cfg.fence == FENCE_PR)
+		return say(c, r, "fence=pr: %s.", h->pr_why);
+	h->pr_cannot = true;
+	return WAIT_FOR(c, r, "%s.", h->pr_why);
+}
+
+/* Claims are not believed; and only a registered host may try. */
+static int prove_caw(struct claim *c)
+{
+	struct dev *d = c->h->env.dev;
+	int r = 0;
+
+	if (!c->caw_proven && !d->id.one_machine && d->id.kind != DEV_KIND_SIM)
+		r = dev_caw_probe(d, LUNFS_SCRATCH_OFF, c->why, c->why_len);
+	c->caw_proven = !r;
+	return r;
+}
+
+static int enter(struct claim *c, unsigned slot)
+{
+	int r = begin_fence(c);
+
+	if (r)
+		return r;
+	r = prove_caw(c);
+	if (!r)
+		r = take_slot(c, slot);
+	if (r)
+		fence_end(c->h);
+	return r;
 }
 
 /* The claim is not allowed to stand. */
@@ -286,14 +467,16 @@ static int enter_spare(struct claim *c)
 
 		if (judge(h, i, &s) != V_FREE)
 			continue;
-		r = take_slot(c, i);
-		if (r == NOT_YET)
-			continue;
+		r = enter(c, i);
 		if (r)
 			return r;
 		r = check_maint(c);
 		if (r == -ESHUTDOWN && repairer_dead(c))
 			r = 0;
+		if (!r)
+			r = watch_read_table(h);
+		if (!r)
+			r = stand_fence(c);
 		if (!r)
 			r = host_start_threads(h);
 		return r ? withdraw(h, r) : 0;
@@ -462,13 +645,15 @@ static int first_beat(struct claim *c)
 static int take_and_check(struct claim *c, unsigned slot)
 {
 	struct host *h = c->h;
-	int r = take_slot(c, slot);
+	int r = enter(c, slot);
 
 	if (r)
 		return r;
 	r = check_maint(c);
 	if (!r)
 		r = check_twin(c);
+	if (!r)
+		r = stand_fence(c);
 	if (!r)
 		r = first_beat(c);
 	if (!r) {
@@ -478,8 +663,11 @@ static int take_and_check(struct claim *c, unsigned slot)
 	}
 	if (r)
 		return withdraw(h, r);
-	log_info("host-mounted", "This host is %s (slot %u, generation %llu) on %s.", h->cfg.name,
-		 h->slot, (unsigned long long)h->generation, h->env.dev->id.name);
+	log_info("host-mounted",
+		 "This host is %s (slot %u, generation %llu) on %s; were it dead, it would be "
+		 "fenced by %s%s%s.",
+		 h->cfg.name, h->slot, (unsigned long long)h->generation, h->env.dev->id.name,
+		 fence_word(h->fence), h->pr_cannot ? ": " : "", h->pr_cannot ? h->pr_why : "");
 	return 0;
 }
 
@@ -555,6 +743,7 @@ int host_claim(struct host *h, char *why, size_t why_len)
 	c.start_ns = host_now(h);
 	c.wait_ns = h->cfg.claim_wait_ms * MS_NS;
 	memset(h->seen, 0, h->n * sizeof(*h->seen));
+	h->pr_cannot = false;
 	r = check_config(&c);
 	if (r)
 		return r;

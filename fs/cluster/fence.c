@@ -2,10 +2,11 @@
 /*
  * Fencing: making sure that a dead host's late writes cannot reach the device.
  *
- * timer: nothing is done here; the lease has run out by the time a slot is taken over, and its
- * owner starts no write in the last I/O deadline of it. pidfd (file backend, one machine): the
- * process is killed and its exit waited for. Persistent reservations belong in fence_host():
- * PREEMPT AND ABORT of the dead nonce, then proof by READ KEYS, before the replay.
+ * pr: persistent reservations, pr.c. pidfd (file backend, one machine): the process is killed and
+ * its exit waited for. watchdog: nothing is done here; the dead host's machine was reset before its
+ * lease ended, since only a beat keeps its watchdog quiet. timer: nothing is done here; the lease
+ * has run out by the time a slot is taken over, and its owner starts no write in the last I/O
+ * deadline of it.
  */
 #include "cluster/host_impl.h"
 
@@ -174,9 +175,137 @@ static int fence_pidfd(struct host *h, const struct host_info *dead)
 	return r;
 }
 
-int fence_host(struct host *h, const struct host_info *dead)
+/*
+ * It relied on being refused by the device, so it may have started writes until its lease ended;
+ * but no reservations can be had here. Give those writes their I/O deadline.
+ */
+static int wait_for_writes(struct host *h, const struct job *j, const struct host_info *dead)
+{
+	uint64_t deadline = dead->deadline_ms * MS_NS;
+
+	return host_now(h) < j->taken_ns + deadline + (deadline >> HOST_DRIFT_SHIFT) ? -EAGAIN : 0;
+}
+
+int fence_host(struct host *h, const struct job *j, const struct host_info *dead)
 {
 	if (h->env.dev->id.one_machine)
 		return fence_pidfd(h, dead);
+	if (dead->fence != LUNFS_FENCE_PR)
+		return 0;
+	return h->fence == LUNFS_FENCE_PR ? pr_fence(h, dead, j->failures)
+					  : wait_for_writes(h, j, dead);
+}
+
+int fence_check(struct host *h, const struct host_info *dead)
+{
+	if (dead->fence != LUNFS_FENCE_PR || h->fence != LUNFS_FENCE_PR)
+		return 0;
+	return pr_fenced_still(h, dead);
+}
+
+bool fence_old_process(struct host *h, const struct host_info *hi)
+{
+	enum proc_fate fate;
+	int fd;
+
+	if (!same_place(&h->self, hi) || hi->pid == h->self.pid)
+		return false;
+	fate = look_at(hi, &fd);
+	if (fd >= 0)
+		close(fd);
+	return fate == PROC_THERE;
+}
+
+/* ---- of this host ---------------------------------------------------------------------------- */
+
+/*
+ * It must fire before the others may call us dead, and have room for a beat that comes late: three
+ * quarters of the lease.
+ */
+static int arm(struct host *h, char *why, size_t why_len)
+{
+	unsigned want_s = h->cfg.lease_ms * 3 / 4 / 1000, got_s = 0;
+	int r;
+
+	if (h->wd_timeout_ns)
+		return 0;
+	if (!want_s || want_s * 1000 < 2 * h->cfg.beat_ms) {
+		snprintf(why, why_len,
+			 "A watchdog counts in seconds: a lease of %u ms with beats of %u ms is "
+			 "too short for it.",
+			 h->cfg.lease_ms, h->cfg.beat_ms);
+		return -EINVAL;
+	}
+	if (!h->wd)
+		h->wd = h->cfg.wd ? h->cfg.wd : (h->own_wd = watchdog_new(h->cfg.watchdog_path));
+	r = h->wd->start(h->wd, want_s, &got_s, why, why_len);
+	if (r)
+		return r;
+	if (got_s * 1000ull + h->cfg.beat_ms > h->cfg.lease_ms) {
+		h->wd->stop(h->wd);
+		snprintf(
+		    why, why_len,
+		    "The watchdog cannot be set to %u s, only to %u s, which is too long for a "
+		    "lease of %u ms.",
+		    want_s, got_s, h->cfg.lease_ms);
+		return -EINVAL;
+	}
+	h->wd_timeout_ns = got_s * 1000 * MS_NS;
+	log_info("watchdog-armed",
+		 "The watchdog resets this machine when host %s does not beat for %u s; it is "
+		 "disarmed by a clean unmount only.",
+		 h->cfg.name, got_s);
 	return 0;
+}
+
+int fence_begin(struct host *h, char *why, size_t why_len)
+{
+	if (h->fence == LUNFS_FENCE_PR)
+		return pr_join(h, why, why_len);
+	return h->fence == LUNFS_FENCE_WATCHDOG ? arm(h, why, why_len) : 0;
+}
+
+static void disarm(struct host *h)
+{
+	if (h->wd_timeout_ns)
+		h->wd->stop(h->wd);
+	h->wd_timeout_ns = 0;
+}
+
+void fence_end(struct host *h)
+{
+	pr_leave(h);
+	h->pr_key = 0;
+	disarm(h);
+}
+
+void fence_abandoned(struct host *h)
+{
+	struct dev *d = h->env.dev;
+
+	if (!h->wd_timeout_ns)
+		return;
+	if (d->ops->drain && !d->ops->drain(d))
+		disarm(h);
+	else
+		log_err("watchdog-stays",
+			"It cannot be proven that no write of host %s is on its way any more: its "
+			"watchdog stays armed and resets this machine.",
+			h->cfg.name);
+}
+
+void fence_fed(struct host *h, uint64_t since_ns)
+{
+	uint64_t now = host_now(h);
+
+	if (!h->wd_timeout_ns)
+		return;
+	if (now + h->wd_timeout_ns <= since_ns + h->cfg.lease_ms * MS_NS) {
+		h->wd->keepalive(h->wd);
+		return;
+	}
+	log_warn("watchdog-not-fed",
+		 "A beat of host %s took %llu ms, too long to put off the watchdog; when the next "
+		 "ones are late too, this machine is reset. Look at the device and its paths.",
+		 h->cfg.name, (unsigned long long)((now - since_ns) / MS_NS));
 }

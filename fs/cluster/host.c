@@ -85,6 +85,8 @@ int host_new(const struct env *env, struct ats *ats, const struct host_config *c
 	h->found = dev_buf_alloc(len);
 	sync_init(h);
 	dev_set_deadline(env->dev, h->cfg.deadline_ms);
+	env->dev->conflict_ctx = h;
+	env->dev->conflict = host_conflict;
 	*out = h;
 	return 0;
 }
@@ -94,6 +96,9 @@ void host_free(struct host *h)
 	if (!h)
 		return;
 	lunfs_assert(!h->beat_task && !h->watch_task && !h->rec_task && !h->note_task);
+	if (h->env.dev->conflict_ctx == h)
+		h->env.dev->conflict = NULL;
+	watchdog_free(h->own_wd);
 	cond_destroy(&h->changed);
 	cond_destroy(&h->beat_wake);
 	cond_destroy(&h->watch_wake);
@@ -165,15 +170,31 @@ void host_stop_threads(struct host *h)
 
 bool host_check_lease(struct host *h)
 {
+	bool refused = atomic_load(&h->conflict);
+
 	if (atomic_load(&h->state) != HOST_ACTIVE)
 		return false;
-	if (host_now(h) < atomic_load(&h->lease_end_ns))
+	if (!refused && host_now(h) < atomic_load(&h->lease_end_ns))
 		return true;
 	atomic_store(&h->state, HOST_SUSPENDED);
 	h->suspensions++;
+	h->refused = refused;
 	cond_broadcast(&h->changed);
 	cond_signal(&h->note_wake);
 	return false;
+}
+
+/* From this store on no write starts; why, and whether for good, the beat thread finds out. */
+void host_conflict(void *host)
+{
+	struct host *h = host;
+
+	atomic_store(&h->conflict, true);
+	mtx_lock(&h->mtx);
+	host_check_lease(h);
+	h->beat_now = true;
+	cond_signal(&h->beat_wake);
+	mtx_unlock(&h->mtx);
 }
 
 void host_set_lost(struct host *h, const char *fmt, ...)
@@ -207,7 +228,8 @@ enum host_state host_state(struct host *h)
 {
 	enum host_state st = atomic_load(&h->state);
 
-	if (st == HOST_ACTIVE && host_now(h) >= atomic_load(&h->lease_end_ns))
+	if (st == HOST_ACTIVE &&
+	    (atomic_load(&h->conflict) || host_now(h) >= atomic_load(&h->lease_end_ns)))
 		return HOST_SUSPENDED;
 	return st;
 }
@@ -221,7 +243,7 @@ uint64_t host_lease_left_ns(struct host *h)
 {
 	uint64_t end = atomic_load(&h->lease_end_ns), now = host_now(h);
 
-	return atomic_load(&h->state) == HOST_ACTIVE && now < end ? end - now : 0;
+	return host_state(h) == HOST_ACTIVE && now < end ? end - now : 0;
 }
 
 /* Wait until at least @need_ns of the lease are left. */
@@ -247,7 +269,7 @@ static int wait_lease(struct host *h, uint64_t need_ns)
 
 int host_write_gate(struct host *h)
 {
-	return wait_lease(h, h->cfg.deadline_ms * MS_NS);
+	return wait_lease(h, h->fence == LUNFS_FENCE_PR ? 1 : h->cfg.deadline_ms * MS_NS);
 }
 
 int host_wait_active(struct host *h)
@@ -272,7 +294,7 @@ uint64_t host_nonce(const struct host *h)
 
 enum lunfs_fence_mode host_fence(const struct host *h)
 {
-	return h->env.dev->id.one_machine ? LUNFS_FENCE_PIDFD : LUNFS_FENCE_TIMER;
+	return h->fence;
 }
 
 /* ---- the end ------------------------------------------------------------------------------------
@@ -308,9 +330,11 @@ int host_free_slot(struct host *h)
 		    "Slot %u of host %s could not be set free (%s); the other hosts recover it "
 		    "when its lease of %u ms is over.",
 		    h->slot, h->cfg.name, ats_outcome_name(o), h->cfg.lease_ms);
+		fence_end(h);
 		no_slot(h);
 		return -EIO;
 	}
+	fence_end(h);
 	watch_note(h, h->slot, h->set, now, now);
 	no_slot(h);
 	return 0;
@@ -334,4 +358,5 @@ void host_abandon(struct host *h)
 	cond_broadcast(&h->changed);
 	mtx_unlock(&h->mtx);
 	host_stop_threads(h);
+	fence_abandoned(h);
 }

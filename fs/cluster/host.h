@@ -3,6 +3,10 @@
  * Hosts: slots, beat, lease, watching the others, fencing and the order of a recovery (DESIGN
  * section 5). Slot transitions are all in here; the replay itself is a call-back to txn/.
  *
+ * Fencing is volume-wide: where one host is registered and the device reserved (type 7), a host
+ * that is not registered cannot write at all. So a claim that would mix the two is refused, or
+ * (FENCE_AUTO) adapts itself to those that live.
+ *
  * Threads of its own (by the clock): the beat; the watch, which reads the host table once a beat
  * interval; the recovery of dead hosts; and one that makes the upcalls.
  */
@@ -24,12 +28,24 @@ enum owner_state {
 	OWNER_OVER,	  /* FREE or a later generation: its locks are stale */
 };
 
+enum fence_choice {
+	FENCE_AUTO,	/* reservations where the device has them, else the timer or pidfd */
+	FENCE_PR,	/* reservations, or no claim */
+	FENCE_TIMER,	/* no reservations */
+	FENCE_WATCHDOG, /* a watchdog of this machine; no reservations */
+};
+
+struct watchdog;
+
 struct host_config {
 	char name[LUNFS_HOSTNAME_BYTES];	 /* "" = gethostname() */
 	uint32_t beat_ms, deadline_ms, lease_ms; /* 0 = the volume's defaults */
 	bool read_only;				 /* shown in the slot */
 	bool spare;				 /* claim a journal-less slot (recover, check) */
 	uint32_t claim_wait_ms; /* how long to wait for a dead host of our name / a free slot */
+	enum fence_choice fence;
+	char watchdog_path[64]; /* "" = /dev/watchdog */
+	struct watchdog *wd;	/* FENCE_WATCHDOG: this one instead, the caller's; may be NULL */
 };
 
 /*
@@ -93,14 +109,19 @@ void host_free(struct host *h);
 /*
  * Claim a slot: FREE -> LIVE by ATS with the maintenance hand-shake (claim, re-read the maintenance
  * sector, beat once), recovering dead hosts first where that is needed (our own old slot; no free
- * slot). Also calls ats_set_owner() and starts the threads. On failure @why holds one sentence.
+ * slot). Before the claim this host registers with the device (where it fences by reservations),
+ * then COMPARE AND WRITE is tried (dev_caw_probe), after it the device is reserved. Also calls
+ * ats_set_owner() and starts the threads. On failure @why holds one sentence.
  * -EBUSY: all slots are taken by live hosts. -EEXIST: a live host has this name. -ESHUTDOWN: fsck
  * or mkfs works on the volume. -EUCLEAN: the volume must be checked first. -EROFS: the device is
- * read-only.
+ * read-only. -EBADE, -EOPNOTSUPP: the fencing asked for is not to be had.
  * What was read from the volume before this call must be read again (the superblock too).
  */
 int host_claim(struct host *h, char *why, size_t why_len);
-/* LIVE -> FREE. Everything is checkpointed and drained. Stops the threads. */
+/*
+ * LIVE -> FREE. Everything is checkpointed and drained. Stops the threads, takes this host's
+ * registration off the device and disarms the watchdog.
+ */
 int host_release(struct host *h);
 /* Stop threads without touching the slot (crash, lost). */
 void host_abandon(struct host *h);
@@ -119,7 +140,8 @@ bool host_lease_ok(struct host *h);
 uint64_t host_lease_left_ns(struct host *h);
 /*
  * Before any write to the shared area other than ATS: wait while suspended, and until the write can
- * end inside the lease (no write starts after lease - deadline). 0, or -EIO when the host is LOST.
+ * end inside the lease (no write starts after lease - deadline; where the device itself refuses the
+ * writes of a dead host, until the lease ends). 0, or -EIO when the host is LOST.
  */
 int host_write_gate(struct host *h);
 /* Wait until ACTIVE: 0, or -EIO when LOST. */

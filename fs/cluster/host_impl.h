@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Private to the host files (slot, host, notify, claim, beat, watch, owner, fence, recover).
+ * Private to the host files (slot, host, notify, claim, beat, watch, owner, fence, pr, recover).
  *
  * h->mtx protects everything but: `cur`, `set`, `found` and `sec`, which belong to the beat thread
  * while it runs and to the claiming or releasing caller otherwise; and the images of recovery jobs,
@@ -13,12 +13,14 @@
 #include "base/crc.h"
 #include "base/log.h"
 #include "cluster/host.h"
+#include "cluster/watchdog.h"
 
 #define HOST_FLAG_READ_ONLY 0x1u
 #define HOST_LABEL_BYTES 160
 #define HOST_DRIFT_SHIFT 6	  /* clocks may differ by 1/64 */
 #define HOST_DRIFT_NS 20000000ull /* and by this */
 #define HOST_IDLE_LEASES 3u	  /* a daemon that does not work stops beating after these */
+#define HOST_STEP_LEASES 16u	  /* a step of a recovery that lasts so long has hung */
 
 #define HOST_GEN_LIMIT (1ull << 56) /* what an owner id has room for */
 
@@ -40,7 +42,8 @@ enum job_stage {
 	JOB_TAKE, /* set RECOVERING */
 	JOB_FENCE,
 	JOB_REPLAY,
-	JOB_FREE, /* replayed and flushed: set FREE */
+	JOB_CHECK, /* replayed and flushed: is it fenced still? */
+	JOB_FREE,  /* set FREE */
 };
 
 struct job {		      /* the recovery of one slot by this host */
@@ -49,6 +52,8 @@ struct job {		      /* the recovery of one slot by this host */
 	unsigned failures;    /* in a row */
 	struct host_info dead;
 	uint64_t fence_too; /* owner id of a recoverer that died over it, 0 = none */
+	uint64_t taken_ns;  /* RECOVERING was set by us at this time */
+	uint64_t pr_epoch;  /* h->pr_epoch when it was fenced */
 	struct ats_sector sec;
 	uint8_t *cur; /* the RECOVERING image that stands on disk; rec_mtx */
 };
@@ -76,7 +81,7 @@ struct host {
 	uint64_t generation, nonce;
 	_Atomic enum host_state state;
 	atomic_ullong lease_end_ns;
-	char lost_why[200];
+	char lost_why[320];
 	bool temporary; /* in a spare slot, only to recover: no upcall but replay */
 	bool stop, stop_recovery;
 	bool beat_now, look_now;
@@ -87,6 +92,24 @@ struct host {
 	struct ats_sector sec;
 	uint8_t *cur, *set, *found;
 	struct task *beat_task, *watch_task, *rec_task, *note_task;
+	uint64_t rec_step_ns; /* the recovery thread is in a step since, 0 = it is not */
+
+	/* fencing */
+	enum lunfs_fence_mode fence; /* of this incarnation */
+	bool pr_cannot;		     /* found out during this claim */
+	char pr_why[320];	     /* why there is no pr */
+	uint64_t pr_key;	     /* registered with the device, 0 = none */
+	uint64_t pr_epoch;	     /* +1 when the registration was made anew */
+	uint64_t pr_restored_ns;     /* beat thread */
+	unsigned pr_failures;	     /* beat thread, in a row */
+	/*
+	 * The device refused a command of this host: no write starts until the beat thread knows
+	 * why. Set on any thread.
+	 */
+	atomic_bool conflict;
+	bool refused; /* this suspension is due to that */
+	struct watchdog *wd, *own_wd;
+	uint64_t wd_timeout_ns; /* armed with it; 0 = not armed */
 
 	/* the others */
 	struct slot_seen *seen;
@@ -116,8 +139,10 @@ const char *host_label(const struct host_info *hi, char buf[HOST_LABEL_BYTES]);
 void host_set_lost(struct host *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int host_start_threads(struct host *h);
 void host_stop_threads(struct host *h);
-int host_free_slot(struct host *h);    /* LIVE -> FREE of our own slot; threads are stopped */
-bool host_check_lease(struct host *h); /* mtx held: turn an expired ACTIVE into SUSPENDED */
+int host_free_slot(struct host *h); /* LIVE -> FREE of our own slot; threads are stopped */
+/* mtx held: turn an ACTIVE that is expired or refused by the device into SUSPENDED */
+bool host_check_lease(struct host *h);
+void host_conflict(void *host); /* dev->conflict: RESERVATION CONFLICT */
 
 /* notify.c: the thread that makes the upcalls */
 void notify_main(void *host);
@@ -141,8 +166,37 @@ uint64_t watch_allowance_ns(const struct host_info *hi); /* lease and drift */
 
 /* fence.c */
 void proc_identify(struct proc_id *out);
+/* An earlier process of this machine that is still there, though its incarnation is over. */
+bool fence_old_process(struct host *h, const struct host_info *hi);
+/* Before the claim, by h->fence: registered, armed. */
+int fence_begin(struct host *h, char *why, size_t why_len);
+/* The slot is FREE, everything drained: registered and armed no more. */
+void fence_end(struct host *h);
+/* All threads have ended, the slot is left to the others: disarm what nothing needs any more. */
+void fence_abandoned(struct host *h);
+void fence_fed(struct host *h, uint64_t since_ns); /* the beat submitted at @since_ns stands */
 /* 0: no write of @dead can reach the device any more, as far as this fence mode can promise. */
-int fence_host(struct host *h, const struct host_info *dead);
+int fence_host(struct host *h, const struct job *j, const struct host_info *dead);
+/* 0: that is still so. */
+int fence_check(struct host *h, const struct host_info *dead);
+
+/* pr.c; no mutex held */
+/* Register the key h->nonce, chosen in here. @why: a sentence without its full stop. */
+int pr_join(struct host *h, char *why, size_t why_len);
+/* A lost mount of this machine whose process still is there and uses the same path; else NULL. */
+const struct host_info *pr_old_process(struct host *h, struct slot_seen *s);
+/* For a host without pr: -EBUSY when the device takes writes of registered hosts only. */
+int pr_refused(struct host *h, char *why, size_t why_len);
+int pr_reserve(struct host *h, char *why, size_t why_len); /* after the claim */
+void pr_leave(struct host *h);				   /* take our key off the device */
+int pr_fence(struct host *h, const struct host_info *dead, unsigned failures);
+int pr_fenced_still(struct host *h, const struct host_info *dead);
+bool pr_intact(struct host *h); /* false: our key or the reservation is gone */
+/*
+ * Beat thread, after a read that showed our own live image: registered and reserved again. 0, else
+ * -EAGAIN or -EIO (lost).
+ */
+int pr_restore(struct host *h);
 
 /* recover.c */
 void recover_main(void *host);

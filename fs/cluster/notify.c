@@ -7,20 +7,34 @@
  */
 #include "cluster/host_impl.h"
 
-static bool tell_state(struct host *h, bool *told_suspended)
+static void log_suspended(struct host *h, bool refused)
 {
-	enum host_state st = atomic_load(&h->state);
-
-	if (h->suspensions_told != h->suspensions && !*told_suspended) {
-		h->suspensions_told = h->suspensions;
-		*told_suspended = true;
-		mtx_unlock(&h->mtx);
+	if (refused)
+		log_warn("host-refused",
+			 "%s refuses a command of host %s (slot %u, generation %llu): reservation "
+			 "conflict. It stops writing at once and finds out why.",
+			 h->env.dev->id.name, h->cfg.name, h->slot,
+			 (unsigned long long)h->generation);
+	else
 		log_warn(
 		    "host-suspended",
 		    "Host %s (slot %u, generation %llu) could not beat on %s for its lease of %u "
 		    "ms: it stops writing and keeps everything until the device answers again.",
 		    h->cfg.name, h->slot, (unsigned long long)h->generation, h->env.dev->id.name,
 		    h->cfg.lease_ms);
+}
+
+static bool tell_state(struct host *h, bool *told_suspended)
+{
+	enum host_state st = atomic_load(&h->state);
+
+	if (h->suspensions_told != h->suspensions && !*told_suspended) {
+		bool refused = h->refused;
+
+		h->suspensions_told = h->suspensions;
+		*told_suspended = true;
+		mtx_unlock(&h->mtx);
+		log_suspended(h, refused);
 		if (h->cb.suspended)
 			h->cb.suspended(h->cb.ctx);
 	} else if (*told_suspended && st == HOST_ACTIVE) {

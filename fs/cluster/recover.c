@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Recovery of dead hosts, one step after the other: RECOVERING by ATS -> fence -> replay -> flush
- * -> FREE by ATS. The first ATS decides which host does it; losing that race is normal. Every step
- * can be repeated, by this host or by one that takes over from it. Until FREE stands on disk all
- * locks of the dead generation hold.
+ * -> is it fenced still? -> FREE by ATS. The first ATS decides which host does it; losing that race
+ * is normal. Every step can be repeated, by this host or by one that takes over from it. Until FREE
+ * stands on disk all locks of the dead generation hold.
  */
 #include "cluster/host_impl.h"
 
@@ -13,7 +13,7 @@
 
 #define TELL_FAILURES 8u /* a sentence at the first failure and at every so many */
 
-enum step { STEP_ON, STEP_RETRY, STEP_DROP };
+enum step { STEP_ON, STEP_RETRY, STEP_DROP, STEP_BACK };
 
 void recover_begin(struct host *h, unsigned slot)
 {
@@ -105,6 +105,7 @@ static enum step taken(struct host *h, unsigned slot, const struct slot_seen *s,
 	mtx_lock(&h->rec_mtx);
 	memcpy(j->cur, set, h->env.geo->sector_bytes);
 	mtx_unlock(&h->rec_mtx);
+	j->taken_ns = host_now(h);
 	note_now(h, slot, set);
 	return STEP_ON;
 }
@@ -153,15 +154,37 @@ static enum step fence(struct host *h, unsigned slot)
 	struct job *j = &h->jobs[slot];
 	struct slot_seen r;
 
-	if (fence_host(h, &j->dead))
+	mtx_lock(&h->mtx);
+	j->pr_epoch = h->pr_epoch;
+	mtx_unlock(&h->mtx);
+	if (fence_host(h, j, &j->dead))
 		return STEP_RETRY;
 	if (!j->fence_too)
 		return STEP_ON;
 	watch_get(h, LUNFS_OWNER_SLOT(j->fence_too), &r);
 	if (r.hi.generation == LUNFS_OWNER_GEN(j->fence_too) &&
-	    r.hi.state == LUNFS_SLOT_RECOVERING && fence_host(h, &r.hi))
+	    r.hi.state == LUNFS_SLOT_RECOVERING && fence_host(h, j, &r.hi))
 		return STEP_RETRY; /* in any other state it was fenced before it came there */
 	return STEP_ON;
+}
+
+/*
+ * Nothing of the dead can have landed since the replay began; else all is done again. An own
+ * registration that was made anew in between proves nothing about the time before.
+ */
+static enum step check(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	bool same;
+	int r = host_wait_active(h);
+
+	if (r)
+		return STEP_RETRY;
+	r = fence_check(h, &j->dead);
+	mtx_lock(&h->mtx);
+	same = j->pr_epoch == h->pr_epoch && !atomic_load(&h->conflict);
+	mtx_unlock(&h->mtx);
+	return r || !same ? STEP_BACK : STEP_ON;
 }
 
 static enum step replay(struct host *h, unsigned slot)
@@ -230,6 +253,8 @@ static enum step do_step(struct host *h, unsigned slot, enum job_stage stage)
 		return fence(h, slot);
 	case JOB_REPLAY:
 		return replay(h, slot);
+	case JOB_CHECK:
+		return check(h, slot);
 	default:
 		return set_free(h, slot);
 	}
@@ -246,6 +271,8 @@ static void after_step(struct host *h, struct job *j, enum step step)
 	} else if (step == STEP_DROP) {
 		j->stage = JOB_NONE;
 	} else {
+		if (step == STEP_BACK)
+			j->stage = JOB_FENCE;
 		j->next_ns = host_now(h) + (wait << (j->failures < 4 ? j->failures : 4));
 		j->failures++;
 	}
@@ -285,9 +312,11 @@ void recover_main(void *arg)
 			continue;
 		}
 		stage = h->jobs[slot].stage;
+		h->rec_step_ns = host_now(h) | 1;
 		mtx_unlock(&h->mtx);
 		step = do_step(h, slot, stage);
 		mtx_lock(&h->mtx);
+		h->rec_step_ns = 0;
 		after_step(h, &h->jobs[slot], step);
 	}
 	for (unsigned i = 0; i < h->n; i++) {
@@ -332,7 +361,8 @@ int recover_renew(struct host *h)
 		mtx_lock(&h->mtx);
 		stage = h->jobs[i].stage;
 		mtx_unlock(&h->mtx);
-		if (stage == JOB_FENCE || stage == JOB_REPLAY) /* FREE writes nothing but its ATS */
+		/* FREE writes nothing but its ATS. */
+		if (stage == JOB_FENCE || stage == JOB_REPLAY || stage == JOB_CHECK)
 			r = renew_one(h, i, set, found);
 	}
 	mtx_unlock(&h->rec_mtx);

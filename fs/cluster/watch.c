@@ -240,6 +240,7 @@ void watch_main(void *arg)
 {
 	struct host *h = arg;
 	uint64_t beat = h->cfg.beat_ms * MS_NS, next_read = 0, next_table = 0;
+	uint64_t lease = h->cfg.lease_ms * MS_NS, next_pr = host_now(h) + lease;
 	bool stop = false;
 
 	while (!stop) {
@@ -252,6 +253,11 @@ void watch_main(void *arg)
 		} else if (start >= next_read) {
 			read_others(h);
 			next_read = start + beat / WATCH_READS_A_BEAT;
+		}
+		if (h->fence == LUNFS_FENCE_PR && start >= next_pr) {
+			if (host_lease_ok(h) && !pr_intact(h))
+				host_conflict(h);
+			next_pr = start + lease;
 		}
 		if (h->cb.replay && host_lease_ok(h))
 			death = find_dead(h);

@@ -57,8 +57,6 @@ static int check_device(const struct geo *g, struct dev *d, char *why, size_t le
 			 (unsigned long long)(g->dev_blks * BLK));
 		return -ENOSPC;
 	}
-	if (!d->id.one_machine && d->id.kind != DEV_KIND_SIM)
-		return dev_caw_probe(d, LUNFS_SCRATCH_OFF, why, len);
 	return 0;
 }
 

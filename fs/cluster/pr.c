@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Fencing by persistent reservations (DESIGN section 5). What it promises:
+ *
+ * - Nothing of an incarnation is written before its nonce is registered as the key and the device
+ *   is reserved (type 7: who is not registered cannot write).
+ * - A dead host is fenced when its key is seen to be absent and the reservation to stand, while
+ *   this host was registered without a break (h->pr_epoch): then nothing of the dead lands any
+ *   more. An answer of PREEMPT proves nothing by itself; what READ KEYS shows counts.
+ * - A registration that got lost is made anew only after a read has shown this host's own live
+ *   image in its slot, and when none of its writes is on its way; the beat that follows, before any
+ *   other write, tells whether that was still true.
+ *
+ * Runs on the claiming caller, the beat thread and the recovery thread; no mutex is held.
+ */
+#include "cluster/pr.h"
+
+#include "cluster/host_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TELL_FAILURES 8u
+
+struct pr_view { /* READ KEYS and READ RESERVATION */
+	struct dev_pr_state st;
+	uint64_t keys[DEV_PR_KEYS_MAX];
+};
+
+static const struct dev_pr_ops *pr_of(const struct dev *d)
+{
+	return d->ops->pr;
+}
+
+/* NULL and *@err when they cannot be read; the caller frees. */
+static struct pr_view *view_read(struct dev *d, int *err)
+{
+	struct pr_view *v = calloc(1, sizeof(*v));
+
+	lunfs_assert(v);
+	v->st.keys = v->keys;
+	*err = pr_of(d)->read_state(d, &v->st);
+	if (!*err && v->st.nkeys > DEV_PR_KEYS_MAX)
+		*err = -EOVERFLOW;
+	if (!*err)
+		return v;
+	free(v);
+	return NULL;
+}
+
+static bool has_key(const struct pr_view *v, uint64_t key)
+{
+	for (size_t i = 0; key && i < v->st.nkeys; i++)
+		if (v->keys[i] == key)
+			return true;
+	return false;
+}
+
+static bool is_type_7(const struct pr_view *v)
+{
+	return v->st.reserved && v->st.type == DEV_PR_TYPE_WE_AR;
+}
+
+static uint64_t random_key(struct clock *clk)
+{
+	uint64_t key = 0;
+
+	while (!key)
+		clk->ops->random(clk, &key, sizeof(key));
+	return key;
+}
+
+/* ---- before the claim ------------------------------------------------------------------------ */
+
+static bool same_machine(const struct host *h, const struct host_info *hi)
+{
+	return !mem_is_zero(h->self.machine_id, sizeof(h->self.machine_id)) &&
+	       !memcmp(h->self.machine_id, hi->machine_id, sizeof(hi->machine_id));
+}
+
+static bool other_boot(const struct host *h, const struct host_info *hi)
+{
+	return memcmp(h->self.boot_id, hi->boot_id, sizeof(hi->boot_id)) != 0;
+}
+
+/* That incarnation of this machine writes no more: it is over, or its process is gone. */
+static bool ended_here(struct host *h, const struct slot_seen *s)
+{
+	if (!s->valid || s->damaged || !s->hi.generation || !same_machine(h, &s->hi))
+		return false;
+	if (s->hi.state != LUNFS_SLOT_LIVE)
+		return true;
+	return slot_owner_proven_gone(&s->hi) || (other_boot(h, &s->hi) && watch_dead(h, s));
+}
+
+/* Did it end by itself, everything drained? */
+static bool ended_cleanly(const struct slot_seen *s)
+{
+	return s->hi.state == LUNFS_SLOT_FREE &&
+	       le64_get(s->rec.hdr.setter_owner) == LUNFS_OWNER(s->hi.generation, s->hi.slot);
+}
+
+const struct host_info *pr_old_process(struct host *h, struct slot_seen *s)
+{
+	if (h->env.dev->id.kind != DEV_KIND_SG)
+		return NULL; /* each process has a nexus of its own */
+	for (unsigned i = 0; i < h->n; i++) {
+		watch_get(h, i, s);
+		if (s->valid && s->hi.state != LUNFS_SLOT_LIVE && !ended_cleanly(s) &&
+		    fence_old_process(h, &s->hi))
+			return &s->hi;
+	}
+	return NULL;
+}
+
+/* What an earlier life of this machine sent may still be on its way along the same path. */
+static int drain_old(struct host *h, char *why, size_t why_len)
+{
+	struct dev *d = h->env.dev;
+	bool unclean = false;
+	int r;
+
+	for (unsigned i = 0; i < h->n; i++) {
+		struct slot_seen s;
+
+		watch_get(h, i, &s);
+		unclean = unclean || (ended_here(h, &s) && !ended_cleanly(&s));
+	}
+	if (!unclean)
+		return 0;
+	r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+	if (r)
+		snprintf(why, why_len,
+			 "It cannot be proven that no write of an earlier mount of this machine is "
+			 "still on its way to %s (error %d)",
+			 d->id.name, r);
+	return r;
+}
+
+/* A key that an ended incarnation of this very machine left on this path is replaced. */
+static int replace_left_over(struct host *h)
+{
+	struct dev *d = h->env.dev;
+	int r = -EBADE;
+
+	for (unsigned i = 0; i < h->n && r == -EBADE; i++) {
+		struct slot_seen s;
+
+		watch_get(h, i, &s);
+		if (!s.hi.nonce || !ended_here(h, &s))
+			continue;
+		r = pr_of(d)->register_key(d, s.hi.nonce, h->nonce);
+		if (!r)
+			log_info("pr-key-replaced",
+				 "The reservation key %016llx, which the earlier mount in slot %u "
+				 "left on %s, was replaced.",
+				 (unsigned long long)s.hi.nonce, i, d->id.name);
+	}
+	return r;
+}
+
+int pr_join(struct host *h, char *why, size_t why_len)
+{
+	struct dev *d = h->env.dev;
+	char reason[256] = "";
+	int r;
+
+	if (!pr_of(d)) {
+		snprintf(why, why_len, "%s has no persistent reservations", d->id.name);
+		return -EOPNOTSUPP;
+	}
+	r = pr_of(d)->probe(d, reason, sizeof(reason));
+	if (r) {
+		snprintf(why, why_len, "%s cannot be fenced by persistent reservations: %s",
+			 d->id.name, reason[0] ? reason : strerror(-r));
+		return r;
+	}
+	r = drain_old(h, why, why_len);
+	if (r)
+		return r;
+	h->nonce = random_key(h->env.clk);
+	r = pr_of(d)->register_key(d, 0, h->nonce);
+	if (r == -EBADE)
+		r = replace_left_over(h);
+	if (r == -EBADE)
+		snprintf(why, why_len,
+			 "This machine's path to %s is registered with a key that is not left over "
+			 "from an earlier mount here: another program or host uses the same path; "
+			 "stop it, or take its key away by sg_persist(8)",
+			 d->id.name);
+	else if (r)
+		snprintf(why, why_len, "A reservation key cannot be registered with %s (error %d)",
+			 d->id.name, r);
+	if (!r)
+		h->pr_key = h->nonce;
+	return r;
+}
+
+int pr_refused(struct host *h, char *why, size_t why_len)
+{
+	struct dev *d = h->env.dev;
+	struct pr_view *v;
+	bool reserved;
+	int r;
+
+	v = pr_of(d) ? view_read(d, &r) : NULL;
+	if (!v) /* a device that does not know the question is not reserved */
+		return 0;
+	reserved = v->st.reserved;
+	if (reserved)
+		snprintf(why, why_len,
+			 "%s is reserved (type %u, %zu keys), so that only registered hosts can "
+			 "write to it",
+			 d->id.name, v->st.type, v->st.nkeys);
+	free(v);
+	return reserved ? -EBUSY : 0;
+}
+
+/* ---- after the claim, and the end ------------------------------------------------------------ */
+
+int pr_reserve(struct host *h, char *why, size_t why_len)
+{
+	struct dev *d = h->env.dev;
+	struct pr_view *v;
+	int r = pr_of(d)->reserve(d, h->pr_key);
+
+	v = r && r != -EBADE ? NULL : view_read(d, &r);
+	if (!v) {
+		snprintf(why, why_len, "%s cannot be reserved (error %d)", d->id.name, r);
+		return r;
+	}
+	if (!is_type_7(v) || !has_key(v, h->pr_key)) {
+		r = -EBADE;
+		if (v->st.reserved && !is_type_7(v))
+			snprintf(why, why_len,
+				 "%s is reserved by somebody else (type %u); no other cluster "
+				 "software may use the same device",
+				 d->id.name, v->st.type);
+		else
+			snprintf(why, why_len,
+				 "%s does not show the reservation or the key that this host has "
+				 "just set",
+				 d->id.name);
+	}
+	free(v);
+	return r;
+}
+
+void pr_leave(struct host *h)
+{
+	struct dev *d = h->env.dev;
+	int r;
+
+	if (!h->pr_key)
+		return;
+	r = pr_of(d)->register_key(d, h->pr_key, 0);
+	if (r && r != -EBADE)
+		log_warn("pr-key-left",
+			 "The reservation key %016llx of host %s could not be taken off %s (error "
+			 "%d); the next mount of this machine replaces it.",
+			 (unsigned long long)h->pr_key, h->cfg.name, d->id.name, r);
+}
+
+/* ---- fencing others -------------------------------------------------------------------------- */
+
+/* 0: the reservation stands, this host is registered and @victim is not. */
+static int judge_fenced(struct host *h, uint64_t victim, const char **what)
+{
+	struct pr_view *v;
+	int r;
+
+	*what = "the keys cannot be read";
+	v = view_read(h->env.dev, &r);
+	if (!v)
+		return r;
+	if (!has_key(v, h->pr_key)) {
+		*what = "this host's own registration is gone";
+		r = -EBADE;
+	} else if (!is_type_7(v)) {
+		*what = "the reservation is gone";
+		r = -EBADE;
+	} else if (has_key(v, victim)) {
+		*what = "the device still shows its key";
+		r = -EAGAIN;
+	}
+	free(v);
+	if (r == -EBADE)
+		host_conflict(h); /* the beat thread puts it right */
+	return r;
+}
+
+int pr_fence(struct host *h, const struct host_info *dead, unsigned failures)
+{
+	struct dev *d = h->env.dev;
+	const char *what = "the device refused PREEMPT AND ABORT";
+	char name[HOST_LABEL_BYTES];
+	int r = pr_of(d)->preempt_abort(d, h->pr_key, dead->nonce);
+	bool was_there = !r;
+
+	if (!r || r == -EBADE)
+		r = judge_fenced(h, dead->nonce, &what);
+	if (!r) {
+		log_warn("host-fenced",
+			 "%s is fenced: %s refuses its writes, its reservation key %016llx %s.",
+			 host_label(dead, name), d->id.name, (unsigned long long)dead->nonce,
+			 was_there ? "was preempted" : "was gone already");
+		return 0;
+	}
+	if (failures % TELL_FAILURES == 0)
+		log_err("host-fence-failed",
+			"%s cannot be fenced on %s yet: %s (error %d). It is tried again; until "
+			"then what that host had locked stays locked. Look at the device and its "
+			"reservations.",
+			host_label(dead, name), d->id.name, what, r);
+	return r;
+}
+
+int pr_fenced_still(struct host *h, const struct host_info *dead)
+{
+	const char *what;
+	char name[HOST_LABEL_BYTES];
+	int r = judge_fenced(h, dead->nonce, &what);
+
+	if (r)
+		log_warn("host-fence-gone",
+			 "After the replay for %s it is not fenced on %s any more: %s (error %d); "
+			 "it is fenced and replayed again.",
+			 host_label(dead, name), h->env.dev->id.name, what, r);
+	return r;
+}
+
+/* ---- a registration that got lost ------------------------------------------------------------ */
+
+bool pr_intact(struct host *h)
+{
+	struct pr_view *v;
+	bool ok;
+	int r;
+
+	v = view_read(h->env.dev, &r);
+	if (!v)
+		return true; /* a failed read proves nothing */
+	ok = has_key(v, h->pr_key) && is_type_7(v);
+	free(v);
+	return ok;
+}
+
+static int restore_failed(struct host *h, const char *what, int r)
+{
+	if (h->pr_failures++ % TELL_FAILURES == 0)
+		log_err("pr-restore-failed",
+			"%s refuses the writes of host %s (slot %u), and %s (error %d). Nothing is "
+			"written until that is put right; it is tried again.",
+			h->env.dev->id.name, h->cfg.name, h->slot, what, r);
+	return -EAGAIN;
+}
+
+static int register_anew(struct host *h, const struct pr_view *v)
+{
+	struct dev *d = h->env.dev;
+	int r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+
+	if (r == -EOPNOTSUPP) {
+		host_set_lost(h, "its registration with the device is gone, and the device cannot "
+				 "prove that earlier writes of this host are out of the way");
+		return -EIO;
+	}
+	if (r)
+		return restore_failed(h, "it does not say what has become of earlier writes", r);
+	if (has_key(v, h->pr_key)) /* perhaps not on every path */
+		pr_of(d)->register_key(d, h->pr_key, 0);
+	r = pr_of(d)->register_key(d, 0, h->pr_key);
+	return r ? restore_failed(h, "this host cannot register again", r) : 0;
+}
+
+static int reserve_anew(struct host *h)
+{
+	char why[256];
+	int r = pr_reserve(h, why, sizeof(why));
+
+	if (r)
+		return restore_failed(h, why, r);
+	mtx_lock(&h->mtx);
+	h->pr_epoch++;
+	mtx_unlock(&h->mtx);
+	return 0;
+}
+
+int pr_restore(struct host *h)
+{
+	uint64_t now = host_now(h);
+	bool again = h->pr_restored_ns && now - h->pr_restored_ns < h->cfg.lease_ms * MS_NS;
+	struct pr_view *v;
+	bool own, type_7;
+	int r;
+
+	v = view_read(h->env.dev, &r);
+	if (!v)
+		return restore_failed(h, "the keys cannot be read", r);
+	own = has_key(v, h->pr_key);
+	type_7 = is_type_7(v);
+	r = own && !again ? 0 : register_anew(h, v);
+	free(v);
+	if (!r && !(own && type_7 && !again))
+		r = reserve_anew(h);
+	if (r)
+		return r;
+	h->pr_restored_ns = now | 1;
+	h->pr_failures = 0;
+	if (!own || !type_7)
+		log_warn("pr-restored",
+			 "The %s of host %s (slot %u) on %s was gone although nobody had taken its "
+			 "slot (a reset of the target, or another program?): it was made anew.",
+			 own ? "reservation" : "registration", h->cfg.name, h->slot,
+			 h->env.dev->id.name);
+	return 0;
+}
+
+/* ---- tools ----------------------------------------------------------------------------------- */
+
+static int temporary_register(struct pr_temporary *t, uint64_t old, uint64_t key)
+{
+	int r = pr_of(t->dev)->register_key(t->dev, old, key);
+
+	if (!r)
+		t->key = key;
+	return r;
+}
+
+static int temporary_failed(const struct pr_temporary *t, const struct pr_view *v, int r, char *why,
+			    size_t why_len)
+{
+	if (!v->st.reserved)
+		return 0; /* nobody keeps it from writing */
+	snprintf(why, why_len,
+		 "%s is reserved for registered hosts, and this machine cannot register with it "
+		 "(error %d).",
+		 t->dev->id.name, r);
+	return -EOPNOTSUPP;
+}
+
+static int temporary_type(const struct pr_temporary *t, const struct pr_view *v, char *why,
+			  size_t why_len)
+{
+	if (!v->st.reserved || is_type_7(v))
+		return 0;
+	snprintf(why, why_len,
+		 "%s is reserved by other software (type %u); if that is a left-over, take it away "
+		 "by sg_persist(8).",
+		 t->dev->id.name, v->st.type);
+	return -EBUSY;
+}
+
+static struct pr_view *temporary_open(struct pr_temporary *t, struct dev *d)
+{
+	int r;
+
+	*t = (struct pr_temporary){.dev = d};
+	return pr_of(d) ? view_read(d, &r) : NULL;
+}
+
+int pr_temporary_begin(struct pr_temporary *t, struct dev *d, struct clock *clk, char *why,
+		       size_t why_len)
+{
+	struct pr_view *v = temporary_open(t, d);
+	int r;
+
+	if (!v)
+		return 0;
+	r = temporary_type(t, v, why, why_len);
+	if (!r) {
+		r = temporary_register(t, 0, random_key(clk));
+		r = r && r != -EBADE ? temporary_failed(t, v, r, why, why_len) : 0;
+	}
+	free(v);
+	return r;
+}
+
+/* Each key may stand for several paths; one is enough. */
+static int preempt_all(struct pr_temporary *t, const struct pr_view *v, char *why, size_t why_len)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < v->st.nkeys && (!r || r == -EBADE); i++)
+		if (v->keys[i] && v->keys[i] != t->key)
+			r = pr_of(t->dev)->preempt_abort(t->dev, t->key, v->keys[i]);
+	if (!r || r == -EBADE)
+		return 0;
+	snprintf(why, why_len,
+		 "The keys that dead hosts left on %s cannot be preempted (error %d).",
+		 t->dev->id.name, r);
+	return r;
+}
+
+static int take_over(struct pr_temporary *t, const struct pr_view *v, struct clock *clk, char *why,
+		     size_t why_len)
+{
+	uint64_t key = random_key(clk);
+	int r = temporary_register(t, 0, key);
+
+	for (size_t i = 0; i < v->st.nkeys && r == -EBADE; i++)
+		if (v->keys[i])
+			r = temporary_register(t, v->keys[i], key);
+	if (r)
+		return temporary_failed(t, v, r, why, why_len);
+	return v->st.reserved ? preempt_all(t, v, why, why_len) : 0;
+}
+
+int pr_temporary_take(struct pr_temporary *t, struct dev *d, struct clock *clk, char *why,
+		      size_t why_len)
+{
+	struct pr_view *v = temporary_open(t, d);
+	int r;
+
+	if (!v)
+		return 0;
+	r = temporary_type(t, v, why, why_len);
+	if (!r)
+		r = take_over(t, v, clk, why, why_len);
+	free(v);
+	if (r)
+		pr_temporary_end(t);
+	return r;
+}
+
+void pr_temporary_end(struct pr_temporary *t)
+{
+	if (!t->key)
+		return;
+	pr_of(t->dev)->register_key(t->dev, t->key, 0);
+	t->key = 0;
+}
