@@ -235,23 +235,32 @@ static void keeper_main(void *arg)
 static void make_shared(struct sim_run *r)
 {
 	struct simcluster *t = r->t;
-	char name[8];
 
 	r->root = sc_root_id(t, 0);
 	r->n_shared = 3;
 	for (unsigned k = 0; k < r->n_shared; k++) {
-		snprintf(name, sizeof(name), "s%u", k);
-		r->shared[k] = sc_mkdir(t, 0, k == 2 ? r->shared[0] : r->root, name);
+		struct hop *h = hop_begin(r, 0, 0, HOP_MKDIR);
+		struct vattr va;
+
+		h->id = k == 2 ? r->shared[0] : r->root;
+		snprintf(h->name, sizeof(h->name), "s%u", k);
+		hop_call(r, h);
+		SC_OK(t, vol_mkdir(t->v[0], &h->ctx, h->id, h->name, 0755, &va));
+		hop_end(r, h, 0, &va);
+		r->shared[k] = va.id;
 	}
 }
 
+/* A clean mount by host 0, as part of the history. */
 static void begin(struct sim_run *r)
 {
 	struct simcluster *t = r->t;
+	struct sim_host *h = &r->host[0];
 
-	sc_up(t, 0);
+	*h = (struct sim_host){.r = r};
+	SC_CHECK(t, host_mount(h), "the first mount");
 	make_shared(r);
-	sc_down(t, 0);
+	SC_CHECK(t, host_unmount(h), "the first unmount");
 	r->begin_ns = clock_now_ns(t->clk);
 	r->stop_ns = r->begin_ns + r->plan.work_ns;
 	simdev_set_latency(t->medium, r->plan.lat_min_ns, r->plan.lat_max_ns);

@@ -91,6 +91,8 @@ void hop_call(struct sim_run *r, struct hop *h)
 	h->call_ns = clock_now_ns(r->t->clk);
 	h->txn_lo = h->txn_hi = t->running->id;
 	h->call = history_tick(r->hist);
+	if (h->kind == HOP_RELEASE)
+		h->point = h->call;
 }
 
 static void trace_hop(struct sim_run *r, const struct hop *h)
@@ -158,9 +160,20 @@ int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 
 struct wrapped {
 	int (*body)(struct op *o, void *arg);
+	int (*first)(struct op *o, void *arg);
 	void *arg;
 	struct hop *hop;
 };
+
+static int wrapped_first(struct op *o, void *arg)
+{
+	struct wrapped *w = arg;
+	int rc = w->first(o, w->arg);
+
+	if (rc && w->hop->runs == 1)
+		w->hop->point = history_tick(the_run->hist);
+	return rc;
+}
 
 static int wrapped_body(struct op *o, void *arg)
 {
@@ -168,8 +181,10 @@ static int wrapped_body(struct op *o, void *arg)
 	struct hop *h = w->hop;
 	int rc = w->body(o, w->arg);
 
-	if (h->runs == 1)
+	if (h->runs == 1) {
 		h->point = history_tick(the_run->hist);
+		h->body_rc = rc;
+	}
 	h->txn_hi = o->v->txns->running->id;
 	return rc;
 }
@@ -189,6 +204,9 @@ int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 	if (!w.hop)
 		return __real_op_run(o, body, arg);
 	w.hop->runs++;
+	w.first = o->first;
+	if (o->first)
+		o->first = wrapped_first;
 	return __real_op_run(o, wrapped_body, &w);
 }
 

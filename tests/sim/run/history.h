@@ -64,6 +64,7 @@ struct hop {
 	uint64_t call_ns, ret_ns;
 	unsigned runs;		 /* of op_run() */
 	uint64_t txn_lo, txn_hi; /* the running transaction before and after the body */
+	int body_rc;		 /* at .point */
 	int rc;
 	/* arguments */
 	struct nodeid id, dir; /* the inode; the second directory of a rename or link */
@@ -79,6 +80,7 @@ struct hop {
 	void *data;    /* bytes read, entries listed */
 	/* for lin.c: numbers of the objects */
 	uint32_t o_id, o_dir, o_out;
+	uint64_t lost_size; /* size of the file before it, as its host saw it */
 };
 
 struct sim_run;
