@@ -307,7 +307,7 @@ static enum ats_outcome explain(struct ats_try *t, int result)
 		return TRY_AGAIN;
 	case -EBADE:
 		t->error = result;
-		return ATS_FENCED;
+		return t->pending ? ATS_UNKNOWN : ATS_FENCED;
 	default:
 		t->error = result;
 		return t->pending ? ATS_UNKNOWN : ATS_ERROR;

@@ -215,6 +215,17 @@ static int why_refused(struct host *h)
 	return r;
 }
 
+static bool slot_seen_gone(struct host *h)
+{
+	bool gone;
+
+	mtx_lock(&h->mtx);
+	gone = h->slot_gone;
+	h->slot_gone = false;
+	mtx_unlock(&h->mtx);
+	return gone;
+}
+
 static int next_beat(struct host *h)
 {
 	int r = 0;
@@ -223,6 +234,9 @@ static int next_beat(struct host *h)
 		r = why_refused(h);
 	if (!r)
 		r = works(h) ? beat_once(h) : look_at_own_slot(h);
+	/* A device may serve reads and fail all else; what the watch has read is final. */
+	if (r == -EAGAIN && slot_seen_gone(h))
+		r = look_at_own_slot(h);
 	return r;
 }
 

@@ -145,7 +145,7 @@ static void begin_incarnation(struct host *h, unsigned slot, uint64_t generation
 	h->refused = false;
 	atomic_store(&h->conflict, false);
 	h->suspensions = h->suspensions_told = 0;
-	h->lost_told = false;
+	h->lost_told = h->slot_gone = false;
 	atomic_store(&h->lease_end_ns, since_ns + h->cfg.lease_ms * MS_NS);
 	atomic_store(&h->state, HOST_ACTIVE);
 	mtx_unlock(&h->mtx);
@@ -228,6 +228,19 @@ static int wait_for_verdict(struct claim *c, const struct slot_seen *s)
 			host_label(&s->hi, name), fence_word(s->hi.fence));
 }
 
+/* It is not to be had (@r, h->pr_why): 0 where this host may do without. */
+static int pr_failed(struct claim *c, int r)
+{
+	struct host *h = c->h;
+
+	if (r != -EBADE && r != -EOPNOTSUPP && r != -EBUSY) /* perhaps in a moment */
+		return WAIT_FOR(c, r, "%s.", h->pr_why);
+	if (h->cfg.fence == FENCE_PR)
+		return say(c, r, "fence=pr: %s.", h->pr_why);
+	h->pr_cannot = true;
+	return 0;
+}
+
 /* 0: registered, or it is clear that this host does without (h->pr_cannot). */
 static int try_pr(struct claim *c)
 {
@@ -257,10 +270,7 @@ static int try_pr(struct claim *c)
 		if (!r)
 			return 0;
 	}
-	if (h->cfg.fence == FENCE_PR)
-		return say(c, r, "fence=pr: %s.", h->pr_why);
-	h->pr_cannot = true;
-	return 0;
+	return pr_failed(c, r);
 }
 
 static int without_pr(struct claim *c)
@@ -333,10 +343,8 @@ static int stand_fence(struct claim *c)
 	r = pr_reserve(h, h->pr_why, sizeof(h->pr_why));
 	if (!r)
 		return 0;
-	if (h->cfg.fence == FENCE_PR)
-		return say(c, r, "fence=pr: %s.", h->pr_why);
-	h->pr_cannot = true;
-	return WAIT_FOR(c, r, "%s.", h->pr_why);
+	r = pr_failed(c, r);
+	return r ? r : WAIT_FOR(c, -EBUSY, "%s.", h->pr_why);
 }
 
 /* Claims are not believed; and only a registered host may try. */

@@ -69,6 +69,10 @@ int host_new(const struct env *env, struct ats *ats, const struct host_config *c
 	h->slot = LUNFS_NO_SLOT;
 	config_fill(h, cfg);
 	proc_identify(&h->self);
+	if (!mem_is_zero(cfg->machine_id, sizeof(cfg->machine_id))) {
+		memcpy(h->self.machine_id, cfg->machine_id, sizeof(h->self.machine_id));
+		memcpy(h->self.boot_id, cfg->boot_id, sizeof(h->self.boot_id));
+	}
 	h->seen = calloc(h->n, sizeof(*h->seen));
 	h->jobs = calloc(h->n, sizeof(*h->jobs));
 	if (!h->seen || !h->jobs) {

@@ -46,6 +46,8 @@ struct host_config {
 	enum fence_choice fence;
 	char watchdog_path[64]; /* "" = /dev/watchdog */
 	struct watchdog *wd;	/* FENCE_WATCHDOG: this one instead, the caller's; may be NULL */
+	/* Zero: those of this machine. A simulator has several machines, and boots them anew. */
+	uint8_t machine_id[16], boot_id[16];
 };
 
 /*

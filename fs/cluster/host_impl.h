@@ -85,6 +85,7 @@ struct host {
 	bool temporary; /* in a spare slot, only to recover: no upcall but replay */
 	bool stop, stop_recovery;
 	bool beat_now, look_now;
+	bool slot_gone; /* the watch read something else than a live image of ours in our slot */
 	uint64_t idle_since_ns; /* alive() has said no since, 0 = it says yes */
 	bool idle_told;
 	uint64_t suspensions, suspensions_told;

@@ -42,9 +42,10 @@ static void begins(struct outage *u, const char *what, uint64_t off_bytes)
 	if (atomic_fetch_add(&u->x->waiting, 1) == 0)
 		log_warn(
 		    "io-waiting",
-		    "%s does not answer: a %s at byte %llu timed out. Nothing is lost: it waits "
-		    "and goes on when the device answers again; look at its paths and at the "
-		    "array.",
+		    "%s does not serve a %s at byte %llu: no answer in time, or refused. Nothing "
+		    "is "
+		    "lost: it waits and goes on when the device serves it; look at its paths and "
+		    "at the array.",
 		    u->x->dev->id.name, what, (unsigned long long)off_bytes);
 }
 
@@ -71,14 +72,20 @@ static int drain(struct outage *u)
 	return -EIO;
 }
 
-/* Keep what must be sent again at the front of @io; *n = how many. The first hard error wins. */
-static int keep_unknown(struct dev_io *io, size_t *n)
+/*
+ * Keep what must be sent again at the front of @io; *n = how many, *unknown = may some of it still
+ * land? The first hard error wins.
+ */
+static int keep_undone(struct dev_io *io, size_t *n, bool *unknown)
 {
 	size_t left = 0;
 	int r = 0;
 
+	*unknown = false;
 	for (size_t i = 0; i < *n; i++) {
 		if (io[i].result == -ETIMEDOUT)
+			*unknown = true;
+		if (io[i].result == -ETIMEDOUT || io[i].result == -EBADE)
 			io[left++] = io[i];
 		else if (io[i].result && !r)
 			r = io[i].result;
@@ -93,6 +100,7 @@ static int keep_unknown(struct dev_io *io, size_t *n)
  */
 static int write_all(struct outage *u, struct dev_io *io, size_t n)
 {
+	bool unknown;
 	int hard = 0;
 
 	for (;;) {
@@ -101,13 +109,15 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n)
 		if (r)
 			return r;
 		dev_batch(u->x->dev, io, n);
-		r = keep_unknown(io, &n);
+		r = keep_undone(io, &n, &unknown);
 		hard = hard ? hard : r;
 		if (n == 0)
 			return hard;
-		begins(u, "write", io[0].off_bytes);
-		r = drain(u);
-		if (r)
+		if (unknown) {
+			begins(u, "write", io[0].off_bytes);
+			r = drain(u);
+		}
+		if (unknown && r)
 			return r == -EOPNOTSUPP ? -ETIMEDOUT : r;
 		if (hard)
 			return hard;
@@ -129,12 +139,17 @@ static int wait_and_see(struct outage *u)
 	return stopped(u) ? -EIO : host_wait_active(u->x->host);
 }
 
+static bool passes(int result)
+{
+	return result == -ETIMEDOUT || result == -EBADE;
+}
+
 static int read_again(struct outage *u, struct dev_io *io)
 {
-	int r = -ETIMEDOUT;
+	int r = io->result;
 
 	begins(u, "read", io->off_bytes);
-	while (r == -ETIMEDOUT) {
+	while (passes(r)) {
 		r = wait_and_see(u);
 		if (!r)
 			r = dev_read(u->x->dev, io->off_bytes, io->len_bytes, io->buf);
@@ -149,7 +164,7 @@ int host_io_read(struct host_io *x, struct dev_io *io, size_t n)
 
 	dev_batch(x->dev, io, n);
 	for (size_t i = 0; i < n; i++) {
-		if (io[i].result == -ETIMEDOUT)
+		if (passes(io[i].result))
 			io[i].result = read_again(&u, &io[i]);
 		if (io[i].result && !r)
 			r = io[i].result;
@@ -163,7 +178,7 @@ int host_io_flush(struct host_io *x)
 	struct outage u = {.x = x};
 	int r = dev_flush(x->dev);
 
-	while (r == -ETIMEDOUT) {
+	while (passes(r)) {
 		begins(&u, "flush", 0);
 		r = wait_and_see(&u);
 		if (!r)

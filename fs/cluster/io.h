@@ -2,7 +2,8 @@
 /*
  * Plain I/O of a mounted host. What times out is neither lost nor an error: it waits for as long as
  * the device does not answer and this host has not lost its slot, and goes on by itself. So an
- * outage of the array is a pause.
+ * outage of the array is a pause. What the device refuses (reservation conflict) had no effect: it
+ * waits until this host knows why, and is sent again if it was not fenced.
  *
  * A write whose fate is unknown is sent again only once the device has proved that the first one
  * cannot land any more (DESIGN section 4); a device that can never prove it answers -ETIMEDOUT, and
@@ -35,8 +36,8 @@ static inline void host_io_init(struct host_io *x, const struct env *env, struct
 }
 
 /*
- * Gated by host_write_gate(). 0: all written. -EIO: the device failed, the host is lost or was
- * stopped; -EBADE: fenced; -ETIMEDOUT: see above; -ENOSPC, -EROFS, -ENODEV: of the device.
+ * Gated by host_write_gate(). 0: all written. -EIO: the device failed, the host is lost (fenced) or
+ * was stopped; -ETIMEDOUT: see above; -ENOSPC, -EROFS, -ENODEV: of the device.
  */
 int host_io_write(struct host_io *x, struct dev_io *io, size_t n);
 /* Results in io[].result too; returns the first error. */

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #define TELL_FAILURES 8u
+#define DEFAULT_DEADLINE_MS 8000u
 
 struct pr_view { /* READ KEYS and READ RESERVATION */
 	struct dev_pr_state st;
@@ -49,6 +50,62 @@ static struct pr_view *view_read(struct dev *d, int *err)
 	free(v);
 	return NULL;
 }
+
+/* ---- commands that may be sent again --------------------------------------------------------- */
+
+struct again { /* one command, until it was executed */
+	struct clock *clk;
+	uint64_t until_ns;
+	uint64_t nap_ns;
+	bool unknown; /* one without an answer may have landed */
+};
+
+static struct again again_begin(struct dev *d, struct clock *clk)
+{
+	uint64_t bound = (d->deadline_ms ? d->deadline_ms : DEFAULT_DEADLINE_MS) * MS_NS;
+
+	return (struct again){
+	    .clk = clk, .until_ns = clock_now_ns(clk) + 2 * bound, .nap_ns = MS_NS};
+}
+
+/* @r calls for another try, and there is time for one. */
+static bool again(struct again *a, int r)
+{
+	if (r == -ETIMEDOUT)
+		a->unknown = true;
+	if ((r != -ETIMEDOUT && r != -EAGAIN) || clock_now_ns(a->clk) >= a->until_ns)
+		return false;
+	clock_sleep_ns(a->clk, a->nap_ns);
+	a->nap_ns = a->nap_ns < 64 * MS_NS ? 2 * a->nap_ns : a->nap_ns;
+	return true;
+}
+
+/* As register_key(). A command without an answer may have landed: then the key is there already. */
+static int register_surely(struct dev *d, struct clock *clk, uint64_t old, uint64_t key)
+{
+	struct again a = again_begin(d, clk);
+	int r;
+
+	do {
+		r = pr_of(d)->register_key(d, old, key);
+		if (r == -EBADE && a.unknown)
+			r = key ? pr_of(d)->register_key(d, key, key) : 0;
+	} while (again(&a, r));
+	return r;
+}
+
+static int reserve_surely(struct dev *d, struct clock *clk, uint64_t key)
+{
+	struct again a = again_begin(d, clk);
+	int r;
+
+	do {
+		r = pr_of(d)->reserve(d, key);
+	} while (again(&a, r));
+	return r;
+}
+
+/* ---- what stands there ----------------------------------------------------------------------- */
 
 static bool has_key(const struct pr_view *v, uint64_t key)
 {
@@ -151,7 +208,7 @@ static int replace_left_over(struct host *h)
 		watch_get(h, i, &s);
 		if (!s.hi.nonce || !ended_here(h, &s))
 			continue;
-		r = pr_of(d)->register_key(d, s.hi.nonce, h->nonce);
+		r = register_surely(d, h->env.clk, s.hi.nonce, h->nonce);
 		if (!r)
 			log_info("pr-key-replaced",
 				 "The reservation key %016llx, which the earlier mount in slot %u "
@@ -181,7 +238,7 @@ int pr_join(struct host *h, char *why, size_t why_len)
 	if (r)
 		return r;
 	h->nonce = random_key(h->env.clk);
-	r = pr_of(d)->register_key(d, 0, h->nonce);
+	r = register_surely(d, h->env.clk, 0, h->nonce);
 	if (r == -EBADE)
 		r = replace_left_over(h);
 	if (r == -EBADE)
@@ -224,7 +281,7 @@ int pr_reserve(struct host *h, char *why, size_t why_len)
 {
 	struct dev *d = h->env.dev;
 	struct pr_view *v;
-	int r = pr_of(d)->reserve(d, h->pr_key);
+	int r = reserve_surely(d, h->env.clk, h->pr_key);
 
 	v = r && r != -EBADE ? NULL : view_read(d, &r);
 	if (!v) {
@@ -255,7 +312,7 @@ void pr_leave(struct host *h)
 
 	if (!h->pr_key)
 		return;
-	r = pr_of(d)->register_key(d, h->pr_key, 0);
+	r = register_surely(d, h->env.clk, h->pr_key, 0);
 	if (r && r != -EBADE)
 		log_warn("pr-key-left",
 			 "The reservation key %016llx of host %s could not be taken off %s (error "
@@ -370,8 +427,8 @@ static int register_anew(struct host *h, const struct pr_view *v)
 	if (r)
 		return restore_failed(h, "it does not say what has become of earlier writes", r);
 	if (has_key(v, h->pr_key)) /* perhaps not on every path */
-		pr_of(d)->register_key(d, h->pr_key, 0);
-	r = pr_of(d)->register_key(d, 0, h->pr_key);
+		register_surely(d, h->env.clk, h->pr_key, 0);
+	r = register_surely(d, h->env.clk, 0, h->pr_key);
 	return r ? restore_failed(h, "this host cannot register again", r) : 0;
 }
 
@@ -422,7 +479,7 @@ int pr_restore(struct host *h)
 
 static int temporary_register(struct pr_temporary *t, uint64_t old, uint64_t key)
 {
-	int r = pr_of(t->dev)->register_key(t->dev, old, key);
+	int r = register_surely(t->dev, t->clk, old, key);
 
 	if (!r)
 		t->key = key;
@@ -453,18 +510,26 @@ static int temporary_type(const struct pr_temporary *t, const struct pr_view *v,
 	return -EBUSY;
 }
 
-static struct pr_view *temporary_open(struct pr_temporary *t, struct dev *d)
+/* NULL: nothing can be reserved here. */
+static struct pr_view *temporary_open(struct pr_temporary *t, struct dev *d, struct clock *clk)
 {
-	int r;
+	struct again a = again_begin(d, clk);
+	struct pr_view *v = NULL;
+	int r = -EOPNOTSUPP;
 
-	*t = (struct pr_temporary){.dev = d};
-	return pr_of(d) ? view_read(d, &r) : NULL;
+	*t = (struct pr_temporary){.dev = d, .clk = clk};
+	if (!pr_of(d))
+		return NULL;
+	do {
+		v = view_read(d, &r);
+	} while (!v && again(&a, r));
+	return v;
 }
 
 int pr_temporary_begin(struct pr_temporary *t, struct dev *d, struct clock *clk, char *why,
 		       size_t why_len)
 {
-	struct pr_view *v = temporary_open(t, d);
+	struct pr_view *v = temporary_open(t, d, clk);
 	int r;
 
 	if (!v)
@@ -481,11 +546,16 @@ int pr_temporary_begin(struct pr_temporary *t, struct dev *d, struct clock *clk,
 /* Each key may stand for several paths; one is enough. */
 static int preempt_all(struct pr_temporary *t, const struct pr_view *v, char *why, size_t why_len)
 {
+	struct again a = again_begin(t->dev, t->clk);
 	int r = 0;
 
-	for (size_t i = 0; i < v->st.nkeys && (!r || r == -EBADE); i++)
-		if (v->keys[i] && v->keys[i] != t->key)
+	for (size_t i = 0; i < v->st.nkeys && (!r || r == -EBADE); i++) {
+		if (!v->keys[i] || v->keys[i] == t->key)
+			continue;
+		do {
 			r = pr_of(t->dev)->preempt_abort(t->dev, t->key, v->keys[i]);
+		} while (again(&a, r));
+	}
 	if (!r || r == -EBADE)
 		return 0;
 	snprintf(why, why_len,
@@ -494,10 +564,9 @@ static int preempt_all(struct pr_temporary *t, const struct pr_view *v, char *wh
 	return r;
 }
 
-static int take_over(struct pr_temporary *t, const struct pr_view *v, struct clock *clk, char *why,
-		     size_t why_len)
+static int take_over(struct pr_temporary *t, const struct pr_view *v, char *why, size_t why_len)
 {
-	uint64_t key = random_key(clk);
+	uint64_t key = random_key(t->clk);
 	int r = temporary_register(t, 0, key);
 
 	for (size_t i = 0; i < v->st.nkeys && r == -EBADE; i++)
@@ -511,14 +580,14 @@ static int take_over(struct pr_temporary *t, const struct pr_view *v, struct clo
 int pr_temporary_take(struct pr_temporary *t, struct dev *d, struct clock *clk, char *why,
 		      size_t why_len)
 {
-	struct pr_view *v = temporary_open(t, d);
+	struct pr_view *v = temporary_open(t, d, clk);
 	int r;
 
 	if (!v)
 		return 0;
 	r = temporary_type(t, v, why, why_len);
 	if (!r)
-		r = take_over(t, v, clk, why, why_len);
+		r = take_over(t, v, why, why_len);
 	free(v);
 	if (r)
 		pr_temporary_end(t);
@@ -529,6 +598,6 @@ void pr_temporary_end(struct pr_temporary *t)
 {
 	if (!t->key)
 		return;
-	pr_of(t->dev)->register_key(t->dev, t->key, 0);
+	register_surely(t->dev, t->clk, t->key, 0);
 	t->key = 0;
 }

@@ -13,6 +13,7 @@
 
 struct pr_temporary {
 	struct dev *dev;
+	struct clock *clk;
 	uint64_t key; /* 0: not registered, and no need to be */
 };
 

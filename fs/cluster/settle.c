@@ -166,6 +166,8 @@ static int outcome(struct locks *ls, struct lock *l, const struct ats_op *op)
 		return -EUCLEAN;
 	case ATS_ERROR: /* busy all the time: nothing happened */
 		return op->error == -EBUSY ? -EAGAIN : -EIO;
+	case ATS_FENCED: /* nothing happened; the gate tells whether it was for good */
+		return -EAGAIN;
 	default:
 		return -EIO;
 	}

@@ -125,7 +125,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 		cond_broadcast(&h->changed);
 	} /* else: a read that was overtaken by a later one */
 	if (slot == h->slot && (hi.state != LUNFS_SLOT_LIVE || hi.generation != h->generation)) {
-		h->beat_now = true; /* its ATS tells whether the slot was taken from us */
+		h->slot_gone = h->beat_now = true; /* its ATS tells whether it was taken from us */
 		cond_signal(&h->beat_wake);
 	}
 	mtx_unlock(&h->mtx);
