@@ -86,10 +86,7 @@ struct hop *hop_begin(struct sim_run *r, unsigned host, unsigned task, enum hop_
 
 void hop_call(struct sim_run *r, struct hop *h)
 {
-	struct txns *t = r->inc[h->inc].v->txns;
-
 	h->call_ns = clock_now_ns(r->t->clk);
-	h->txn_lo = h->txn_hi = t->running->id;
 	h->call = history_tick(r->hist);
 	if (h->kind == HOP_RELEASE)
 		h->point = h->call;
@@ -185,7 +182,6 @@ static int wrapped_body(struct op *o, void *arg)
 		h->point = history_tick(the_run->hist);
 		h->body_rc = rc;
 	}
-	h->txn_hi = o->v->txns->running->id;
 	return rc;
 }
 
@@ -208,6 +204,23 @@ int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 	if (o->first)
 		o->first = wrapped_first;
 	return __real_op_run(o, wrapped_body, &w);
+}
+
+int __real_change_begin(struct change *ch, uint64_t goal, unsigned flags);
+int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags);
+int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags)
+{
+	int rc = __real_change_begin(ch, goal, flags);
+	struct hop *h = hop_of(ch->o);
+
+	if (rc || !h)
+		return rc;
+	h->txn_hi = ch->nt.h->txn->id;
+	if (h->changes++ == 0) {
+		h->txn_lo = h->txn_hi;
+		h->joined = history_tick(the_run->hist);
+	}
+	return 0;
 }
 
 /* ---- contents -------------------------------------------------------------------------------- */

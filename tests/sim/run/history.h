@@ -3,9 +3,9 @@
  * The history of a run: every file operation with the moments of its call and its return, its
  * arguments and its answer. Moments are numbers that count all such events of the run.
  *
- * The linker wraps op_run(), so each operation also gets a hint when it took effect: the end of its
- * body, while all its locks were pinned; and which transactions it was part of. lin.c tries the
- * order of these hints first; it does not have to believe them.
+ * The linker wraps op_run() and change_begin(), so each operation also gets a hint when it took
+ * effect: the end of its body, while all its locks were pinned; and which transactions it was part
+ * of. lin.c tries the order of these hints first; it does not have to believe them.
  */
 #ifndef SIM_HISTORY_H
 #define SIM_HISTORY_H
@@ -63,7 +63,9 @@ struct hop {
 	uint64_t call, ret, point; /* moments; ret HOP_NEVER: no answer */
 	uint64_t call_ns, ret_ns;
 	unsigned runs;		 /* of op_run() */
-	uint64_t txn_lo, txn_hi; /* the running transaction before and after the body */
+	unsigned changes;	 /* transactions joined */
+	uint64_t joined;	 /* the moment of the first */
+	uint64_t txn_lo, txn_hi; /* the first and the last of them */
 	int body_rc;		 /* at .point */
 	int rc;
 	/* arguments */

@@ -61,7 +61,7 @@ struct lin {
 	unsigned dead_now; /* met in this play */
 	uint32_t objects, root;
 	size_t reached; /* the item of the farthest failure */
-	size_t failed;	/* the item of the latest */
+	size_t far;	/* the same, in this order of the items */
 	unsigned plays;
 	struct hop *wrong, *worst_hop;
 	char why[WHY_BYTES], worst[WHY_BYTES];
@@ -156,10 +156,16 @@ static bool answered(const struct hop *h)
 	return h->ret != HOP_NEVER && h->rc != -EIO;
 }
 
-/* Without an answer, yet its body ended well. */
+/* Without an answer, yet it was part of a transaction. */
 static bool took_effect(const struct hop *h)
 {
-	return !answered(h) && h->runs && h->point && h->body_rc == 0 && hop_changes(h);
+	return !answered(h) && h->changes;
+}
+
+/* One transaction, and no bytes in place before it. */
+static bool in_one_step(const struct hop *h)
+{
+	return h->kind != HOP_WRITE && h->kind != HOP_TRUNCATE && h->kind != HOP_FALLOCATE;
 }
 
 static int by_moment(const void *a, const void *b)
@@ -192,17 +198,17 @@ static void add_hop(struct lin *l, struct hop *h)
 		SC_CHECK(l->r->t, 0,
 			 "host %u answered after its slot had been taken over (event %llu): %s",
 			 h->host, (unsigned long long)i->end_ev, hop_text(h, text, sizeof(text)));
-	if (is_dead(i) && h->point > i->end_ev)
-		return;
-	if (answered(h) || took_effect(h))
+	if (answered(h) && h->point < i->end_ev)
 		add_item(l, h->point, h, NULL);
-	else if (h->call && hop_changes(h))
+	else if (took_effect(h) && h->joined < i->end_ev)
+		add_item(l, h->joined, h, NULL);
+	else if (h->call && !in_one_step(h)) /* it may have written bytes */
 		l->late[h->index] = true;
 }
 
 static void make_items(struct lin *l)
 {
-	l->item = calloc(l->n_hops + l->r->n_incs, sizeof(*l->item));
+	l->item = calloc(l->n_hops + l->r->n_incs + 1, sizeof(*l->item));
 	lunfs_assert(l->item);
 	for (size_t i = 0; i < l->n_hops; i++)
 		add_hop(l, history_at(l->r->hist, i));
@@ -217,13 +223,14 @@ static void make_items(struct lin *l)
 static void note_synced(struct lin *l, const struct hop *f)
 {
 	for (size_t i = 0; i < l->n_hops; i++) {
-		const struct hop *h = history_at(l->r->hist, i);
+		struct hop *h = history_at(l->r->hist, i);
 		struct inc *inc = inc_of(l, h);
 
-		if (h->ret > f->call || h->rc || !hop_changes(h))
+		if (h->ret > f->call || h->rc || !h->changes)
 			continue;
-		/* everything of its own host; of others what concerns this file */
-		if (h->inc != f->inc && (f->kind == HOP_SYNCFS || h->o_id != f->o_id))
+		/* everything of its own host; of others that live what concerns this file */
+		if (h->inc != f->inc && (f->kind == HOP_SYNCFS || h->o_id != f->o_id ||
+					 (is_dead(inc) && inc->end_ev < f->ret)))
 			continue;
 		if (h->txn_hi > inc->synced_txn)
 			inc->synced_txn = h->txn_hi;
@@ -255,9 +262,11 @@ static void note_all_synced(struct lin *l)
 /* What becomes of @h when @cut is the last transaction that survives; FATE_NONE: unsure. */
 static enum fate fate_of(const struct lin *l, const struct hop *h, uint64_t cut)
 {
+	if (!h->changes)
+		return l->late[h->index] ? FATE_LOST : FATE_KEPT;
 	if (h->txn_lo > cut)
 		return FATE_LOST;
-	if (!l->late[h->index] && h->txn_hi <= cut)
+	if (h->txn_hi <= cut && (answered(h) || in_one_step(h)))
 		return FATE_KEPT;
 	return FATE_NONE;
 }
@@ -433,7 +442,7 @@ static bool play(struct lin *l)
 		bool fits = l->item[k].hop ? play_hop(l, l->item[k].hop) : play_death(l, k);
 
 		if (!fits) {
-			l->failed = k;
+			l->far = k > l->far ? k : l->far;
 			if (k >= l->reached || !l->worst[0]) {
 				l->reached = k;
 				l->worst_hop = l->wrong;
@@ -460,6 +469,7 @@ static bool backtrack(struct lin *l)
 static bool search(struct lin *l)
 {
 	l->n_deaths = 0;
+	l->far = 0;
 	do {
 		if (play(l))
 			return true;
@@ -510,9 +520,18 @@ static unsigned repairs(const struct lin *l, size_t k, struct repair *out, unsig
 		if (hop_changes(y) && l->item[i].at + 1 < moment(x->ret))
 			out[n++] = (struct repair){x, l->item[i].at + 1};
 	}
+	for (size_t i = k; x && i-- > 0 && n < max;) {
+		struct hop *y = l->item[i].hop;
+
+		if (l->item[i].at - 1 <= moment(x->call))
+			break;
+		if (y && hop_changes(y) && related(y, x))
+			out[n++] = (struct repair){x, l->item[i].at - 1};
+	}
 	return n;
 }
 
+/* Returns where it was. */
 static uint64_t move_item(struct lin *l, struct repair r)
 {
 	size_t k = item_of(l, r.hop);
@@ -523,23 +542,26 @@ static uint64_t move_item(struct lin *l, struct repair r)
 	return was;
 }
 
-#define REPAIRS_MAX 24u
-#define DEPTH_MAX 6u
+#define REPAIRS_MAX 32u
+#define DEPTH_MAX 12u
 
-static bool explain_by(struct lin *l, unsigned depth)
+/* @before: how far it went before the latest repair, which must have helped. */
+static bool explain_by(struct lin *l, unsigned depth, size_t before)
 {
 	struct repair r[REPAIRS_MAX];
+	size_t far;
 	unsigned n;
 
 	if (search(l))
 		return true;
-	if (depth == 0)
+	far = l->far;
+	if (depth == 0 || far <= before)
 		return false;
-	n = repairs(l, l->failed, r, REPAIRS_MAX);
+	n = repairs(l, far, r, REPAIRS_MAX);
 	for (unsigned k = 0; k < n && l->plays < PLAYS_MAX; k++) {
 		uint64_t was = move_item(l, r[k]);
 
-		if (explain_by(l, depth - 1))
+		if (explain_by(l, depth - 1, far))
 			return true;
 		move_item(l, (struct repair){r[k].hop, was});
 	}
@@ -607,7 +629,7 @@ void lin_check(struct sim_run *r)
 		find_peers(&l, history_at(r->hist, i), &l.peers[i]);
 	note_all_synced(&l);
 	make_items(&l);
-	verdict(&l, explain_by(&l, DEPTH_MAX));
+	verdict(&l, explain_by(&l, DEPTH_MAX, 0));
 	for (size_t i = 0; i < l.n_hops; i++)
 		free((void *)(uintptr_t)l.peers[i].hop);
 	free(l.peers);
