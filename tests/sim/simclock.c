@@ -12,6 +12,7 @@
 #include "simrand.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +22,11 @@
 #define STEP_MAX_NS 2000u	  /* a step takes up to this much virtual time */
 #define YIELD_ONE_IN 4u		  /* at a mutex or a signal */
 #define SPURIOUS_ONE_IN 64u
+#define SLOW_TRIES 64u /* then a slow task runs although it was passed over */
 
 enum task_state { T_READY, T_MTX, T_COND, T_SLEEP, T_JOIN, T_ENDED, T_KILLED };
+
+#define NOWHERE UINT_MAX
 
 struct task {
 	struct fiber *fiber;
@@ -31,23 +35,37 @@ struct task {
 	enum task_state state;
 	void (*fn)(void *);
 	void *arg;
-	uint64_t until_ns;     /* T_COND, T_SLEEP */
-	bool timed_out;	       /* why a T_COND became ready */
-	const struct mtx *mtx; /* T_MTX: wanted; T_COND: to be taken again */
-	const struct cond *cond;
-	struct task *next;    /* in the waiters' list of that mutex or condition */
-	struct task *joining; /* T_JOIN: whose end it waits for */
+	uint64_t until_ns;	/* T_COND, T_SLEEP: on the group's clock */
+	uint64_t not_before_ns; /* T_READY: its last step takes until then */
+	bool timed_out;		/* why a T_COND became ready */
+	struct mtx *mtx;	/* T_MTX: wanted */
+	struct cond *cond;	/* T_COND: waited for */
+	struct task *next;	/* in the waiters' list of that mutex or condition */
+	struct task *joining;	/* T_JOIN: whose end it waits for */
 	struct simclock *sc;
+	uint64_t wake_ns;	    /* in the heap: when it is due */
+	unsigned in_heap, in_ready; /* places, or NOWHERE */
+};
+
+struct group {
+	uint64_t paused_until_ns;
+	/* Its clock said local_ns at true_ns, stands still before, and gains ppm since. */
+	uint64_t true_ns, local_ns;
+	int ppm;
+	unsigned slow_one_in;
+	uint64_t slow_step_ns;
 };
 
 struct simclock {
 	struct clock clk; /* first */
 	uint64_t now_ns, rng, trace, steps, max_steps, max_ns;
-	uint64_t paused_until_ns[SIMCLOCK_GROUPS];
+	struct group group[SIMCLOCK_GROUPS];
 	struct fiber *home; /* the scheduler's */
 	struct task *current;
 	struct task **tasks; /* all, in order of their start */
-	unsigned n_tasks, cap_tasks, next_number;
+	struct task **ready; /* those that may run now */
+	struct task **heap;  /* those that will at wake_ns, if nothing wakes them before */
+	unsigned n_tasks, n_ready, n_heap, cap_tasks, next_number;
 	bool running;
 };
 
@@ -115,14 +133,153 @@ static void maybe_yield(struct simclock *sc)
 		to_scheduler(sc);
 }
 
-static bool may_run(const struct simclock *sc, const struct task *t)
+/* ---- clocks of groups ------------------------------------------------------------------------ */
+
+static uint64_t local_ns(const struct group *g, uint64_t true_ns)
 {
-	return sc->paused_until_ns[t->group] <= sc->now_ns;
+	uint64_t d;
+
+	if (g->ppm == 0 && g->true_ns == g->local_ns)
+		return true_ns < g->true_ns ? g->true_ns : true_ns;
+	if (true_ns <= g->true_ns)
+		return g->local_ns;
+	d = true_ns - g->true_ns;
+	return g->local_ns + d +
+	       (uint64_t)((int64_t)(d / 1000000u) * g->ppm +
+			  (int64_t)(d % 1000000u) * g->ppm / 1000000);
 }
 
-static void cond_unlink(struct task *t)
+/* The first moment at which the group's clock says @until_ns; it is in the future. */
+static uint64_t true_ns(const struct group *g, uint64_t until_ns)
 {
-	struct task **at = (struct task **)&((struct cond *)(uintptr_t)t->cond)->sim.waiters;
+	uint64_t rate = (uint64_t)(1000000 + g->ppm), d, t;
+
+	if (until_ns <= g->local_ns || g->true_ns == CLOCK_FOREVER)
+		return g->true_ns;
+	d = until_ns - g->local_ns;
+	if (g->ppm == 0)
+		return g->true_ns + d < d ? CLOCK_FOREVER : g->true_ns + d;
+	if (d > UINT64_MAX / 4)
+		return CLOCK_FOREVER;
+	t = g->true_ns + d / rate * 1000000u + d % rate * 1000000u / rate;
+	while (local_ns(g, t) < until_ns)
+		t++;
+	return t;
+}
+
+static struct group *group_of(const struct task *t)
+{
+	return &t->sc->group[t->group];
+}
+
+static uint64_t now_of_current(struct simclock *sc)
+{
+	return sc->current ? local_ns(group_of(sc->current), sc->now_ns) : sc->now_ns;
+}
+
+/* ---- who runs, and when ---------------------------------------------------------------------- */
+
+static bool sooner(const struct task *a, const struct task *b)
+{
+	return a->wake_ns != b->wake_ns ? a->wake_ns < b->wake_ns : a->number < b->number;
+}
+
+static void heap_put(struct simclock *sc, struct task *t, unsigned at)
+{
+	sc->heap[at] = t;
+	t->in_heap = at;
+}
+
+static void heap_up(struct simclock *sc, struct task *t, unsigned at)
+{
+	while (at > 0 && sooner(t, sc->heap[(at - 1) / 2])) {
+		heap_put(sc, sc->heap[(at - 1) / 2], at);
+		at = (at - 1) / 2;
+	}
+	heap_put(sc, t, at);
+}
+
+static void heap_down(struct simclock *sc, struct task *t, unsigned at)
+{
+	for (;;) {
+		unsigned c = 2 * at + 1;
+
+		if (c + 1 < sc->n_heap && sooner(sc->heap[c + 1], sc->heap[c]))
+			c++;
+		if (c >= sc->n_heap || !sooner(sc->heap[c], t))
+			break;
+		heap_put(sc, sc->heap[c], at);
+		at = c;
+	}
+	heap_put(sc, t, at);
+}
+
+static void heap_remove(struct simclock *sc, struct task *t)
+{
+	struct task *last = sc->heap[--sc->n_heap];
+	unsigned at = t->in_heap;
+
+	t->in_heap = NOWHERE;
+	if (last == t)
+		return;
+	if (at > 0 && sooner(last, sc->heap[(at - 1) / 2]))
+		heap_up(sc, last, at);
+	else
+		heap_down(sc, last, at);
+}
+
+static void ready_remove(struct simclock *sc, struct task *t)
+{
+	struct task *last = sc->ready[--sc->n_ready];
+
+	sc->ready[t->in_ready] = last;
+	last->in_ready = t->in_ready;
+	t->in_ready = NOWHERE;
+}
+
+/* Put @t where its state says; after every change of its state, its deadline or its group. */
+static void place(struct task *t)
+{
+	struct simclock *sc = t->sc;
+	const struct group *g = group_of(t);
+	uint64_t at = CLOCK_FOREVER;
+
+	if (t->in_heap != NOWHERE)
+		heap_remove(sc, t);
+	if (t->in_ready != NOWHERE)
+		ready_remove(sc, t);
+	if (t->state == T_READY) {
+		at = t->not_before_ns > g->paused_until_ns ? t->not_before_ns : g->paused_until_ns;
+		if (at <= sc->now_ns) {
+			t->in_ready = sc->n_ready;
+			sc->ready[sc->n_ready++] = t;
+			return;
+		}
+	} else if ((t->state == T_COND || t->state == T_SLEEP) && t->until_ns != CLOCK_FOREVER) {
+		at = true_ns(g, t->until_ns);
+	}
+	if (at == CLOCK_FOREVER)
+		return;
+	t->wake_ns = at;
+	heap_up(sc, t, sc->n_heap++);
+}
+
+static void set_state(struct task *t, enum task_state state)
+{
+	t->state = state;
+	place(t);
+}
+
+static void place_group(struct simclock *sc, unsigned group)
+{
+	for (unsigned i = 0; i < sc->n_tasks; i++)
+		if (sc->tasks[i]->group == group && sc->tasks[i] != sc->current)
+			place(sc->tasks[i]);
+}
+
+static void waiter_unlink(struct task *t)
+{
+	struct task **at = (struct task **)(t->mtx ? &t->mtx->sim.waiters : &t->cond->sim.waiters);
 
 	while (*at != t)
 		at = &(*at)->next;
@@ -132,56 +289,29 @@ static void cond_unlink(struct task *t)
 
 static void wake_due(struct simclock *sc)
 {
-	for (unsigned i = 0; i < sc->n_tasks; i++) {
-		struct task *t = sc->tasks[i];
+	while (sc->n_heap > 0 && sc->heap[0]->wake_ns <= sc->now_ns) {
+		struct task *t = sc->heap[0];
 
-		if ((t->state != T_COND && t->state != T_SLEEP) || t->until_ns > sc->now_ns)
-			continue;
 		if (t->state == T_COND) {
-			cond_unlink(t);
+			waiter_unlink(t);
+			t->cond = NULL;
 			t->timed_out = true;
 		}
-		t->state = T_READY;
+		set_state(t, T_READY);
 	}
 }
 
 static struct task *pick(struct simclock *sc)
 {
-	unsigned n = 0, at;
+	struct task *t;
 
-	for (unsigned i = 0; i < sc->n_tasks; i++)
-		n += sc->tasks[i]->state == T_READY && may_run(sc, sc->tasks[i]);
-	if (n == 0)
-		return NULL;
-	at = (unsigned)sim_rand_below(&sc->rng, n);
-	for (unsigned i = 0;; i++) {
-		struct task *t = sc->tasks[i];
-
-		if (t->state == T_READY && may_run(sc, t) && at-- == 0)
+	for (unsigned tries = 0; sc->n_ready > 0; tries++) {
+		t = sc->ready[sim_rand_below(&sc->rng, sc->n_ready)];
+		if (group_of(t)->slow_one_in <= 1 || tries >= SLOW_TRIES ||
+		    sim_chance(&sc->rng, group_of(t)->slow_one_in))
 			return t;
 	}
-}
-
-/* Nothing can run: on to the next deadline or the end of a pause. False: there is none. */
-static bool jump(struct simclock *sc)
-{
-	uint64_t next = CLOCK_FOREVER;
-
-	for (unsigned i = 0; i < sc->n_tasks; i++) {
-		const struct task *t = sc->tasks[i];
-		uint64_t at = CLOCK_FOREVER;
-
-		if (t->state == T_COND || t->state == T_SLEEP)
-			at = t->until_ns;
-		else if (t->state == T_READY)
-			at = sc->paused_until_ns[t->group];
-		if (at > sc->now_ns && at < next)
-			next = at;
-	}
-	if (next == CLOCK_FOREVER)
-		return false;
-	sc->now_ns = next;
-	return true;
+	return NULL;
 }
 
 static void step(struct simclock *sc)
@@ -191,8 +321,9 @@ static void step(struct simclock *sc)
 	sc->now_ns += 1 + sim_rand_below(&sc->rng, STEP_MAX_NS);
 	wake_due(sc);
 	while (!(t = pick(sc))) {
-		if (!jump(sc))
+		if (sc->n_heap == 0)
 			give_up(sc, "nothing can run and no deadline is pending (deadlock)");
+		sc->now_ns = sc->heap[0]->wake_ns; /* on to the next deadline or end of a pause */
 		wake_due(sc);
 	}
 	sc->steps++;
@@ -201,9 +332,14 @@ static void step(struct simclock *sc)
 		give_up(sc, "the limit of steps is reached");
 	if (sc->max_ns && sc->now_ns - START_NS > sc->max_ns)
 		give_up(sc, "the limit of virtual time is reached");
+	ready_remove(sc, t);
 	sc->current = t;
 	fiber_switch(sc->home, t->fiber);
 	sc->current = NULL;
+	if (t->state == T_READY && group_of(t)->slow_step_ns)
+		t->not_before_ns = sc->now_ns + sim_rand_below(&sc->rng, group_of(t)->slow_step_ns);
+	if (t->state != T_ENDED)
+		place(t);
 }
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
@@ -218,9 +354,15 @@ static void task_body(void *arg)
 		struct task *w = t->sc->tasks[i];
 
 		if (w->state == T_JOIN && w->joining == t)
-			w->state = T_READY;
+			set_state(w, T_READY);
 	}
 	fiber_switch_final(t->fiber, t->sc->home);
+}
+
+static void grow(struct task ***array, unsigned cap)
+{
+	*array = realloc(*array, cap * sizeof(**array));
+	lunfs_assert(*array != NULL);
 }
 
 static struct task *task_new(struct simclock *sc, const char *name, void (*fn)(void *), void *arg)
@@ -235,12 +377,16 @@ static struct task *task_new(struct simclock *sc, const char *name, void (*fn)(v
 	t->arg = arg;
 	t->sc = sc;
 	t->fiber = fiber_new(task_body, t);
+	t->in_heap = NOWHERE;
+	t->in_ready = NOWHERE;
 	if (sc->n_tasks == sc->cap_tasks) {
 		sc->cap_tasks = sc->cap_tasks ? 2 * sc->cap_tasks : 16;
-		sc->tasks = realloc(sc->tasks, sc->cap_tasks * sizeof(*sc->tasks));
-		lunfs_assert(sc->tasks != NULL);
+		grow(&sc->tasks, sc->cap_tasks);
+		grow(&sc->ready, sc->cap_tasks);
+		grow(&sc->heap, sc->cap_tasks);
 	}
 	sc->tasks[sc->n_tasks++] = t;
+	place(t);
 	return t;
 }
 
@@ -248,6 +394,7 @@ static void task_free(struct simclock *sc, struct task *t)
 {
 	unsigned i = 0;
 
+	lunfs_assert(t->in_heap == NOWHERE && t->in_ready == NOWHERE);
 	while (sc->tasks[i] != t)
 		i++;
 	sc->n_tasks--;
@@ -316,18 +463,34 @@ static void take(struct simclock *sc, struct mtx *m)
 	m->sim.owner = self_or_outside(sc);
 }
 
+static unsigned count_waiters(const struct task *t)
+{
+	unsigned n = 0;
+
+	for (; t; t = t->next)
+		n++;
+	return n;
+}
+
+/* One of those that wait tries again; another task may still come first. */
+static void wake_mtx(struct simclock *sc, struct mtx *m)
+{
+	unsigned n = count_waiters(m->sim.waiters);
+	struct task *t = m->sim.waiters;
+
+	if (n == 0)
+		return;
+	for (n = n > 1 ? (unsigned)sim_rand_below(&sc->rng, n) : 0; n > 0; n--)
+		t = t->next;
+	waiter_unlink(t);
+	set_state(t, T_READY);
+}
+
 static void drop(struct simclock *sc, struct mtx *m)
 {
 	lunfs_assert(m->sim.owner == self_or_outside(sc));
 	m->sim.owner = NULL;
-	while (m->sim.waiters) { /* all of them try again: who gets it is chance */
-		struct task *t = m->sim.waiters;
-
-		m->sim.waiters = t->next;
-		t->next = NULL;
-		if (t->state == T_MTX)
-			t->state = T_READY;
-	}
+	wake_mtx(sc, m);
 }
 
 static void sim_mtx_lock(struct mtx *m)
@@ -358,7 +521,7 @@ static int sim_cond_wait(struct cond *cv, struct mtx *m, uint64_t until_ns)
 	struct task *t = sc->current;
 
 	lunfs_assert(t != NULL);
-	if (sc->now_ns >= until_ns)
+	if (now_of_current(sc) >= until_ns)
 		return -ETIMEDOUT;
 	drop(sc, m);
 	t->timed_out = false;
@@ -371,7 +534,6 @@ static int sim_cond_wait(struct cond *cv, struct mtx *m, uint64_t until_ns)
 		t->next = cv->sim.waiters;
 		cv->sim.waiters = t;
 		to_scheduler(sc);
-		t->cond = NULL;
 	}
 	take(sc, m);
 	return t->timed_out ? -ETIMEDOUT : 0;
@@ -383,24 +545,15 @@ static void wake_waiter(struct cond *cv, unsigned at)
 
 	while (at--)
 		t = t->next;
-	cond_unlink(t);
-	if (t->state == T_COND)
-		t->state = T_READY;
-}
-
-static unsigned waiters(const struct cond *cv)
-{
-	unsigned n = 0;
-
-	for (const struct task *t = cv->sim.waiters; t; t = t->next)
-		n++;
-	return n;
+	waiter_unlink(t);
+	t->cond = NULL;
+	set_state(t, T_READY);
 }
 
 static void sim_cond_signal(struct cond *cv)
 {
 	struct simclock *sc = sc_of(cv->clk);
-	unsigned n = waiters(cv);
+	unsigned n = count_waiters(cv->sim.waiters);
 
 	if (n > 0)
 		wake_waiter(cv, (unsigned)sim_rand_below(&sc->rng, n));
@@ -418,12 +571,12 @@ static void sim_cond_broadcast(struct cond *cv)
 
 static uint64_t sim_now_ns(struct clock *c)
 {
-	return sc_of(c)->now_ns;
+	return now_of_current(sc_of(c));
 }
 
 static void sim_realtime(struct clock *c, struct timespec *out)
 {
-	uint64_t ns = sc_of(c)->now_ns;
+	uint64_t ns = now_of_current(sc_of(c));
 
 	out->tv_sec = (time_t)(EPOCH_S + ns / 1000000000ull);
 	out->tv_nsec = (long)(ns % 1000000000ull);
@@ -433,8 +586,11 @@ static void sim_random(struct clock *c, void *buf, size_t len)
 {
 	uint8_t *p = buf;
 
-	for (size_t i = 0; i < len; i++)
-		p[i] = (uint8_t)sim_rand(&sc_of(c)->rng);
+	for (size_t i = 0; i < len; i += sizeof(uint64_t)) {
+		uint64_t r = sim_rand(&sc_of(c)->rng);
+
+		memcpy(p + i, &r, len - i < sizeof(r) ? len - i : sizeof(r));
+	}
 }
 
 static void sim_sleep_until(struct clock *c, uint64_t until_ns)
@@ -446,7 +602,7 @@ static void sim_sleep_until(struct clock *c, uint64_t until_ns)
 			sc->now_ns = until_ns;
 		return;
 	}
-	if (until_ns > sc->now_ns) {
+	if (until_ns > now_of_current(sc)) {
 		sc->current->state = T_SLEEP;
 		sc->current->until_ns = until_ns;
 	}
@@ -457,6 +613,8 @@ static void sim_destroy(struct clock *c)
 {
 	lunfs_assert(!sc_of(c)->running);
 	free(sc_of(c)->tasks);
+	free(sc_of(c)->ready);
+	free(sc_of(c)->heap);
 	free(c);
 }
 
@@ -503,7 +661,7 @@ void simclock_run(struct clock *clk, void (*fn)(void *), void *arg, uint64_t see
 	sc->rng = seed;
 	sc->trace = 0xcbf29ce484222325ull;
 	sc->home = fiber_main_new();
-	memset(sc->paused_until_ns, 0, sizeof(sc->paused_until_ns));
+	memset(sc->group, 0, sizeof(sc->group));
 	first = task_new(sc, "first", fn, arg);
 	while (first->state != T_ENDED)
 		step(sc);
@@ -530,11 +688,77 @@ void simclock_set_group(struct clock *clk, unsigned group)
 	sc_of(clk)->current->group = group;
 }
 
+unsigned simclock_group(struct clock *clk)
+{
+	const struct simclock *sc = sc_of(clk);
+
+	return sc->current ? sc->current->group : 0;
+}
+
 void simclock_pause(struct clock *clk, unsigned group, uint64_t until_ns)
 {
+	struct simclock *sc = sc_of(clk);
+
 	lunfs_assert(group < SIMCLOCK_GROUPS);
-	sc_of(clk)->paused_until_ns[group] = until_ns;
-	yield(sc_of(clk));
+	sc->group[group].paused_until_ns = until_ns;
+	place_group(sc, group);
+	yield(sc);
+}
+
+/* The group's clock goes on from @at_ns, as it is now, at @ppm. */
+static void set_base(struct simclock *sc, unsigned group, uint64_t at_ns, int ppm)
+{
+	struct group *g = &sc->group[group];
+
+	lunfs_assert(group > 0 && group < SIMCLOCK_GROUPS);
+	g->local_ns = local_ns(g, sc->now_ns);
+	g->true_ns = at_ns;
+	g->ppm = ppm;
+	place_group(sc, group);
+}
+
+void simclock_freeze(struct clock *clk, unsigned group, uint64_t until_ns)
+{
+	struct simclock *sc = sc_of(clk);
+
+	if (until_ns > sc->now_ns)
+		set_base(sc, group, until_ns, sc->group[group].ppm);
+	simclock_pause(clk, group, until_ns);
+}
+
+void simclock_resume(struct clock *clk, unsigned group)
+{
+	struct simclock *sc = sc_of(clk);
+
+	if (sc->group[group].true_ns > sc->now_ns) /* it stands still */
+		set_base(sc, group, sc->now_ns, sc->group[group].ppm);
+	simclock_pause(clk, group, 0);
+}
+
+void simclock_set_drift(struct clock *clk, unsigned group, int ppm)
+{
+	struct simclock *sc = sc_of(clk);
+	uint64_t from = sc->group[group].true_ns;
+
+	lunfs_assert(ppm > -500000 && ppm < 1000000);
+	set_base(sc, group, from > sc->now_ns ? from : sc->now_ns, ppm);
+}
+
+void simclock_set_slow(struct clock *clk, unsigned group, unsigned one_in, uint64_t step_ns)
+{
+	lunfs_assert(group < SIMCLOCK_GROUPS);
+	sc_of(clk)->group[group].slow_one_in = one_in;
+	sc_of(clk)->group[group].slow_step_ns = step_ns;
+}
+
+/* One that was to take a mutex and never will: the others shall try. */
+static void pass_on(struct simclock *sc, struct task *killed)
+{
+	struct mtx *m = killed->mtx;
+
+	killed->mtx = NULL;
+	if (m && !m->sim.owner)
+		wake_mtx(sc, m);
 }
 
 void simclock_kill(struct clock *clk, unsigned group)
@@ -542,9 +766,23 @@ void simclock_kill(struct clock *clk, unsigned group)
 	struct simclock *sc = sc_of(clk);
 
 	lunfs_assert(sc->current && sc->current->group != group);
+	for (unsigned i = 0; i < sc->n_tasks; i++) {
+		struct task *t = sc->tasks[i];
+
+		if (t->group != group)
+			continue;
+		if (t->state == T_MTX || t->state == T_COND)
+			waiter_unlink(t);
+		set_state(t, T_KILLED);
+	}
 	for (unsigned i = 0; i < sc->n_tasks; i++)
-		if (sc->tasks[i]->group == group)
-			sc->tasks[i]->state = T_KILLED;
+		if (sc->tasks[i]->group == group && sc->tasks[i]->state == T_KILLED)
+			pass_on(sc, sc->tasks[i]);
+}
+
+uint64_t simclock_true_ns(struct clock *clk)
+{
+	return clk->ops == &sim_ops ? sc_of(clk)->now_ns : clock_now_ns(clk);
 }
 
 void simclock_yield(struct clock *clk)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The simulated LUN's commands: time, faults, and when each takes effect. The medium's mutex is a
+ * The simulated LUN's commands: what each does to the medium, and when. The medium's mutex is a
  * plain one of the process, because it is never held across anything that sleeps or yields.
  *
- * A command goes: decide the fault -> half of its time -> effect -> the other half -> answer. Late
- * commands wait in a list and take effect before the first later command that comes after their
- * time.
+ * A command takes effect in one or several pieces, each at a moment of its own between submission
+ * and answer (or after it: a late one). About half of them fly: they were copied, and land when
+ * their time has come even if their task is paused or dead. The others are carried by their task,
+ * which sleeps until then: what a paused host still had in its own queue lands when it goes on.
+ * Flights land before anything else that comes after their time, so nobody can tell that they did
+ * not land at that very moment.
  */
 #include "simdev_impl.h"
 
@@ -13,64 +16,190 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- effects; the medium's mutex is held ----------------------------------------------------- */
+/* ---- effects --------------------------------------------------------------------------------- */
 
-static int effect_caw(struct simdev_medium *m, const struct cmd *c)
+static void tell_monitor(struct simdev_medium *m, const struct cmd *c, const struct piece *p,
+			 uint64_t at_ns)
 {
-	uint8_t now[4096];
+	const uint8_t *data = c->out;
+	struct simdev_landing l = {.d = c->s->closed ? NULL : &c->s->dev,
+				   .label = c->s->label,
+				   .nexus = c->s->nexus,
+				   .number = c->number,
+				   .op = c->op,
+				   .off_bytes = c->off_bytes + p->from_bytes,
+				   .len_bytes = p->len_bytes,
+				   .data = data ? data + p->from_bytes : NULL,
+				   .test = c->test,
+				   .fault = c->fault.kind,
+				   .at_ns = at_ns,
+				   .submitted_ns = c->submitted_ns,
+				   .late = c->late,
+				   .dead = c->s->killed || c->s->closed};
+
+	if (!m->monitor)
+		return;
+	m->telling = true;
+	m->monitor(m->monitor_ctx, &l);
+	m->telling = false;
+}
+
+static void zero_sectors(struct simdev_medium *m, uint64_t off_bytes, uint64_t len_bytes)
+{
+	static const uint8_t zero[SIMPAGE_BYTES];
+
+	while (len_bytes > 0) {
+		uint64_t n = SIMPAGE_BYTES - off_bytes % SIMPAGE_BYTES;
+
+		if (n > len_bytes)
+			n = len_bytes;
+		if (simpages_present(&m->pages, off_bytes))
+			simpages_write(&m->pages, off_bytes, n, zero, false, &m->rng);
+		off_bytes += n;
+		len_bytes -= n;
+	}
+}
+
+static int effect_write(struct simdev_medium *m, const struct cmd *c, const struct piece *p,
+			uint64_t at_ns)
+{
+	uint64_t off = c->off_bytes + p->from_bytes;
+
+	if (c->fault.kind == SIMDEV_LIE_DONE)
+		return 0;
+	tell_monitor(m, c, p, at_ns);
+	simdev_rot_heal(m, off, p->len_bytes);
+	if (c->out)
+		simpages_write(&m->pages, off, p->len_bytes,
+			       (const uint8_t *)c->out + p->from_bytes, false, &m->rng);
+	else
+		zero_sectors(m, off, p->len_bytes);
+	return 0;
+}
+
+static bool caw_equal(struct simdev_medium *m, const struct cmd *c)
+{
+	uint8_t now[SIMPAGE_BYTES];
 
 	simpages_read(&m->pages, c->off_bytes, m->sector_bytes, now);
-	if (memcmp(now, c->test, m->sector_bytes) != 0) {
-		m->counts.miscompares++;
-		return DEV_CAW_MISCOMPARE;
-	}
+	return memcmp(now, c->test, m->sector_bytes) == 0;
+}
+
+static int caw_put(struct simdev_medium *m, const struct cmd *c, uint64_t at_ns)
+{
+	tell_monitor(m, c, &c->piece[0], at_ns);
 	simpages_write(&m->pages, c->off_bytes, m->sector_bytes, c->out, true, NULL);
 	return DEV_CAW_GOOD;
 }
 
-static void effect_zero(struct simdev_medium *m, const struct cmd *c)
+static int effect_caw(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
 {
-	static const uint8_t zero[SIMPAGE_BYTES];
+	bool equal;
 
-	for (uint64_t done = 0; done < c->len_bytes; done += m->sector_bytes)
-		if (simpages_present(&m->pages, c->off_bytes + done))
-			simpages_write(&m->pages, c->off_bytes + done, m->sector_bytes, zero, false,
-				       &m->rng);
+	if (simdev_rotten(m, c->off_bytes, c->len_bytes))
+		return -EIO;
+	equal = caw_equal(m, c);
+	switch (c->fault.kind) {
+	case SIMDEV_LIE_DONE:
+		return DEV_CAW_GOOD;
+	case SIMDEV_LIE_MISCOMPARE:
+		equal = false;
+		break;
+	case SIMDEV_LIE_BLIND:
+		equal = true;
+		break;
+	case SIMDEV_LIE_SPLIT:
+		if (c->landed == 0) {
+			c->equal = equal;
+			return equal ? DEV_CAW_GOOD : DEV_CAW_MISCOMPARE;
+		}
+		equal = c->equal;
+		break;
+	default:
+		break;
+	}
+	if (equal) {
+		caw_put(m, c, at_ns);
+		if (c->fault.kind == SIMDEV_RESENT)
+			equal = caw_equal(m, c);
+	}
+	return equal ? DEV_CAW_GOOD : DEV_CAW_MISCOMPARE;
 }
 
-static int effect(struct simdev_medium *m, const struct cmd *c)
+static int effect_read(struct simdev_medium *m, const struct cmd *c, const struct piece *p)
 {
-	if (c->op & (SIMDEV_WRITE | SIMDEV_CAW | SIMDEV_DISCARD) &&
-	    simdev_pr_conflict(m, c->nexus)) {
-		m->counts.conflicts++;
-		return -EBADE;
+	const struct simdev *s = c->s;
+	uint64_t off = c->off_bytes + p->from_bytes;
+	uint8_t *to = (uint8_t *)c->in + p->from_bytes;
+	const struct simdev_snapshot *from = NULL;
+
+	if (simdev_rotten(m, off, p->len_bytes))
+		return -EIO;
+	if (s->stale && off < s->stale_off_bytes + s->stale_len_bytes &&
+	    s->stale_off_bytes < off + p->len_bytes)
+		from = s->stale;
+	if (c->fault.kind == SIMDEV_STALE)
+		from = m->old;
+	simpages_read(from ? (struct simpages *)&from->pages : &m->pages, off, p->len_bytes, to);
+	if (c->fault.kind == SIMDEV_CORRUPT && c->landed == 0) {
+		uint64_t bit = sim_rand_below(&m->rng, p->len_bytes * 8);
+
+		to[bit / 8] = (uint8_t)(to[bit / 8] ^ 1u << bit % 8);
 	}
+	return 0;
+}
+
+static void count(struct simdev_medium *m, const struct cmd *c)
+{
 	switch (c->op) {
 	case SIMDEV_READ:
 		m->counts.reads++;
-		simpages_read(&m->pages, c->off_bytes, c->len_bytes, c->in);
-		return 0;
+		break;
 	case SIMDEV_WRITE:
-		m->counts.writes += !c->part;
-		if (c->out)
-			simpages_write(&m->pages, c->off_bytes, c->len_bytes, c->out, false,
-				       &m->rng);
-		else
-			effect_zero(m, c);
-		return 0;
+		m->counts.writes++;
+		m->counts.torn += c->n_pieces > 1;
+		break;
 	case SIMDEV_FLUSH:
 		m->counts.flushes++;
-		simpages_flush(&m->pages);
-		return 0;
+		break;
 	case SIMDEV_CAW:
 		m->counts.caws++;
-		return effect_caw(m, c);
+		break;
 	case SIMDEV_DISCARD:
 		m->counts.discards++;
-		effect_zero(m, c);
-		return 0;
+		break;
 	case SIMDEV_PR:
 		m->counts.prs++;
+		break;
+	case SIMDEV_ANY:
+		break;
+	}
+	m->counts.late += c->late;
+}
+
+static int effect(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
+{
+	const struct piece *p = &c->piece[c->landed];
+
+	if (c->op & SIMDEV_CHANGES && simdev_pr_conflict(m, c->s->nexus)) {
+		m->counts.conflicts++;
+		return -EBADE;
+	}
+	if (c->landed == 0)
+		count(m, c);
+	switch (c->op) {
+	case SIMDEV_READ:
+		return c->in ? effect_read(m, c, p) : 0;
+	case SIMDEV_WRITE:
+	case SIMDEV_DISCARD:
+		return effect_write(m, c, p, at_ns);
+	case SIMDEV_FLUSH:
+		if (c->fault.kind != SIMDEV_LIE_DONE)
+			simpages_flush(&m->pages);
+		return 0;
+	case SIMDEV_CAW:
+		return effect_caw(m, c, at_ns);
+	case SIMDEV_PR:
 		return simdev_pr_effect(m, c);
 	case SIMDEV_ANY:
 		break;
@@ -78,37 +207,44 @@ static int effect(struct simdev_medium *m, const struct cmd *c)
 	return -EINVAL;
 }
 
-void simdev_late_free(struct late *l)
+void simdev_land(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
 {
-	free(l->set);
-	free(l->test);
-	free(l);
+	int result = effect(m, c, at_ns);
+
+	c->landed++;
+	if (result)
+		c->landed = c->n_pieces; /* what failed is not gone on with */
+	c->result = result;
+	if (c->landed == c->n_pieces) {
+		m->counts.miscompares += c->op == SIMDEV_CAW && result == DEV_CAW_MISCOMPARE;
+		if (c->fault.kind == SIMDEV_ROT && result == 0 && c->op == SIMDEV_WRITE)
+			simdev_rot_add(m,
+				       c->off_bytes +
+					   sim_rand_below(&m->rng, c->len_bytes / m->sector_bytes) *
+					       m->sector_bytes,
+				       m->sector_bytes);
+	}
+	simdev_tell(m, SIMDEV_EFFECT, c, at_ns, c->n_pieces > 1 ? "a part" : NULL);
 }
 
-void simdev_late_land(struct simdev_medium *m, uint64_t now_ns)
+/* ---- flights --------------------------------------------------------------------------------- */
+
+void simdev_flight_free(struct flight *f)
 {
-	struct late **at = &m->late;
+	free(f->set);
+	free(f->test);
+	free(f);
+}
 
-	while (*at) {
-		struct late *l = *at;
-		struct cmd c = {.op = l->op,
-				.off_bytes = l->off_bytes,
-				.len_bytes = l->len_bytes,
-				.out = l->set,
-				.test = l->test,
-				.nexus = l->nexus,
-				.pr = l->pr};
+static void fly_in_order(struct simdev_medium *m, struct flight *f)
+{
+	struct flight **at = &m->flying;
 
-		if (l->due_ns > now_ns) {
-			at = &l->next;
-			continue;
-		}
-		*at = l->next;
-		m->counts.late++;
-		if (c.op != SIMDEV_READ)
-			effect(m, &c);
-		simdev_late_free(l);
-	}
+	f->due_ns = f->c.piece[f->c.landed].due_ns;
+	while (*at && (*at)->due_ns <= f->due_ns)
+		at = &(*at)->next;
+	f->next = *at;
+	*at = f;
 }
 
 static uint8_t *copy_of(const void *p, size_t n)
@@ -122,39 +258,156 @@ static uint8_t *copy_of(const void *p, size_t n)
 	return memcpy(q, p, n);
 }
 
-static void late_add(struct simdev *s, const struct cmd *c, uint64_t due_ns)
+struct flight *simdev_fly(struct simdev_medium *m, const struct cmd *c, bool wanted)
 {
-	struct late *l = calloc(1, sizeof(*l)), **at = &s->m->late;
+	struct flight *f = calloc(1, sizeof(*f));
 
-	lunfs_assert(l != NULL);
-	l->from = &s->dev;
-	l->due_ns = due_ns;
-	l->op = c->op;
-	l->off_bytes = c->off_bytes;
-	l->len_bytes = c->len_bytes;
-	l->set = copy_of(c->out, c->len_bytes);
-	l->test = copy_of(c->test, c->len_bytes);
-	l->nexus = c->nexus;
-	l->pr = c->pr;
-	l->pr.state = NULL;
-	while (*at && (*at)->due_ns <= due_ns)
+	lunfs_assert(f != NULL && c->n_pieces > 0);
+	f->c = *c;
+	f->set = copy_of(c->out, c->len_bytes);
+	f->test = copy_of(c->test, c->len_bytes);
+	f->c.out = f->set;
+	f->c.test = f->test;
+	f->c.in = NULL;
+	f->c.pr.state = NULL;
+	f->c.late = !wanted;
+	f->wanted = wanted;
+	fly_in_order(m, f);
+	return f;
+}
+
+static void flight_over(struct simdev_medium *m, struct flight *f)
+{
+	f->over = true;
+	if (!f->wanted) {
+		simdev_flight_free(f);
+		return;
+	}
+	f->next = m->over;
+	m->over = f;
+}
+
+void simdev_land_due(struct simdev_medium *m)
+{
+	uint64_t now = m->flying ? medium_now(m) : 0;
+
+	if (m->telling)
+		return;
+	while (m->flying && m->flying->due_ns <= now) {
+		struct flight *f = m->flying;
+
+		m->flying = f->next;
+		simdev_land(m, &f->c, f->due_ns);
+		if (f->c.landed < f->c.n_pieces)
+			fly_in_order(m, f);
+		else
+			flight_over(m, f);
+	}
+}
+
+int simdev_collect(struct simdev_medium *m, struct flight *f)
+{
+	struct flight **at = &m->over;
+	int result;
+
+	simdev_land_due(m);
+	lunfs_assert(f->over);
+	while (*at != f)
 		at = &(*at)->next;
-	l->next = *at;
-	*at = l;
+	*at = f->next;
+	result = f->c.result;
+	simdev_flight_free(f);
+	return result;
+}
+
+void simdev_drop(struct simdev_medium *m, struct flight *f, int result, const char *why)
+{
+	f->c.result = result;
+	simdev_tell(m, SIMDEV_DROPPED, &f->c, medium_now(m), why);
+	flight_over(m, f);
+}
+
+void simdev_drop_all(struct simdev_medium *m, const char *why)
+{
+	while (m->flying) {
+		struct flight *f = m->flying;
+
+		m->flying = f->next;
+		simdev_drop(m, f, -ETIMEDOUT, why);
+	}
+}
+
+/* Nothing, all, or all but a piece or two of a write still land, at once or within linger_ns. */
+static bool scatter_one(struct simdev_medium *m, struct cmd *c)
+{
+	uint64_t now = medium_now(m);
+
+	if (sim_chance(&m->rng, 2))
+		return false;
+	if (c->n_pieces > c->landed + 1 && sim_chance(&m->rng, 2))
+		c->n_pieces--;
+	for (unsigned i = c->landed; i < c->n_pieces; i++)
+		if (m->linger_ns && sim_chance(&m->rng, 2))
+			c->piece[i].due_ns = now + sim_rand_below(&m->rng, m->linger_ns);
+	for (unsigned i = c->landed + 1; i < c->n_pieces; i++)
+		if (c->piece[i].due_ns < c->piece[i - 1].due_ns)
+			c->piece[i].due_ns = c->piece[i - 1].due_ns;
+	return true;
+}
+
+static struct flight *orphan(struct flight *f, struct simdev_medium *m, int result)
+{
+	struct flight *o = calloc(1, sizeof(*o));
+
+	lunfs_assert(o != NULL);
+	*o = *f;
+	o->wanted = false;
+	o->c.late = true;
+	f->set = NULL;
+	f->test = NULL;
+	f->c.result = result;
+	flight_over(m, f);
+	return o;
+}
+
+void simdev_scatter(struct simdev_medium *m, const struct simdev *s, int result, const char *why)
+{
+	struct flight *mine = NULL, **at = &m->flying;
+
+	while (*at) {
+		struct flight *f = *at;
+
+		if (f->c.s != s || !f->wanted) {
+			at = &f->next;
+			continue;
+		}
+		*at = f->next;
+		f->next = mine;
+		mine = f;
+	}
+	while (mine) {
+		struct flight *f = mine;
+
+		mine = f->next;
+		if (scatter_one(m, &f->c))
+			fly_in_order(m, orphan(f, m, result));
+		else
+			simdev_drop(m, f, result, why);
+	}
 }
 
 void simdev_abort_nexus(struct simdev_medium *m, unsigned nexus, bool told)
 {
-	for (struct late **at = &m->late; *at;) {
-		struct late *l = *at;
+	for (struct flight **at = &m->flying; *at;) {
+		struct flight *f = *at;
 
-		if (l->nexus != nexus) {
-			at = &l->next;
+		if (f->c.s->nexus != nexus) {
+			at = &f->next;
 			continue;
 		}
-		*at = l->next;
+		*at = f->next;
 		m->counts.aborted++;
-		simdev_late_free(l);
+		simdev_drop(m, f, -ETIMEDOUT, "aborted");
 	}
 	for (struct simdev *s = m->handles; s; s = s->next) {
 		if (s->nexus != nexus)
@@ -163,423 +416,3 @@ void simdev_abort_nexus(struct simdev_medium *m, unsigned nexus, bool told)
 		s->attention = told;
 	}
 }
-
-/* ---- faults ---------------------------------------------------------------------------------- */
-
-static bool fault_matches(const struct simdev_fault *f, const struct cmd *c)
-{
-	if (!(f->ops & c->op))
-		return false;
-	if (f->len_bytes == 0)
-		return true;
-	return c->off_bytes < f->off_bytes + f->len_bytes &&
-	       f->off_bytes < c->off_bytes + c->len_bytes;
-}
-
-static void fault_choose(struct simdev *s, struct cmd *c)
-{
-	for (unsigned i = 0; i < s->n_faults; i++) {
-		struct simdev_fault *f = &s->fault[i];
-
-		if (!fault_matches(f, c))
-			continue;
-		if (f->nth > 1) {
-			f->nth--;
-			continue;
-		}
-		c->fault = *f;
-		if (f->count != UINT64_MAX && f->count-- <= 1) {
-			s->n_faults--;
-			memmove(f, f + 1, (s->n_faults - i) * sizeof(*f));
-		}
-		return;
-	}
-}
-
-/* First step of every command: is the handle alive, and what will go wrong with it? */
-static int begin(struct simdev *s, struct cmd *c)
-{
-	struct simdev_medium *m = s->m;
-	struct simdev_cmd told = {c->op, c->off_bytes, c->len_bytes, 0};
-	simdev_hook hook;
-	void *ctx;
-
-	medium_lock(m);
-	if (c->op != SIMDEV_READ)
-		told.index = ++m->commands;
-	hook = m->hook;
-	ctx = m->hook_ctx;
-	fault_choose(s, c);
-	medium_unlock(m);
-	if (hook)
-		hook(ctx, &s->dev, &told, &c->fault);
-	medium_lock(m);
-	if (c->fault.kind != SIMDEV_OK)
-		m->counts.faults++;
-	c->epoch = m->epoch;
-	c->nexus = s->nexus;
-	c->aborts = s->aborts;
-	medium_unlock(m);
-	return s->killed ? -ENODEV : 0;
-}
-
-static uint64_t deadline_ns(const struct simdev *s)
-{
-	return (s->dev.deadline_ms ? s->dev.deadline_ms : 30000) * 1000000ull;
-}
-
-/* What a command with a fault does and answers; *@delay_ns: to be slept before the answer. */
-static int faulty(struct simdev *s, struct cmd *c, uint64_t *delay_ns)
-{
-	uint64_t now = clock_now_ns(s->m->clk);
-
-	switch (c->fault.kind) {
-	case SIMDEV_FAIL:
-		return c->fault.error ? c->fault.error : -EIO;
-	case SIMDEV_DELAY:
-		late_add(s, c, now + c->fault.delay_ns);
-		*delay_ns = deadline_ns(s);
-		return -ETIMEDOUT;
-	case SIMDEV_LATE:
-		*delay_ns = deadline_ns(s);
-		late_add(s, c, now + *delay_ns + c->fault.delay_ns);
-		return -ETIMEDOUT;
-	case SIMDEV_LOST_REPLY:
-		effect(s->m, c);
-		*delay_ns = deadline_ns(s);
-		return -ETIMEDOUT;
-	case SIMDEV_LOST_COMMAND:
-		*delay_ns = deadline_ns(s);
-		return -ETIMEDOUT;
-	case SIMDEV_LIE_MISCOMPARE:
-		return c->op == SIMDEV_CAW ? DEV_CAW_MISCOMPARE : effect(s->m, c);
-	case SIMDEV_RESENT:
-		effect(s->m, c);
-		return effect(s->m, c);
-	case SIMDEV_LIE_DONE:
-		return c->op & (SIMDEV_WRITE | SIMDEV_CAW | SIMDEV_FLUSH) ? 0 : effect(s->m, c);
-	default:
-		break;
-	}
-	return effect(s->m, c);
-}
-
-/* The moment a command takes effect. */
-static int act(struct simdev *s, struct cmd *c, uint64_t *delay_ns)
-{
-	struct simdev_medium *m = s->m;
-	int err;
-
-	medium_lock(m);
-	simdev_late_land(m, clock_now_ns(m->clk));
-	if (c->epoch != m->epoch || c->aborts != s->aborts) {
-		err = -ETIMEDOUT;
-	} else if (s->killed) {
-		if (c->op != SIMDEV_READ && sim_chance(&m->rng, 2))
-			effect(m, c);
-		err = -ENODEV;
-	} else {
-		err = s->attention && c->op == SIMDEV_CAW ? -EAGAIN : faulty(s, c, delay_ns);
-		s->attention = false;
-	}
-	medium_unlock(m);
-	return err;
-}
-
-/* ---- the device's functions ------------------------------------------------------------------ */
-
-static uint64_t latency(struct simdev_medium *m)
-{
-	uint64_t ns;
-
-	medium_lock(m);
-	ns = m->min_ns +
-	     (m->max_ns > m->min_ns ? sim_rand_below(&m->rng, m->max_ns - m->min_ns + 1) : 0);
-	medium_unlock(m);
-	return ns;
-}
-
-/* A delay within the deadline just makes the command slow; a longer one is a time-out. */
-static bool slow_only(const struct simdev *s, struct cmd *c, uint64_t *extra_ns)
-{
-	if (c->fault.kind != SIMDEV_DELAY || c->fault.delay_ns >= deadline_ns(s))
-		return false;
-	*extra_ns = c->fault.delay_ns;
-	c->fault.kind = SIMDEV_OK;
-	return true;
-}
-
-/* A write of several sectors: sometimes in two steps, in either order. 0: as a whole. */
-static size_t tear_at(struct simdev_medium *m, const struct cmd *c)
-{
-	size_t sectors = c->len_bytes / m->sector_bytes, at = 0;
-
-	medium_lock(m);
-	if (c->op == SIMDEV_WRITE && c->out && sectors > 1 && sim_chance(&m->rng, 2))
-		at = (1 + sim_rand_below(&m->rng, sectors - 1)) * m->sector_bytes;
-	medium_unlock(m);
-	return at;
-}
-
-static void torn_step(struct simdev *s, struct cmd *c, size_t at)
-{
-	struct cmd part = *c;
-	uint64_t none = 0;
-	bool front;
-
-	medium_lock(s->m);
-	front = sim_chance(&s->m->rng, 2);
-	medium_unlock(s->m);
-	part.part = true;
-	part.len_bytes = front ? at : c->len_bytes - at;
-	if (!front) {
-		part.off_bytes += at;
-		part.out = (const uint8_t *)c->out + at;
-	}
-	act(s, &part, &none);
-}
-
-int simdev_command(struct simdev *s, struct cmd *c)
-{
-	struct simdev_medium *m = s->m;
-	uint64_t ns = latency(m), extra = 0;
-	size_t at;
-	int err = begin(s, c);
-
-	if (err)
-		return err;
-	slow_only(s, c, &extra);
-	clock_sleep_ns(m->clk, ns / 2 + extra);
-	at = c->fault.kind == SIMDEV_OK ? tear_at(m, c) : 0;
-	if (at) {
-		torn_step(s, c, at);
-		clock_sleep_ns(m->clk, ns / 4);
-	}
-	extra = 0;
-	err = act(s, c, &extra);
-	clock_sleep_ns(m->clk, ns / 2 + extra);
-	return s->killed ? -ENODEV : err;
-}
-
-static void check_range(const struct simdev *s, uint64_t off_bytes, uint64_t len_bytes,
-			const void *buf)
-{
-	const struct simdev_medium *m = s->m;
-
-	lunfs_assert(off_bytes % m->sector_bytes == 0 && len_bytes % m->sector_bytes == 0);
-	lunfs_assert((uintptr_t)buf % SIMPAGE_BYTES == 0);
-}
-
-static bool outside(const struct simdev *s, uint64_t off_bytes, uint64_t len_bytes)
-{
-	return off_bytes > s->m->size_bytes || len_bytes > s->m->size_bytes - off_bytes;
-}
-
-static int sd_read(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf)
-{
-	struct cmd c = {
-	    .op = SIMDEV_READ, .off_bytes = off_bytes, .len_bytes = len_bytes, .in = buf};
-
-	check_range(simdev_of(d), off_bytes, len_bytes, buf);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
-							   : simdev_command(simdev_of(d), &c);
-}
-
-static int sd_write(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf)
-{
-	struct cmd c = {
-	    .op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes, .out = buf};
-
-	check_range(simdev_of(d), off_bytes, len_bytes, buf);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
-							   : simdev_command(simdev_of(d), &c);
-}
-
-static int sd_flush(struct dev *d)
-{
-	struct cmd c = {.op = SIMDEV_FLUSH};
-
-	return simdev_command(simdev_of(d), &c);
-}
-
-static int sd_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
-{
-	struct cmd c = {.op = SIMDEV_DISCARD, .off_bytes = off_bytes, .len_bytes = len_bytes};
-
-	check_range(simdev_of(d), off_bytes, len_bytes, NULL);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
-							   : simdev_command(simdev_of(d), &c);
-}
-
-static int sd_write_zeroes(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
-{
-	struct cmd c = {.op = SIMDEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes};
-
-	check_range(simdev_of(d), off_bytes, len_bytes, NULL);
-	return outside(simdev_of(d), off_bytes, len_bytes) ? -EIO
-							   : simdev_command(simdev_of(d), &c);
-}
-
-static int sd_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
-{
-	struct cmd c = {.op = SIMDEV_CAW,
-			.off_bytes = off_bytes,
-			.len_bytes = simdev_of(d)->m->sector_bytes,
-			.out = set,
-			.test = test};
-
-	check_range(simdev_of(d), off_bytes, 0, test);
-	check_range(simdev_of(d), off_bytes, 0, set);
-	return outside(simdev_of(d), off_bytes, c.len_bytes) ? -EIO
-							     : simdev_command(simdev_of(d), &c);
-}
-
-/* Many at once: they share one latency and take effect in any order. */
-static void run_many(struct simdev *s, struct cmd *c, int *err, size_t n)
-{
-	struct simdev_medium *m = s->m;
-	uint64_t ns = latency(m), longest = 0, slowest = 0;
-	size_t *order = calloc(n, sizeof(*order));
-
-	lunfs_assert(order != NULL);
-	for (size_t i = 0; i < n; i++) {
-		uint64_t extra = 0;
-
-		err[i] = begin(s, &c[i]);
-		slow_only(s, &c[i], &extra);
-		slowest = extra > slowest ? extra : slowest;
-		order[i] = i;
-	}
-	medium_lock(m);
-	for (size_t i = n; i > 1; i--) {
-		size_t j = sim_rand_below(&m->rng, i), t = order[i - 1];
-
-		order[i - 1] = order[j];
-		order[j] = t;
-	}
-	medium_unlock(m);
-	clock_sleep_ns(m->clk, ns / 2 + slowest);
-	for (size_t i = 0; i < n; i++) {
-		uint64_t extra = 0;
-		size_t j = order[i];
-
-		if (err[j] == 0)
-			err[j] = act(s, &c[j], &extra);
-		longest = extra > longest ? extra : longest;
-		if (i == n / 2)
-			clock_sleep_ns(m->clk, ns / 4);
-	}
-	clock_sleep_ns(m->clk, ns / 4 + longest);
-	free(order);
-}
-
-static void sd_batch(struct dev *d, struct dev_io *io, size_t n)
-{
-	struct cmd *c = calloc(n, sizeof(*c));
-	int *err = calloc(n, sizeof(*err));
-
-	lunfs_assert(c && err);
-	for (size_t i = 0; i < n; i++) {
-		check_range(simdev_of(d), io[i].off_bytes, io[i].len_bytes, io[i].buf);
-		lunfs_assert(!outside(simdev_of(d), io[i].off_bytes, io[i].len_bytes));
-		c[i] = (struct cmd){.op = io[i].op == DEV_READ ? SIMDEV_READ : SIMDEV_WRITE,
-				    .off_bytes = io[i].off_bytes,
-				    .len_bytes = io[i].len_bytes,
-				    .in = io[i].buf,
-				    .out = io[i].op == DEV_READ ? NULL : io[i].buf};
-	}
-	run_many(simdev_of(d), c, err, n);
-	for (size_t i = 0; i < n; i++)
-		io[i].result = simdev_of(d)->killed ? -ENODEV : err[i];
-	free(err);
-	free(c);
-}
-
-static void sd_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
-{
-	struct cmd *c = calloc(n, sizeof(*c));
-	int *err = calloc(n, sizeof(*err));
-
-	lunfs_assert(c && err);
-	for (size_t i = 0; i < n; i++) {
-		check_range(simdev_of(d), io[i].off_bytes, 0, io[i].test);
-		check_range(simdev_of(d), io[i].off_bytes, 0, io[i].set);
-		lunfs_assert(
-		    !outside(simdev_of(d), io[i].off_bytes, simdev_of(d)->m->sector_bytes));
-		c[i] = (struct cmd){.op = SIMDEV_CAW,
-				    .off_bytes = io[i].off_bytes,
-				    .len_bytes = simdev_of(d)->m->sector_bytes,
-				    .out = io[i].set,
-				    .test = io[i].test};
-	}
-	run_many(simdev_of(d), c, err, n);
-	for (size_t i = 0; i < n; i++)
-		io[i].result = simdev_of(d)->killed ? -ENODEV : err[i];
-	free(err);
-	free(c);
-}
-
-/* Late commands of this handle: each lands now or is aborted; none is on its way afterwards. */
-static int sd_drain(struct dev *d)
-{
-	struct simdev_medium *m = simdev_of(d)->m;
-	struct late **at;
-	bool can;
-
-	medium_lock(m);
-	can = m->can_drain;
-	medium_unlock(m);
-	if (simdev_of(d)->killed)
-		return -ENODEV;
-	if (!can)
-		return -EOPNOTSUPP;
-	clock_sleep_ns(m->clk, latency(m));
-	medium_lock(m);
-	for (at = &m->late; *at;) {
-		struct late *l = *at;
-
-		if (l->from != d) {
-			at = &l->next;
-		} else if (sim_chance(&m->rng, 2)) {
-			l->due_ns = 0;
-			at = &l->next;
-		} else {
-			*at = l->next;
-			simdev_late_free(l);
-		}
-	}
-	simdev_late_land(m, clock_now_ns(m->clk));
-	medium_unlock(m);
-	return 0;
-}
-
-static void sd_close(struct dev *d)
-{
-	struct simdev_medium *m = simdev_of(d)->m;
-	struct simdev **at = &m->handles;
-
-	medium_lock(m);
-	while (*at != simdev_of(d))
-		at = &(*at)->next;
-	*at = (*at)->next;
-	for (struct late *l = m->late; l; l = l->next)
-		if (l->from == d)
-			l->from = NULL;
-	medium_unlock(m);
-	free(d);
-	simdev_medium_put(m);
-}
-
-const struct dev_ops simdev_ops = {
-    .read = sd_read,
-    .write = sd_write,
-    .flush = sd_flush,
-    .discard = sd_discard,
-    .write_zeroes = sd_write_zeroes,
-    .compare_and_write = sd_caw,
-    .batch = sd_batch,
-    .caw_batch = sd_caw_batch,
-    .drain = sd_drain,
-    .pr = &simdev_pr_ops,
-    .close = sd_close,
-};

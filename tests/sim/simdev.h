@@ -44,6 +44,8 @@ const char *simdev_label(struct dev *d);
  * later; all later ones answer -ENODEV. Its late commands (below) stay on their way.
  */
 void simdev_kill(struct dev *d);
+/* How long after that (or after an outage began) they may still land. Default 0: at once. */
+void simdev_set_linger(struct simdev_medium *m, uint64_t max_ns);
 /*
  * The array loses power: of every unflushed sector either the old or the new contents remain;
  * commands in flight and late ones are gone (their answer is -ETIMEDOUT). Handles go on working.
@@ -104,8 +106,8 @@ enum simdev_fault_kind {
 	SIMDEV_LIE_MISCOMPARE, /* CAW: says MISCOMPARE, although equal; nothing written */
 	SIMDEV_RESENT,	       /* CAW: executed twice below us: it landed, yet says MISCOMPARE */
 	/*
-	 * Refused for a while, no effect: a CAW (or PR call) answers -EAGAIN, (-ETIMEDOUT); plain
-	 * I/O is sent again .delay_ns later, and -ETIMEDOUT at the deadline.
+	 * Refused, no effect: a CAW answers -EAGAIN; all else is sent again below, which takes
+	 * .delay_ns more, and answers -ETIMEDOUT where that is beyond the deadline.
 	 */
 	SIMDEV_BUSY,
 	SIMDEV_TASK_SET_FULL,
@@ -115,7 +117,7 @@ enum simdev_fault_kind {
 	SIMDEV_CORRUPT,	  /* read: one bit is flipped on its way */
 	SIMDEV_STALE,	  /* read: answered from what simdev_mark_old() kept */
 	SIMDEV_ROT,	  /* one sector of the range answers -EIO to reads until it is rewritten */
-	SIMDEV_OUTAGE,	  /* the handle's transport is gone for .delay_ns; this command with it */
+	SIMDEV_OUTAGE,	  /* the handle's transport goes for .delay_ns; .error: with errors */
 	SIMDEV_TRUNCATE,  /* write: only some of its sectors land; answers -ETIMEDOUT */
 	SIMDEV_FAULT_KINDS,
 };

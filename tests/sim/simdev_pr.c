@@ -121,11 +121,11 @@ int simdev_pr_effect(struct simdev_medium *m, const struct cmd *c)
 	case PR_PROBE:
 		return m->pr.aptpl ? 0 : -EOPNOTSUPP;
 	case PR_REGISTER:
-		return pr_register(&m->pr, c->nexus, c->pr.own, c->pr.other);
+		return pr_register(&m->pr, c->s->nexus, c->pr.own, c->pr.other);
 	case PR_RESERVE:
-		return pr_reserve(&m->pr, c->nexus, c->pr.own);
+		return pr_reserve(&m->pr, c->s->nexus, c->pr.own);
 	case PR_PREEMPT:
-		return pr_preempt(m, c->nexus, c->pr.own, c->pr.other);
+		return pr_preempt(m, c->s->nexus, c->pr.own, c->pr.other);
 	case PR_READ:
 		if (c->pr.state)
 			pr_read(&m->pr, c->pr.state);
@@ -236,6 +236,7 @@ void simdev_pr_forget(struct simdev_medium *m, unsigned nexus)
 	struct pr_reg *r;
 
 	medium_lock(m);
+	simdev_land_due(m);
 	r = reg_find(&m->pr, nexus);
 	if (r)
 		reg_drop(&m->pr, r);
@@ -245,9 +246,13 @@ void simdev_pr_forget(struct simdev_medium *m, unsigned nexus)
 void simdev_pr_reset(struct simdev_medium *m)
 {
 	medium_lock(m);
+	simdev_land_due(m);
+	simdev_note(m, NULL, "target reset: all registrations are gone");
 	m->pr.n = 0;
 	m->pr.reserved = false;
 	m->pr.generation = 0;
+	for (struct simdev *s = m->handles; s; s = s->next)
+		s->attention = true;
 	medium_unlock(m);
 }
 

@@ -62,8 +62,12 @@ const char *simdev_label(struct dev *d)
 static struct simdev_medium *medium_new(struct clock *clk)
 {
 	struct simdev_medium *m = calloc(1, sizeof(*m));
+	pthread_mutexattr_t attr;
 
-	lunfs_assert(m != NULL && pthread_mutex_init(&m->mtx, NULL) == 0);
+	lunfs_assert(m != NULL && pthread_mutexattr_init(&attr) == 0);
+	lunfs_assert(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE) == 0);
+	lunfs_assert(pthread_mutex_init(&m->mtx, &attr) == 0);
+	pthread_mutexattr_destroy(&attr);
 	m->clk = clk;
 	m->refs = 1;
 	m->rng = 1;
@@ -103,14 +107,34 @@ struct simdev_medium *simdev_medium_get(struct simdev_medium *m)
 	return m;
 }
 
-static void late_drop_all(struct simdev_medium *m)
+/* What was still on its way, and answers that nobody came for. */
+static void flights_free(struct flight *f)
 {
-	while (m->late) {
-		struct late *l = m->late;
+	while (f) {
+		struct flight *next = f->next;
 
-		m->late = l->next;
-		simdev_late_free(l);
+		simdev_flight_free(f);
+		f = next;
 	}
+}
+
+static void medium_free(struct simdev_medium *m)
+{
+	flights_free(m->flying);
+	flights_free(m->over);
+	while (m->handles) {
+		struct simdev *s = m->handles;
+
+		m->handles = s->next;
+		free(s->chaos);
+		free(s);
+	}
+	simdev_old_free(m);
+	simpages_clear(&m->pages);
+	free(m->rot.off_bytes);
+	free(m->chaos);
+	pthread_mutex_destroy(&m->mtx);
+	free(m);
 }
 
 void simdev_medium_put(struct simdev_medium *m)
@@ -120,12 +144,8 @@ void simdev_medium_put(struct simdev_medium *m)
 	medium_lock(m);
 	last = --m->refs == 0;
 	medium_unlock(m);
-	if (!last)
-		return;
-	late_drop_all(m);
-	simpages_clear(&m->pages);
-	pthread_mutex_destroy(&m->mtx);
-	free(m);
+	if (last)
+		medium_free(m);
 }
 
 struct simdev_medium *simdev_medium_clone(struct simdev_medium *m)
@@ -139,7 +159,10 @@ struct simdev_medium *simdev_medium_clone(struct simdev_medium *m)
 	n->can_drain = m->can_drain;
 	n->min_ns = m->min_ns;
 	n->max_ns = m->max_ns;
+	n->linger_ns = m->linger_ns;
 	n->rng = m->rng;
+	n->pr = m->pr;
+	simdev_land_due(m);
 	simpages_copy(&m->pages, &n->pages);
 	medium_unlock(m);
 	return n;
@@ -168,11 +191,25 @@ void simdev_set_drain(struct simdev_medium *m, bool supported)
 	medium_unlock(m);
 }
 
+void simdev_set_linger(struct simdev_medium *m, uint64_t max_ns)
+{
+	medium_lock(m);
+	m->linger_ns = max_ns;
+	medium_unlock(m);
+}
+
 void simdev_kill(struct dev *d)
 {
-	medium_lock(simdev_of(d)->m);
-	simdev_of(d)->killed = true;
-	medium_unlock(simdev_of(d)->m);
+	struct simdev *s = simdev_of(d);
+
+	medium_lock(s->m);
+	if (!s->killed) {
+		simdev_land_due(s->m);
+		simdev_note(s->m, s, "its host dies");
+		s->killed = true;
+		simdev_scatter(s->m, s, -ENODEV, "its host died");
+	}
+	medium_unlock(s->m);
 }
 
 void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
@@ -180,12 +217,44 @@ void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
 	uint64_t rng = seed;
 
 	medium_lock(m);
-	simdev_late_land(m, clock_now_ns(m->clk));
-	late_drop_all(m);
-	simpages_lose(&m->pages, &rng);
+	simdev_land_due(m);
+	simdev_note(m, NULL, "power cut");
+	simdev_drop_all(m, "power cut");
+	m->counts.lost_sectors += simpages_lose(&m->pages, &rng);
 	simdev_pr_power(m);
 	m->counts.power_cuts++;
 	m->epoch++;
+	medium_unlock(m);
+}
+
+/* ---- snapshots ------------------------------------------------------------------------------- */
+
+struct simdev_snapshot *simdev_snapshot(struct simdev_medium *m)
+{
+	struct simdev_snapshot *snap = calloc(1, sizeof(*snap));
+
+	lunfs_assert(snap != NULL);
+	medium_lock(m);
+	simdev_land_due(m);
+	simpages_copy(&m->pages, &snap->pages);
+	medium_unlock(m);
+	return snap;
+}
+
+void simdev_snapshot_free(struct simdev_snapshot *snap)
+{
+	simpages_clear(&snap->pages);
+	free(snap);
+}
+
+void simdev_roll_back(struct simdev_medium *m, const struct simdev_snapshot *snap)
+{
+	medium_lock(m);
+	simdev_land_due(m);
+	simdev_note(m, NULL, "rolled back to an older state");
+	simpages_clear(&m->pages);
+	simpages_copy(&snap->pages, &m->pages);
+	m->counts.roll_backs++;
 	medium_unlock(m);
 }
 
@@ -194,26 +263,10 @@ uint64_t simdev_unflushed(struct simdev_medium *m)
 	uint64_t n;
 
 	medium_lock(m);
+	simdev_land_due(m);
 	n = simpages_dirty(&m->pages);
 	medium_unlock(m);
 	return n;
-}
-
-void simdev_inject(struct dev *d, const struct simdev_fault *f)
-{
-	struct simdev *s = simdev_of(d);
-
-	medium_lock(s->m);
-	lunfs_assert(s->n_faults < SIMDEV_MAX_FAULTS && f->ops != 0);
-	s->fault[s->n_faults++] = *f;
-	medium_unlock(s->m);
-}
-
-void simdev_inject_clear(struct dev *d)
-{
-	medium_lock(simdev_of(d)->m);
-	simdev_of(d)->n_faults = 0;
-	medium_unlock(simdev_of(d)->m);
 }
 
 void simdev_set_hook(struct simdev_medium *m, simdev_hook hook, void *ctx)
@@ -221,6 +274,14 @@ void simdev_set_hook(struct simdev_medium *m, simdev_hook hook, void *ctx)
 	medium_lock(m);
 	m->hook = hook;
 	m->hook_ctx = ctx;
+	medium_unlock(m);
+}
+
+void simdev_set_monitor(struct simdev_medium *m, simdev_monitor monitor, void *ctx)
+{
+	medium_lock(m);
+	m->monitor = monitor;
+	m->monitor_ctx = ctx;
 	medium_unlock(m);
 }
 
@@ -234,7 +295,7 @@ void simdev_counts(struct simdev_medium *m, struct simdev_counts *out)
 void simdev_peek(struct simdev_medium *m, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
 	medium_lock(m);
-	simdev_late_land(m, clock_now_ns(m->clk));
+	simdev_land_due(m);
 	simpages_read(&m->pages, off_bytes, len_bytes, buf);
 	medium_unlock(m);
 }
@@ -245,6 +306,8 @@ void simdev_poke(struct simdev_medium *m, uint64_t off_bytes, size_t len_bytes, 
 	const uint8_t *p = buf;
 
 	medium_lock(m);
+	simdev_land_due(m);
+	simdev_rot_heal(m, off_bytes, len_bytes);
 	while (len_bytes > 0) {
 		uint8_t unit[512];
 		size_t in = off_bytes % sizeof(unit), n = sizeof(unit) - in;
@@ -265,7 +328,7 @@ static int save_pages(struct simdev_medium *m, int fd)
 {
 	uint8_t page[SIMPAGE_BYTES];
 
-	for (unsigned b = 0; b < SIMPAGES_BUCKETS; b++) {
+	for (size_t b = 0; b < (m->pages.bits ? (size_t)1 << m->pages.bits : 0); b++) {
 		for (struct simpage *p = m->pages.bucket[b]; p; p = p->next) {
 			uint64_t off = p->index * SIMPAGE_BYTES;
 
@@ -284,7 +347,7 @@ int simdev_save(struct simdev_medium *m, const char *path)
 	if (fd < 0)
 		return -errno;
 	medium_lock(m);
-	simdev_late_land(m, clock_now_ns(m->clk));
+	simdev_land_due(m);
 	err = save_pages(m, fd);
 	medium_unlock(m);
 	if (close(fd) != 0 && err == 0)

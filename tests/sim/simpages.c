@@ -9,18 +9,29 @@
 #include <string.h>
 
 #define UNIT 512u
+#define UNITS (SIMPAGE_BYTES / UNIT)
+#define FIRST_BITS 9u
 
-static struct simpage **bucket_of(struct simpages *sp, uint64_t index)
+/* ---- pages ----------------------------------------------------------------------------------- */
+
+static struct simpage **bucket_of(const struct simpages *sp, uint64_t index)
 {
-	return &sp->bucket[(index * 0x9e3779b97f4a7c15ull) >> 48];
+	return &sp->bucket[(index * 0x9e3779b97f4a7c15ull) >> (64 - sp->bits)];
 }
 
 static struct simpage *page_find(struct simpages *sp, uint64_t index)
 {
-	struct simpage *p = *bucket_of(sp, index);
+	struct simpage *p = sp->last;
 
+	if (p && p->index == index)
+		return p;
+	if (sp->bits == 0)
+		return NULL;
+	p = *bucket_of(sp, index);
 	while (p && p->index != index)
 		p = p->next;
+	if (p)
+		sp->last = p;
 	return p;
 }
 
@@ -29,93 +40,200 @@ bool simpages_present(struct simpages *sp, uint64_t off_bytes)
 	return page_find(sp, off_bytes / SIMPAGE_BYTES) != NULL;
 }
 
-static struct simpage *page_get(struct simpages *sp, uint64_t index)
+static void buckets_make(struct simpages *sp, unsigned bits)
 {
-	struct simpage *p = page_find(sp, index);
-	struct simpage **b;
+	sp->bits = bits;
+	sp->bucket = calloc((size_t)1 << bits, sizeof(*sp->bucket));
+	lunfs_assert(sp->bucket != NULL);
+}
 
-	if (p)
-		return p;
-	p = calloc(1, sizeof(*p));
+static void buckets_grow(struct simpages *sp)
+{
+	struct simpage **old = sp->bucket;
+	size_t n = sp->bits ? (size_t)1 << sp->bits : 0;
+
+	buckets_make(sp, n ? sp->bits + 2 : FIRST_BITS);
+	for (size_t b = 0; b < n; b++) {
+		while (old[b]) {
+			struct simpage *p = old[b], **to = bucket_of(sp, p->index);
+
+			old[b] = p->next;
+			p->next = *to;
+			*to = p;
+		}
+	}
+	free(old);
+}
+
+static struct simpage *page_add(struct simpages *sp, uint64_t index, struct simpage_data *data)
+{
+	struct simpage *p = calloc(1, sizeof(*p)), **b;
+
 	lunfs_assert(p != NULL);
+	if (sp->bits == 0 || sp->n_pages >> sp->bits)
+		buckets_grow(sp);
 	p->index = index;
+	p->data = data;
 	b = bucket_of(sp, index);
 	p->next = *b;
 	*b = p;
+	sp->n_pages++;
+	sp->last = p;
 	return p;
 }
 
-static void destage(struct simpage *p, unsigned unit)
+static struct simpage_data *data_new(void)
 {
-	if (p->dirty >> unit & 1)
-		memcpy(p->stable + unit * UNIT, p->cache + unit * UNIT, UNIT);
-	p->dirty = (uint8_t)(p->dirty & ~(1u << unit));
+	struct simpage_data *d = malloc(sizeof(*d));
+
+	lunfs_assert(d != NULL);
+	atomic_init(&d->refs, 1);
+	d->dirty = 0;
+	return d;
+}
+
+static void data_put(struct simpage_data *d)
+{
+	if (atomic_fetch_sub(&d->refs, 1) == 1)
+		free(d);
+}
+
+/* The page as one that may be written: its data are nobody else's. */
+static struct simpage *page_get(struct simpages *sp, uint64_t index)
+{
+	struct simpage *p = page_find(sp, index);
+	struct simpage_data *d;
+
+	if (p && atomic_load(&p->data->refs) == 1)
+		return p;
+	d = data_new();
+	if (!p) {
+		memset(d->stable, 0, sizeof(d->stable));
+		return page_add(sp, index, d);
+	}
+	d->dirty = p->data->dirty;
+	memcpy(d->stable, p->data->stable, sizeof(d->stable));
+	if (d->dirty)
+		memcpy(d->cache, p->data->cache, sizeof(d->cache));
+	data_put(p->data);
+	p->data = d;
+	return p;
+}
+
+/* ---- the write cache ------------------------------------------------------------------------- */
+
+static void destage(struct simpage_data *d, unsigned unit)
+{
+	if (d->dirty >> unit & 1)
+		memcpy(d->stable + unit * UNIT, d->cache + unit * UNIT, UNIT);
+	d->dirty = (uint8_t)(d->dirty & ~(1u << unit));
+}
+
+static void list_dirty(struct simpages *sp, struct simpage *p)
+{
+	if (p->listed)
+		return;
+	p->listed = true;
+	p->next_dirty = sp->maybe_dirty;
+	sp->maybe_dirty = p;
+}
+
+/* The next page with something in the cache, no longer listed, to be written to. */
+static struct simpage *pop_dirty(struct simpages *sp)
+{
+	struct simpage *p;
+
+	while ((p = sp->maybe_dirty)) {
+		sp->maybe_dirty = p->next_dirty;
+		p->listed = false;
+		if (p->data->dirty)
+			return page_get(sp, p->index);
+	}
+	return NULL;
+}
+
+static void read_page(const struct simpage_data *d, unsigned in, size_t n, uint8_t *buf)
+{
+	if (!d->dirty) {
+		memcpy(buf, d->stable + in, n);
+		return;
+	}
+	while (n > 0) {
+		unsigned unit = in / UNIT;
+		size_t k = UNIT - in % UNIT;
+
+		if (k > n)
+			k = n;
+		memcpy(buf, (d->dirty >> unit & 1 ? d->cache : d->stable) + in, k);
+		in += (unsigned)k;
+		buf += k;
+		n -= k;
+	}
 }
 
 void simpages_read(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, uint8_t *buf)
 {
 	while (len_bytes > 0) {
-		unsigned in = (unsigned)(off_bytes % SIMPAGE_BYTES), unit = in / UNIT;
-		size_t n = UNIT - in % UNIT;
+		unsigned in = (unsigned)(off_bytes % SIMPAGE_BYTES);
+		size_t n = SIMPAGE_BYTES - in;
 		struct simpage *p = page_find(sp, off_bytes / SIMPAGE_BYTES);
 
 		if (n > len_bytes)
 			n = len_bytes;
-		if (!p)
-			memset(buf, 0, n);
+		if (p)
+			read_page(p->data, in, n, buf);
 		else
-			memcpy(buf, (p->dirty >> unit & 1 ? p->cache : p->stable) + in, n);
+			memset(buf, 0, n);
 		off_bytes += n;
 		buf += n;
 		len_bytes -= n;
 	}
 }
 
-static void write_unit(struct simpages *sp, uint64_t off_bytes, const uint8_t *buf, bool durable)
+/* A cache may destage when it likes, so older versions can reach the medium, sector by sector. */
+static void destage_some(const struct simpages *sp, struct simpage_data *d, unsigned first,
+			 unsigned last, uint64_t *rng)
 {
-	struct simpage *p = page_get(sp, off_bytes / SIMPAGE_BYTES);
-	unsigned unit = (unsigned)(off_bytes % SIMPAGE_BYTES) / UNIT;
+	unsigned sector = sp->unit_bytes / UNIT;
 
-	memcpy((durable ? p->stable : p->cache) + unit * UNIT, buf, UNIT);
+	for (unsigned u = first; u < last; u += sector)
+		if (d->dirty >> u & 1 && sim_chance(rng, 4))
+			for (unsigned i = u; i < u + sector; i++)
+				destage(d, i);
+}
+
+static void write_page(struct simpages *sp, struct simpage *p, unsigned in, size_t n,
+		       const uint8_t *buf, bool durable, uint64_t *rng)
+{
+	struct simpage_data *d = p->data;
+	unsigned first = in / UNIT, last = first + (unsigned)(n / UNIT);
+	unsigned mask = (1u << last) - (1u << first);
+
+	if (rng && d->dirty & mask)
+		destage_some(sp, d, first, last, rng);
+	memcpy((durable ? d->stable : d->cache) + in, buf, n);
 	if (durable)
-		p->dirty = (uint8_t)(p->dirty & ~(1u << unit));
+		d->dirty = (uint8_t)(d->dirty & ~mask);
 	else
-		p->dirty = (uint8_t)(p->dirty | 1u << unit);
-	if (p->dirty && !p->listed) {
-		p->listed = true;
-		p->next_dirty = sp->maybe_dirty;
-		sp->maybe_dirty = p;
-	}
+		d->dirty = (uint8_t)(d->dirty | mask);
+	if (d->dirty)
+		list_dirty(sp, p);
 }
 
-static struct simpage *pop_dirty(struct simpages *sp)
-{
-	struct simpage *p = sp->maybe_dirty;
-
-	if (p) {
-		sp->maybe_dirty = p->next_dirty;
-		p->listed = false;
-	}
-	return p;
-}
-
-/* Multiples of 512 bytes. A cache may destage when it likes, so older versions can reach the
- * medium. */
 void simpages_write(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, const uint8_t *buf,
 		    bool durable, uint64_t *rng)
 {
 	lunfs_assert(off_bytes % UNIT == 0 && len_bytes % UNIT == 0);
-	for (size_t done = 0; done < len_bytes; done += UNIT) {
-		uint64_t off = off_bytes + done;
+	while (len_bytes > 0) {
+		unsigned in = (unsigned)(off_bytes % SIMPAGE_BYTES);
+		size_t n = SIMPAGE_BYTES - in;
 
-		if (rng && off % sp->unit_bytes == 0 && sim_chance(rng, 4)) {
-			struct simpage *p = page_get(sp, off / SIMPAGE_BYTES);
-			unsigned first = (unsigned)(off % SIMPAGE_BYTES) / UNIT;
-
-			for (unsigned u = 0; u < sp->unit_bytes / UNIT; u++)
-				destage(p, first + u);
-		}
-		write_unit(sp, off, buf + done, durable);
+		if (n > len_bytes)
+			n = len_bytes;
+		write_page(sp, page_get(sp, off_bytes / SIMPAGE_BYTES), in, n, buf, durable, rng);
+		off_bytes += n;
+		buf += n;
+		len_bytes -= n;
 	}
 }
 
@@ -124,24 +242,29 @@ void simpages_flush(struct simpages *sp)
 	struct simpage *p;
 
 	while ((p = pop_dirty(sp)))
-		for (unsigned u = 0; p->dirty; u++)
-			destage(p, u);
+		for (unsigned u = 0; p->data->dirty; u++)
+			destage(p->data, u);
 }
 
-void simpages_lose(struct simpages *sp, uint64_t *rng)
+uint64_t simpages_lose(struct simpages *sp, uint64_t *rng)
 {
-	unsigned units = sp->unit_bytes / UNIT;
+	unsigned sector = sp->unit_bytes / UNIT;
 	struct simpage *p;
+	uint64_t lost = 0;
 
 	while ((p = pop_dirty(sp))) {
-		for (unsigned u = 0; p->dirty && u < SIMPAGE_BYTES / UNIT; u += units) {
-			bool keep = sim_chance(rng, 2);
-
-			for (unsigned i = u; keep && i < u + units; i++)
-				destage(p, i);
+		for (unsigned u = 0; u < UNITS; u += sector) {
+			if (!(p->data->dirty >> u & 1))
+				continue;
+			if (!sim_chance(rng, 2))
+				lost++;
+			else
+				for (unsigned i = u; i < u + sector; i++)
+					destage(p->data, i);
 		}
-		p->dirty = 0;
+		p->data->dirty = 0;
 	}
+	return lost;
 }
 
 uint64_t simpages_dirty(struct simpages *sp)
@@ -149,36 +272,46 @@ uint64_t simpages_dirty(struct simpages *sp)
 	uint64_t n = 0;
 
 	for (struct simpage *p = sp->maybe_dirty; p; p = p->next_dirty)
-		n += (uint64_t)__builtin_popcount(p->dirty);
+		n += (uint64_t)__builtin_popcount(p->data->dirty);
 	return n / (sp->unit_bytes / UNIT);
 }
 
+/* ---- as a whole ------------------------------------------------------------------------------ */
+
 void simpages_copy(const struct simpages *from, struct simpages *to)
 {
-	to->unit_bytes = from->unit_bytes;
-	for (unsigned b = 0; b < SIMPAGES_BUCKETS; b++) {
-		for (struct simpage *p = from->bucket[b]; p; p = p->next) {
-			struct simpage *q = page_get(to, p->index);
+	size_t n = from->bits ? (size_t)1 << from->bits : 0;
 
-			memcpy(q->stable, p->stable, sizeof(q->stable));
-			memcpy(q->cache, p->cache, sizeof(q->cache));
-			q->dirty = p->dirty;
-			q->listed = true;
-			q->next_dirty = to->maybe_dirty;
-			to->maybe_dirty = q;
+	lunfs_assert(to->n_pages == 0 && to->bits == 0);
+	to->unit_bytes = from->unit_bytes;
+	if (n)
+		buckets_make(to, from->bits);
+	for (size_t b = 0; b < n; b++) {
+		for (struct simpage *p = from->bucket[b]; p; p = p->next) {
+			struct simpage *q = page_add(to, p->index, p->data);
+
+			atomic_fetch_add(&p->data->refs, 1);
+			if (p->data->dirty)
+				list_dirty(to, q);
 		}
 	}
 }
 
 void simpages_clear(struct simpages *sp)
 {
-	for (unsigned b = 0; b < SIMPAGES_BUCKETS; b++) {
+	size_t n = sp->bits ? (size_t)1 << sp->bits : 0;
+	uint32_t unit_bytes = sp->unit_bytes;
+
+	for (size_t b = 0; b < n; b++) {
 		while (sp->bucket[b]) {
 			struct simpage *p = sp->bucket[b];
 
 			sp->bucket[b] = p->next;
+			data_put(p->data);
 			free(p);
 		}
 	}
-	sp->maybe_dirty = NULL;
+	free(sp->bucket);
+	memset(sp, 0, sizeof(*sp));
+	sp->unit_bytes = unit_bytes;
 }

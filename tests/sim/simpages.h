@@ -1,31 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The medium's memory: sparse pages of 4096 bytes, each with what is on the medium and, for sectors
- * written since the last flush, what is in the write cache. No locking, no time: see simdev.c.
+ * written since the last flush, what is in the write cache. Copies share their pages until one of
+ * them writes, so clones and snapshots are cheap. No locking, no time: see simdev.c.
  */
 #ifndef TESTS_SIMPAGES_H
 #define TESTS_SIMPAGES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define SIMPAGE_BYTES 4096u
 
+struct simpage_data {
+	atomic_uint refs; /* pages of different copies that share it; written only when 1 */
+	uint8_t dirty;	  /* bit a unit of 512 bytes: newer in cache[] */
+	uint8_t stable[SIMPAGE_BYTES];
+	uint8_t cache[SIMPAGE_BYTES];
+};
+
 struct simpage {
 	struct simpage *next; /* in its bucket */
 	struct simpage *next_dirty;
 	bool listed; /* stands in the list of pages that may be dirty */
 	uint64_t index;
-	uint8_t dirty; /* bit a unit of 512 bytes: newer in cache[] */
-	uint8_t stable[SIMPAGE_BYTES];
-	uint8_t cache[SIMPAGE_BYTES];
+	struct simpage_data *data;
 };
 
-#define SIMPAGES_BUCKETS 65536u
-
 struct simpages {
-	struct simpage *bucket[SIMPAGES_BUCKETS];
+	struct simpage **bucket;
+	unsigned bits; /* 2^bits buckets, 0: none yet */
+	size_t n_pages;
+	struct simpage *last; /* found last */
 	struct simpage *maybe_dirty;
 	uint32_t unit_bytes; /* sector: what is written, lost and kept as a whole */
 };
@@ -37,9 +45,9 @@ void simpages_read(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, ui
 void simpages_write(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, const uint8_t *buf,
 		    bool durable, uint64_t *rng);
 void simpages_flush(struct simpages *sp);
-void simpages_lose(struct simpages *sp, uint64_t *rng); /* power cut */
-uint64_t simpages_dirty(struct simpages *sp);		/* sectors */
-void simpages_copy(const struct simpages *from, struct simpages *to);
+uint64_t simpages_lose(struct simpages *sp, uint64_t *rng);	      /* power cut; sectors lost */
+uint64_t simpages_dirty(struct simpages *sp);			      /* sectors */
+void simpages_copy(const struct simpages *from, struct simpages *to); /* @to is empty */
 void simpages_clear(struct simpages *sp);
 
 #endif
