@@ -11,6 +11,9 @@
 #define OP_ROUNDS_MAX 1000u /* starts over: names that change under us, each time */
 #define OP_WAITS_MAX 64u    /* allocator locks waited for */
 #define ROOM_WAIT_NS (5ull * 1000 * 1000 * 1000)
+#define CALM_WAITS 4u	   /* allocator locks waited for before hosts get out of each other's way */
+#define CALM_SHIFT_MAX 8u  /* then a random part of this many doublings ... */
+#define CALM_NS 4000000ull /* ... of this */
 
 int vol_check_name(const char *name)
 {
@@ -305,6 +308,23 @@ static int enter(struct op *o, void *arg)
 	return rc ? rc : pin_known(o);
 }
 
+/*
+ * Hosts that all need the same two locks, of which one may only be tried, can take them from each
+ * other for ever. Chance gives one of them the time to do its work.
+ */
+static void calm_down(struct op *o)
+{
+	struct clock *clk = o->v->env.clk;
+	unsigned shift;
+	uint32_t r;
+
+	if (o->waits <= CALM_WAITS)
+		return;
+	shift = o->waits - CALM_WAITS;
+	clk->ops->random(clk, &r, sizeof(r));
+	clock_sleep_ns(clk, r % (CALM_NS << (shift < CALM_SHIFT_MAX ? shift : CALM_SHIFT_MAX)));
+}
+
 static int wait_for_allocator(struct op *o)
 {
 	struct lock *l;
@@ -317,6 +337,7 @@ static int wait_for_allocator(struct op *o)
 			 OP_WAITS_MAX, (unsigned long long)o->want);
 		return -ENOSPC;
 	}
+	calm_down(o);
 	rc = lock_pin(o->v->locks, o->want, LOCK_EX, LOCAL_SHARED, 0, intr_of(o), &l);
 	if (rc == 0)
 		lock_unpin(o->v->locks, l, LOCAL_SHARED);
