@@ -6,6 +6,7 @@
 #include "mkfs.h"
 
 #include "base/log.h"
+#include "cluster/pr.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ struct run {
 	struct geo g;
 	struct mkfs_found found;
 	struct live_table *old;
+	struct pr_temporary pr;
 	char why[MKFS_WHY_BYTES];
 };
 
@@ -103,6 +105,9 @@ static int permission(struct run *r)
 	}
 	if (r->o.dry_run)
 		return 0;
+	err = pr_temporary_take(&r->pr, r->d, r->clk, r->why, sizeof(r->why));
+	if (err)
+		return err;
 	return dev_caw_probe(r->d, LUNFS_SCRATCH_OFF, r->why, sizeof(r->why));
 }
 
@@ -154,6 +159,7 @@ int main(int argc, char **argv)
 	rc = format(&r);
 	if (rc)
 		say_why(&r, rc);
+	pr_temporary_end(&r.pr);
 	live_free(r.old);
 	found_free(&r.found);
 	if (r.d)

@@ -65,6 +65,8 @@ struct span { /* bytes, whole pages */
 /* Where requests through pages wait for the lock, ascending; not those that write back. */
 size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max);
 bool nodes_take_pages(struct nodes *n, uint64_t ino);
+/* All inodes of which the kernel may have pages; the caller frees *out. How many. */
+size_t nodes_with_pages(struct nodes *n, uint64_t **out);
 /* A handle that a writable mapping can be made of comes (+1) or goes (-1). */
 void nodes_mappable(struct nodes *n, uint64_t ino, int delta);
 
@@ -142,11 +144,15 @@ struct inval *inval_new(struct front *f);
 void inval_free(struct inval *v);
 /* The kernel drops its pages of @ino; see inval.c for the bound. */
 void inval_pages(struct inval *v, uint64_t ino);
+/* The same in the background; nobody waits. */
+void inval_later(struct inval *v, uint64_t ino);
 
 /* ---- session.c ------------------------------------------------------------------------------- */
 
 /* Upcall of the volume: the kernel drops its pages of @ino before this returns. */
 void front_invalidate(void *ctx, uint64_t ino);
+/* The volume is lost: the kernel drops all pages; dirty ones meet EIO on their way back. */
+void front_drop_all(struct front *f);
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args);
 
 /* ---- loop.c ---------------------------------------------------------------------------------- */

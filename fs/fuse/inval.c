@@ -194,3 +194,13 @@ void inval_pages(struct inval *v, uint64_t ino)
 		;
 	mtx_unlock(&v->mtx);
 }
+
+void inval_later(struct inval *v, uint64_t ino)
+{
+	struct job *j = job_around(ino, NULL, 0);
+
+	j->abandoned = true;
+	mtx_lock(&v->mtx);
+	post(v, j);
+	mtx_unlock(&v->mtx);
+}

@@ -131,6 +131,7 @@ static void on_lost(void *ctx, const char *why)
 	log_err("volume-lost",
 		"%s on %s answers EIO from now on: %s; unmount it and mount it again.",
 		d->o->device, d->o->mountpoint, why);
+	front_drop_all(&d->f);
 }
 
 static int open_volume(struct daemon *d, struct clock *clk)

@@ -183,6 +183,21 @@ static bool through_pages(const struct node *e)
 	return false;
 }
 
+size_t nodes_with_pages(struct nodes *n, uint64_t **out)
+{
+	struct node *e, *tmp;
+	size_t k = 0;
+
+	mtx_lock(&n->mtx);
+	*out = calloc(HASH_COUNT(n->table) + 1, sizeof(**out));
+	lunfs_assert(*out);
+	HASH_ITER (hh, n->table, e, tmp)
+		if (e->pages)
+			(*out)[k++] = e->ino;
+	mtx_unlock(&n->mtx);
+	return k;
+}
+
 bool nodes_take_pages(struct nodes *n, uint64_t ino)
 {
 	bool pages;

@@ -19,8 +19,9 @@ static const char usage[] =
     "Mount the lunfs volume on DEVICE (a block device, an image file or an iscsi:// URL).\n"
     "\n"
     "  -f             stay in the foreground and log to standard error\n"
-    "  -o OPTIONS     ro, rw, host=NAME, logfile=PATH, timeout=SECONDS, force_file, debug, and\n"
-    "                 the options of mount(8); see mount.lunfs(8)\n"
+    "  -o OPTIONS     ro, rw, host=NAME, logfile=PATH, timeout=SECONDS, force_file, debug,\n"
+    "                 fence=auto|pr|timer|watchdog[:DEVICE], and the options of mount(8); see\n"
+    "                 mount.lunfs(8)\n"
     "  -r, -w         read-only, read-write (default)\n"
     "  -v             say more\n"
     "  -V, --version  print the version\n"
@@ -98,6 +99,40 @@ static int opt_timeout(struct options *o, const char *arg)
 	return 0;
 }
 
+static int opt_watchdog(struct options *o, const char *path)
+{
+	size_t room = sizeof(o->vol.host.watchdog_path);
+
+	if (path[0] != '/' || strlen(path) >= room) {
+		options_say("fence=watchdog:%s: give the path of a watchdog device, at most %zu "
+			    "bytes",
+			    path, room - 1);
+		return -EINVAL;
+	}
+	strcpy(o->vol.host.watchdog_path, path);
+	return 0;
+}
+
+static int opt_fence(struct options *o, const char *how)
+{
+	enum fence_choice *f = &o->vol.host.fence;
+
+	o->vol.host.watchdog_path[0] = '\0';
+	if (strcmp(how, "auto") == 0)
+		*f = FENCE_AUTO;
+	else if (strcmp(how, "pr") == 0)
+		*f = FENCE_PR;
+	else if (strcmp(how, "timer") == 0)
+		*f = FENCE_TIMER;
+	else if (strncmp(how, "watchdog", 8) == 0 && (how[8] == '\0' || how[8] == ':'))
+		*f = FENCE_WATCHDOG;
+	else {
+		options_say("fence=%s: give auto, pr, timer, watchdog or watchdog:DEVICE", how);
+		return -EINVAL;
+	}
+	return *f == FENCE_WATCHDOG && how[8] ? opt_watchdog(o, how + 9) : 0;
+}
+
 static int one_option(struct options *o, char *opt)
 {
 	if (strcmp(opt, "ro") == 0)
@@ -108,6 +143,8 @@ static int one_option(struct options *o, char *opt)
 		return opt_host(o, opt + 5);
 	else if (strncmp(opt, "timeout=", 8) == 0)
 		return opt_timeout(o, opt + 8);
+	else if (strncmp(opt, "fence=", 6) == 0)
+		return opt_fence(o, opt + 6);
 	else if (strncmp(opt, "logfile=", 8) == 0)
 		o->log_file = strdup(opt + 8);
 	else if (strcmp(opt, "force_file") == 0)

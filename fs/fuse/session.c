@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The FUSE session: its operations, what is asked of the kernel, and invalidation. */
 #include "fuse/front.h"
+#include <stdlib.h>
 
 #define MAX_WRITE_BYTES (1u << 20)
 #define MAX_BACKGROUND 128u
@@ -91,4 +92,17 @@ void front_invalidate(void *ctx, uint64_t ino)
 	 */
 	if (f->inval && nodes_take_pages(f->nodes, ino))
 		inval_pages(f->inval, ino);
+}
+
+void front_drop_all(struct front *f)
+{
+	uint64_t *ino;
+	size_t n;
+
+	if (!f->inval)
+		return;
+	n = nodes_with_pages(f->nodes, &ino);
+	for (size_t i = 0; i < n; i++)
+		inval_later(f->inval, ino[i]);
+	free(ino);
 }

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -62,12 +63,17 @@ static void pages_stand_until_they_are_taken_and_no_request_is_in_hand(void **st
 {
 	struct fix *f = *state;
 	struct data_req r = {.off = 0, .len = 4096, .pages = true, .fill = true};
+	uint64_t *all;
 
 	nodes_remember(f->n, (struct nodeid){INO, 7});
 	assert_false(nodes_take_pages(f->n, INO));
 	nodes_data_begin(f->n, INO, &r);
 	assert_true(nodes_take_pages(f->n, INO));
 	assert_true(nodes_take_pages(f->n, INO)); /* its answer may still bring some */
+	nodes_remember(f->n, (struct nodeid){INO + 1, 7});
+	assert_int_equal(nodes_with_pages(f->n, &all), 1);
+	assert_int_equal(all[0], INO);
+	free(all);
 	nodes_data_end(f->n, INO, &r);
 	assert_true(nodes_take_pages(f->n, INO));
 	assert_false(nodes_take_pages(f->n, INO));

@@ -69,8 +69,9 @@ static void a_url_is_no_path(void **state)
 static void bad_usage_is_refused(void **state)
 {
 	struct options o;
-	static const char *const bad[] = {"nonsense",  "host=",	  "host=a/b",
-					  "timeout=x", "remount", "timeout="};
+	static const char *const bad[] = {"nonsense",	       "host=",	    "host=a/b", "timeout=x",
+					  "remount",	       "timeout=",  "fence=",	"fence=x",
+					  "fence=watchdog:wd", "fence=pr:x"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -99,6 +100,32 @@ static void a_host_name_has_at_most_63_bytes(void **state)
 	options_free(&o);
 }
 
+static void the_way_of_fencing_is_taken(void **state)
+{
+	static const struct {
+		const char *opt;
+		enum fence_choice fence;
+		const char *path;
+	} good[] = {
+	    {"ro", FENCE_AUTO, ""},
+	    {"fence=auto", FENCE_AUTO, ""},
+	    {"fence=pr", FENCE_PR, ""},
+	    {"fence=timer", FENCE_TIMER, ""},
+	    {"fence=watchdog", FENCE_WATCHDOG, ""},
+	    {"fence=watchdog:/dev/watchdog1", FENCE_WATCHDOG, "/dev/watchdog1"},
+	    {"fence=watchdog:/dev/watchdog1,fence=pr", FENCE_PR, ""},
+	};
+	struct options o;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(parse(&o, "-o", good[i].opt, "/dev/null", "/", NULL), 0);
+		assert_int_equal(o.vol.host.fence, good[i].fence);
+		assert_string_equal(o.vol.host.watchdog_path, good[i].path);
+		options_free(&o);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -106,6 +133,7 @@ int main(void)
 	    cmocka_unit_test(the_last_of_ro_and_rw_wins),
 	    cmocka_unit_test(a_url_is_no_path),
 	    cmocka_unit_test(bad_usage_is_refused),
+	    cmocka_unit_test(the_way_of_fencing_is_taken),
 	    cmocka_unit_test(a_host_name_has_at_most_63_bytes),
 	};
 
