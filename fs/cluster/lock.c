@@ -335,7 +335,7 @@ int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_loc
 	return rc;
 }
 
-void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local)
+static void unpin(struct locks *ls, struct lock *l, enum lock_local local, bool used)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
 
@@ -347,7 +347,9 @@ void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local)
 		lunfs_assert(l->pins_shared);
 		l->pins_shared--;
 	}
-	l->served = true;
+	l->served = used;
+	if (!used)
+		l->received_ns = lock_now(ls);
 	table_touch(s, l);
 	if (l->drop && !lock_pins(l) && l->state == LST_IDLE)
 		reap_queue(ls, l);
@@ -363,6 +365,16 @@ void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local)
 		table_put(s, l); /* a lock forgotten while it was pinned ends here */
 	}
 	mtx_unlock(&s->mtx);
+}
+
+void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local)
+{
+	unpin(ls, l, local, true);
+}
+
+void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local)
+{
+	unpin(ls, l, local, false);
 }
 
 void lock_intr_fire(struct locks *ls, struct lock_intr *intr)

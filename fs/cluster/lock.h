@@ -74,6 +74,12 @@ void locks_free(struct locks *ls);
 int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_local local,
 	     unsigned flags, struct lock_intr *intr, struct lock **out);
 void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local);
+/*
+ * The same for a lock that was only waited for and will be tried in a moment: for a few ms, until
+ * its next unpin, it is not given away. Otherwise hosts that all need the same lock could hand it
+ * round for ever without anybody's using it.
+ */
+void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local);
 void lock_intr_fire(struct locks *ls, struct lock_intr *intr); /* wakes the waiter */
 
 /*

@@ -90,7 +90,7 @@ struct lock {
 	struct ats_sector sec;
 	struct lunfs_lock_rec known; /* what stands on disk as far as we know */
 	uint64_t since_ns;	     /* held in this mode or better since then */
-	uint64_t received_ns;	     /* handed over to us then; 0: not */
+	uint64_t received_ns;	     /* handed over to us, or waited for, then; 0: not */
 	uint64_t used_ns, retry_ns;
 	void *_Atomic priv;
 };

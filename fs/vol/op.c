@@ -340,7 +340,7 @@ static int wait_for_allocator(struct op *o)
 	calm_down(o);
 	rc = lock_pin(o->v->locks, o->want, LOCK_EX, LOCAL_SHARED, 0, intr_of(o), &l);
 	if (rc == 0)
-		lock_unpin(o->v->locks, l, LOCAL_SHARED);
+		lock_unpin_unused(o->v->locks, l, LOCAL_SHARED);
 	return rc;
 }
 
