@@ -200,8 +200,9 @@ struct dev_ops {
 	void (*batch)(struct dev *d, struct dev_io *io, size_t n);
 	void (*caw_batch)(struct dev *d, struct dev_caw_io *io, size_t n);
 	/*
-	 * Optional. Prove that nothing submitted through this dev by this process is still on its
-	 * way (task abort, LUN reset, re-login). 0: proven. -EOPNOTSUPP: cannot be had.
+	 * Optional. Prove that nothing submitted through this dev by this process, nor along the
+	 * same I_T nexus by one that is gone, is still on its way (task abort, LUN reset, re-login).
+	 * 0: proven. -EOPNOTSUPP: cannot be had.
 	 */
 	int (*drain)(struct dev *d);
 	/* Optional: persistent reservations come here (PROUT/PRIN); NULL: the device has none. */
