@@ -18,6 +18,7 @@
 #define NOT_YET 1      /* look again in a moment */
 #define CLAIM_TRIES 4u /* commands without an answer */
 #define FIRST_BEATS 8u
+#define READ_TRIES 4u
 #define WAIT_LIMIT 16u /* a recovery that makes progress may stretch the wait this far */
 
 enum verdict { V_FREE, V_ALIVE, V_WATCHING, V_DEAD, V_RECOVERING, V_DAMAGED };
@@ -42,6 +43,16 @@ static int say(struct claim *c, int err, const char *fmt, ...)
 		vsnprintf(c->why, c->why_len, fmt, ap);
 	va_end(ap);
 	return err;
+}
+
+/* A command may be aborted along with those of a mount that used this path before. */
+static int read_table(struct host *h)
+{
+	int r = -ETIMEDOUT;
+
+	for (unsigned i = 0; i < READ_TRIES && r == -ETIMEDOUT; i++)
+		r = watch_read_table(h);
+	return r;
 }
 
 /* Say why this takes time; it is the answer if it takes too long. */
@@ -387,8 +398,10 @@ static int read_maint(struct claim *c, uint64_t *holder, uint32_t *flags)
 {
 	struct host *h = c->h;
 	uint8_t *buf = dev_buf_alloc(h->env.geo->sector_bytes);
-	int r = dev_read(h->env.dev, LUNFS_MAINT_OFF, h->env.geo->sector_bytes, buf);
+	int r = -ETIMEDOUT;
 
+	for (unsigned i = 0; i < READ_TRIES && r == -ETIMEDOUT; i++)
+		r = dev_read(h->env.dev, LUNFS_MAINT_OFF, h->env.geo->sector_bytes, buf);
 	if (r)
 		say(c, r, "The maintenance sector of %s cannot be read (error %d).",
 		    h->env.dev->id.name, r);
@@ -482,7 +495,7 @@ static int enter_spare(struct claim *c)
 		if (r == -ESHUTDOWN && repairer_dead(c))
 			r = 0;
 		if (!r)
-			r = watch_read_table(h);
+			r = read_table(h);
 		if (!r)
 			r = stand_fence(c);
 		if (!r)
@@ -619,7 +632,7 @@ static int check_twin(struct claim *c)
 {
 	struct host *h = c->h;
 	struct slot_seen s;
-	int r = watch_read_table(h);
+	int r = read_table(h);
 
 	if (r)
 		return say(c, r, "The host table of %s cannot be read (error %d).",

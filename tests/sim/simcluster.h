@@ -13,6 +13,7 @@
 #define SC_HOSTS 3u /* how many take part when a shape does not say */
 #define SC_HOSTS_MAX 8u
 #define SC_S 1000000000ull
+#define SC_NEXUS 1000u /* of host 0 */
 
 struct simcluster {
 	struct clock *clk;
@@ -23,6 +24,7 @@ struct simcluster {
 	struct dev *dev[SC_HOSTS_MAX];
 	unsigned hosts; /* 0 ... hosts - 1 have a slot and a name, "host0" ... */
 	uint64_t seed, rng;
+	unsigned boots; /* mounts so far: each is a new start of its machine */
 	bool no_fsck;
 	struct vol_options opt; /* of every mount; the name is filled in */
 	void *ctx;		/* of the shape */

@@ -220,6 +220,7 @@ static void make_dirs(struct simcluster *t, struct stage *s)
 
 static void stage_begin(struct simcluster *t, struct stage *s)
 {
+	simdev_set_pr(t->medium, t->seed % 2, true);
 	for (unsigned n = 0; n < SC_HOSTS; n++) {
 		sc_up(t, n);
 		for (unsigned k = 0; k < TASKS; k++)
