@@ -5,113 +5,20 @@
  * so by clk->rng and over arrays in a fixed order, so no address and no hash order decides
  * anything.
  */
-#include "simclock.h"
-
-#include "base/log.h"
-#include "simfiber.h"
-#include "simrand.h"
+#include "simclock_impl.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define START_NS 1000000000000ull /* not 0: a machine has been up for a while */
-#define EPOCH_S 1700000000ull	  /* realtime - now */
-#define STEP_MAX_NS 2000u	  /* a step takes up to this much virtual time */
-#define YIELD_ONE_IN 4u		  /* at a mutex or a signal */
+#define EPOCH_S 1700000000ull /* realtime - now */
+#define YIELD_ONE_IN 4u	      /* at a mutex or a signal */
 #define SPURIOUS_ONE_IN 64u
-#define SLOW_TRIES 64u /* then a slow task runs although it was passed over */
-
-enum task_state { T_READY, T_MTX, T_COND, T_SLEEP, T_JOIN, T_ENDED, T_KILLED };
-
-#define NOWHERE UINT_MAX
-
-struct task {
-	struct fiber *fiber;
-	char name[32];
-	unsigned number, group;
-	enum task_state state;
-	void (*fn)(void *);
-	void *arg;
-	uint64_t until_ns;	/* T_COND, T_SLEEP: on the group's clock */
-	uint64_t not_before_ns; /* T_READY: its last step takes until then */
-	bool timed_out;		/* why a T_COND became ready */
-	struct mtx *mtx;	/* T_MTX: wanted */
-	struct cond *cond;	/* T_COND: waited for */
-	struct task *next;	/* in the waiters' list of that mutex or condition */
-	struct task *joining;	/* T_JOIN: whose end it waits for */
-	struct simclock *sc;
-	uint64_t wake_ns;	    /* in the heap: when it is due */
-	unsigned in_heap, in_ready; /* places, or NOWHERE */
-};
-
-struct group {
-	uint64_t paused_until_ns;
-	/* Its clock said local_ns at true_ns, stands still before, and gains ppm since. */
-	uint64_t true_ns, local_ns;
-	int ppm;
-	unsigned slow_one_in;
-	uint64_t slow_step_ns;
-};
-
-struct simclock {
-	struct clock clk; /* first */
-	uint64_t now_ns, rng, trace, steps, max_steps, max_ns;
-	struct group group[SIMCLOCK_GROUPS];
-	struct fiber *home; /* the scheduler's */
-	struct task *current;
-	struct task **tasks; /* all, in order of their start */
-	struct task **ready; /* those that may run now */
-	struct task **heap;  /* those that will at wake_ns, if nothing wakes them before */
-	unsigned n_tasks, n_ready, n_heap, cap_tasks, next_number;
-	bool running;
-};
 
 static struct simclock *sc_of(struct clock *c)
 {
 	return (struct simclock *)c;
-}
-
-/* ---- the list for the person who has to find out why ----------------------------------------- */
-
-static const char *state_name(enum task_state s)
-{
-	static const char *const name[] = {
-	    "ready", "waits for a mutex", "waits for a condition", "sleeps", "waits for the end",
-	    "ended", "was killed"};
-
-	return name[s];
-}
-
-static void print_task(const struct simclock *sc, const struct task *t)
-{
-	const struct task *owner = t->mtx && t->state == T_MTX ? t->mtx->sim.owner : NULL;
-
-	fprintf(stderr, "  task %u \"%s\" group %u %s", t->number, t->name, t->group,
-		state_name(t->state));
-	if (owner)
-		fprintf(stderr, " held by task %u \"%s\"", owner->number, owner->name);
-	if (t->state == T_JOIN)
-		fprintf(stderr, " of task %u \"%s\"", t->joining->number, t->joining->name);
-	if (t->state == T_COND || t->state == T_SLEEP) {
-		if (t->until_ns == CLOCK_FOREVER)
-			fprintf(stderr, " for ever");
-		else
-			fprintf(stderr, " for %.3f ms more",
-				(double)(int64_t)(t->until_ns - sc->now_ns) / 1e6);
-	}
-	fprintf(stderr, "\n");
-}
-
-static void give_up(const struct simclock *sc, const char *why)
-{
-	fprintf(stderr, "simclock: %s at %.6f s after %llu steps; the tasks:\n", why,
-		(double)(sc->now_ns - START_NS) / 1e9, (unsigned long long)sc->steps);
-	for (unsigned i = 0; i < sc->n_tasks; i++)
-		print_task(sc, sc->tasks[i]);
-	abort();
 }
 
 /* ---- switching ------------------------------------------------------------------------------- */
@@ -133,40 +40,6 @@ static void maybe_yield(struct simclock *sc)
 		to_scheduler(sc);
 }
 
-/* ---- clocks of groups ------------------------------------------------------------------------ */
-
-static uint64_t local_ns(const struct group *g, uint64_t true_ns)
-{
-	uint64_t d;
-
-	if (g->ppm == 0 && g->true_ns == g->local_ns)
-		return true_ns < g->true_ns ? g->true_ns : true_ns;
-	if (true_ns <= g->true_ns)
-		return g->local_ns;
-	d = true_ns - g->true_ns;
-	return g->local_ns + d +
-	       (uint64_t)((int64_t)(d / 1000000u) * g->ppm +
-			  (int64_t)(d % 1000000u) * g->ppm / 1000000);
-}
-
-/* The first moment at which the group's clock says @until_ns; it is in the future. */
-static uint64_t true_ns(const struct group *g, uint64_t until_ns)
-{
-	uint64_t rate = (uint64_t)(1000000 + g->ppm), d, t;
-
-	if (until_ns <= g->local_ns || g->true_ns == CLOCK_FOREVER)
-		return g->true_ns;
-	d = until_ns - g->local_ns;
-	if (g->ppm == 0)
-		return g->true_ns + d < d ? CLOCK_FOREVER : g->true_ns + d;
-	if (d > UINT64_MAX / 4)
-		return CLOCK_FOREVER;
-	t = g->true_ns + d / rate * 1000000u + d % rate * 1000000u / rate;
-	while (local_ns(g, t) < until_ns)
-		t++;
-	return t;
-}
-
 static struct group *group_of(const struct task *t)
 {
 	return &t->sc->group[t->group];
@@ -174,172 +47,7 @@ static struct group *group_of(const struct task *t)
 
 static uint64_t now_of_current(struct simclock *sc)
 {
-	return sc->current ? local_ns(group_of(sc->current), sc->now_ns) : sc->now_ns;
-}
-
-/* ---- who runs, and when ---------------------------------------------------------------------- */
-
-static bool sooner(const struct task *a, const struct task *b)
-{
-	return a->wake_ns != b->wake_ns ? a->wake_ns < b->wake_ns : a->number < b->number;
-}
-
-static void heap_put(struct simclock *sc, struct task *t, unsigned at)
-{
-	sc->heap[at] = t;
-	t->in_heap = at;
-}
-
-static void heap_up(struct simclock *sc, struct task *t, unsigned at)
-{
-	while (at > 0 && sooner(t, sc->heap[(at - 1) / 2])) {
-		heap_put(sc, sc->heap[(at - 1) / 2], at);
-		at = (at - 1) / 2;
-	}
-	heap_put(sc, t, at);
-}
-
-static void heap_down(struct simclock *sc, struct task *t, unsigned at)
-{
-	for (;;) {
-		unsigned c = 2 * at + 1;
-
-		if (c + 1 < sc->n_heap && sooner(sc->heap[c + 1], sc->heap[c]))
-			c++;
-		if (c >= sc->n_heap || !sooner(sc->heap[c], t))
-			break;
-		heap_put(sc, sc->heap[c], at);
-		at = c;
-	}
-	heap_put(sc, t, at);
-}
-
-static void heap_remove(struct simclock *sc, struct task *t)
-{
-	struct task *last = sc->heap[--sc->n_heap];
-	unsigned at = t->in_heap;
-
-	t->in_heap = NOWHERE;
-	if (last == t)
-		return;
-	if (at > 0 && sooner(last, sc->heap[(at - 1) / 2]))
-		heap_up(sc, last, at);
-	else
-		heap_down(sc, last, at);
-}
-
-static void ready_remove(struct simclock *sc, struct task *t)
-{
-	struct task *last = sc->ready[--sc->n_ready];
-
-	sc->ready[t->in_ready] = last;
-	last->in_ready = t->in_ready;
-	t->in_ready = NOWHERE;
-}
-
-/* Put @t where its state says; after every change of its state, its deadline or its group. */
-static void place(struct task *t)
-{
-	struct simclock *sc = t->sc;
-	const struct group *g = group_of(t);
-	uint64_t at = CLOCK_FOREVER;
-
-	if (t->in_heap != NOWHERE)
-		heap_remove(sc, t);
-	if (t->in_ready != NOWHERE)
-		ready_remove(sc, t);
-	if (t->state == T_READY) {
-		at = t->not_before_ns > g->paused_until_ns ? t->not_before_ns : g->paused_until_ns;
-		if (at <= sc->now_ns) {
-			t->in_ready = sc->n_ready;
-			sc->ready[sc->n_ready++] = t;
-			return;
-		}
-	} else if ((t->state == T_COND || t->state == T_SLEEP) && t->until_ns != CLOCK_FOREVER) {
-		at = true_ns(g, t->until_ns);
-	}
-	if (at == CLOCK_FOREVER)
-		return;
-	t->wake_ns = at;
-	heap_up(sc, t, sc->n_heap++);
-}
-
-static void set_state(struct task *t, enum task_state state)
-{
-	t->state = state;
-	place(t);
-}
-
-static void place_group(struct simclock *sc, unsigned group)
-{
-	for (unsigned i = 0; i < sc->n_tasks; i++)
-		if (sc->tasks[i]->group == group && sc->tasks[i] != sc->current)
-			place(sc->tasks[i]);
-}
-
-static void waiter_unlink(struct task *t)
-{
-	struct task **at = (struct task **)(t->mtx ? &t->mtx->sim.waiters : &t->cond->sim.waiters);
-
-	while (*at != t)
-		at = &(*at)->next;
-	*at = t->next;
-	t->next = NULL;
-}
-
-static void wake_due(struct simclock *sc)
-{
-	while (sc->n_heap > 0 && sc->heap[0]->wake_ns <= sc->now_ns) {
-		struct task *t = sc->heap[0];
-
-		if (t->state == T_COND) {
-			waiter_unlink(t);
-			t->cond = NULL;
-			t->timed_out = true;
-		}
-		set_state(t, T_READY);
-	}
-}
-
-static struct task *pick(struct simclock *sc)
-{
-	struct task *t;
-
-	for (unsigned tries = 0; sc->n_ready > 0; tries++) {
-		t = sc->ready[sim_rand_below(&sc->rng, sc->n_ready)];
-		if (group_of(t)->slow_one_in <= 1 || tries >= SLOW_TRIES ||
-		    sim_chance(&sc->rng, group_of(t)->slow_one_in))
-			return t;
-	}
-	return NULL;
-}
-
-static void step(struct simclock *sc)
-{
-	struct task *t;
-
-	sc->now_ns += 1 + sim_rand_below(&sc->rng, STEP_MAX_NS);
-	wake_due(sc);
-	while (!(t = pick(sc))) {
-		if (sc->n_heap == 0)
-			give_up(sc, "nothing can run and no deadline is pending (deadlock)");
-		sc->now_ns = sc->heap[0]->wake_ns; /* on to the next deadline or end of a pause */
-		wake_due(sc);
-	}
-	sc->steps++;
-	sc->trace = (sc->trace ^ (t->number + sc->now_ns)) * 0x100000001b3ull;
-	if (sc->max_steps && sc->steps > sc->max_steps)
-		give_up(sc, "the limit of steps is reached");
-	if (sc->max_ns && sc->now_ns - START_NS > sc->max_ns)
-		give_up(sc, "the limit of virtual time is reached");
-	ready_remove(sc, t);
-	sc->current = t;
-	fiber_switch(sc->home, t->fiber);
-	sc->current = NULL;
-	if (t->state == T_READY && group_of(t)->slow_step_ns)
-		t->not_before_ns = sc->now_ns + sim_rand_below(&sc->rng, group_of(t)->slow_step_ns);
-	if (t->state != T_ENDED)
-		place(t);
+	return sc->current ? sched_local_ns(group_of(sc->current), sc->now_ns) : sc->now_ns;
 }
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
@@ -354,7 +62,7 @@ static void task_body(void *arg)
 		struct task *w = t->sc->tasks[i];
 
 		if (w->state == T_JOIN && w->joining == t)
-			set_state(w, T_READY);
+			sched_set_state(w, T_READY);
 	}
 	fiber_switch_final(t->fiber, t->sc->home);
 }
@@ -386,7 +94,7 @@ static struct task *task_new(struct simclock *sc, const char *name, void (*fn)(v
 		grow(&sc->heap, sc->cap_tasks);
 	}
 	sc->tasks[sc->n_tasks++] = t;
-	place(t);
+	sched_place(t);
 	return t;
 }
 
@@ -482,8 +190,8 @@ static void wake_mtx(struct simclock *sc, struct mtx *m)
 		return;
 	for (n = n > 1 ? (unsigned)sim_rand_below(&sc->rng, n) : 0; n > 0; n--)
 		t = t->next;
-	waiter_unlink(t);
-	set_state(t, T_READY);
+	sched_waiter_unlink(t);
+	sched_set_state(t, T_READY);
 }
 
 static void drop(struct simclock *sc, struct mtx *m)
@@ -545,9 +253,9 @@ static void wake_waiter(struct cond *cv, unsigned at)
 
 	while (at--)
 		t = t->next;
-	waiter_unlink(t);
+	sched_waiter_unlink(t);
 	t->cond = NULL;
-	set_state(t, T_READY);
+	sched_set_state(t, T_READY);
 }
 
 static void sim_cond_signal(struct cond *cv)
@@ -664,11 +372,12 @@ void simclock_run(struct clock *clk, void (*fn)(void *), void *arg, uint64_t see
 	memset(sc->group, 0, sizeof(sc->group));
 	first = task_new(sc, "first", fn, arg);
 	while (first->state != T_ENDED)
-		step(sc);
+		sched_step(sc);
 	task_free(sc, first);
 	for (unsigned i = 0; i < sc->n_tasks; i++)
 		if (sc->tasks[i]->state != T_KILLED)
-			give_up(sc, "the first task has returned, yet others were not joined");
+			sched_give_up(sc,
+				      "the first task has returned, yet others were not joined");
 	while (sc->n_tasks > 0)
 		task_free(sc, sc->tasks[0]);
 	fiber_free(sc->home);
@@ -701,7 +410,7 @@ void simclock_pause(struct clock *clk, unsigned group, uint64_t until_ns)
 
 	lunfs_assert(group < SIMCLOCK_GROUPS);
 	sc->group[group].paused_until_ns = until_ns;
-	place_group(sc, group);
+	sched_place_group(sc, group);
 	yield(sc);
 }
 
@@ -711,10 +420,10 @@ static void set_base(struct simclock *sc, unsigned group, uint64_t at_ns, int pp
 	struct group *g = &sc->group[group];
 
 	lunfs_assert(group > 0 && group < SIMCLOCK_GROUPS);
-	g->local_ns = local_ns(g, sc->now_ns);
+	g->local_ns = sched_local_ns(g, sc->now_ns);
 	g->true_ns = at_ns;
 	g->ppm = ppm;
-	place_group(sc, group);
+	sched_place_group(sc, group);
 }
 
 void simclock_freeze(struct clock *clk, unsigned group, uint64_t until_ns)
@@ -772,8 +481,8 @@ void simclock_kill(struct clock *clk, unsigned group)
 		if (t->group != group)
 			continue;
 		if (t->state == T_MTX || t->state == T_COND)
-			waiter_unlink(t);
-		set_state(t, T_KILLED);
+			sched_waiter_unlink(t);
+		sched_set_state(t, T_KILLED);
 	}
 	for (unsigned i = 0; i < sc->n_tasks; i++)
 		if (sc->tasks[i]->group == group && sc->tasks[i]->state == T_KILLED)

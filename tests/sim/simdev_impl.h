@@ -4,6 +4,7 @@
  *
  *   simdev.c        what a command does to the medium, and when
  *   simdev_ops.c    the functions of struct dev_ops: from submission to answer
+ *   simdev_plan.c   when a command takes effect and is answered
  *   simdev_fault.c  which fault hits which command; outages; counts
  *   simdev_pr.c     persistent reservations
  *   simdev_trace.c  events told to whoever traces
@@ -183,6 +184,12 @@ void simdev_drop_all(struct simdev_medium *m, const char *why);
 void simdev_scatter(struct simdev_medium *m, const struct simdev *s, int result, const char *why);
 /* All that is on its way from @nexus is gone; @told: its handles' next command hears of it. */
 void simdev_abort_nexus(struct simdev_medium *m, unsigned nexus, bool told);
+
+/* simdev_plan.c: */
+uint64_t simdev_latency(struct simdev_medium *m);
+/* @ns: what it takes without a fault. Sets pieces and answer_ns, or result where it has no piece.
+ */
+void simdev_plan(struct cmd *c, uint64_t ns);
 
 /* simdev_fault.c: */
 uint64_t simdev_deadline_ns(const struct simdev *s);

@@ -222,6 +222,8 @@ void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
 	simdev_drop_all(m, "power cut");
 	m->counts.lost_sectors += simpages_lose(&m->pages, &rng);
 	simdev_pr_power(m);
+	for (struct simdev *s = m->handles; s; s = s->next)
+		s->attention = true; /* power on occurred */
 	m->counts.power_cuts++;
 	m->epoch++;
 	medium_unlock(m);

@@ -1,77 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The simulated LUN: what it keeps, what it may lose, and that each fault does what it is named. */
-#include "unit.h"
-
-#include "simclock.h"
-#include "simdev.h"
+#include "simbed.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#define MS 1000000ull
-
-struct bed {
-	struct clock *clk;
-	struct dev *a, *b;
-	struct simdev_medium *m;
-	uint8_t *x, *y, *z; /* 64 KiB each */
-};
-
-static void bed_init(struct bed *t)
-{
-	t->clk = simclock_new();
-	t->a = simdev_new(t->clk, 64ull << 40, 512, 512);
-	t->m = simdev_medium_of(t->a);
-	t->b = simdev_attach(t->m);
-	t->x = aligned_alloc(4096, 65536);
-	t->y = aligned_alloc(4096, 65536);
-	t->z = aligned_alloc(4096, 65536);
-	memset(t->x, 'x', 65536);
-	memset(t->y, 'y', 65536);
-	memset(t->z, 0, 65536);
-}
-
-static void bed_end(struct bed *t)
-{
-	t->a->ops->close(t->a);
-	t->b->ops->close(t->b);
-	t->clk->ops->destroy(t->clk);
-	free(t->x);
-	free(t->y);
-	free(t->z);
-}
-
-/* Without a run of its own the simulated clock just moves on: enough for one thing at a time. */
-#define BED                                                                                        \
-	struct bed t;                                                                              \
-	(void)state;                                                                               \
-	bed_init(&t)
-
-static int rd(struct dev *d, uint64_t off, size_t len, void *buf)
-{
-	return d->ops->read(d, off, len, buf);
-}
-
-static int wr(struct dev *d, uint64_t off, size_t len, const void *buf)
-{
-	return d->ops->write(d, off, len, buf);
-}
-
-static int caw(struct dev *d, uint64_t off, const void *test, const void *set)
-{
-	return d->ops->compare_and_write(d, off, test, set);
-}
-
-static char at(struct bed *t, uint64_t off)
-{
-	char c;
-
-	simdev_peek(t->m, off, 1, &c);
-	return c;
-}
 
 static void what_one_handle_wrote_the_other_reads_even_at_63_tib(void **state)
 {
