@@ -309,6 +309,240 @@ static void a_paused_group_stands_still_and_goes_on_and_a_killed_one_never_does(
 	clk->ops->destroy(clk);
 }
 
+/* ---- clocks that drift, stand still, and slow hosts ------------------------------------------ */
+
+static void run_sim(void (*fn)(void *), uint64_t seed)
+{
+	struct clock *clk = simclock_new();
+	struct world w;
+
+	world_init(&w, clk);
+	simclock_run(clk, fn, &w, seed);
+	world_end(&w);
+	clk->ops->destroy(clk);
+}
+
+static void sleep_100_s(void *arg)
+{
+	struct world *w = arg;
+	uint64_t until;
+
+	simclock_set_group(w->clk, 2);
+	until = clock_now_ns(w->clk) + 100000 * MS;
+	w->clk->ops->sleep_until(w->clk, until);
+	assert_in_range(clock_now_ns(w->clk) - until, 0, MS);
+	w->order = simclock_true_ns(w->clk);
+}
+
+static void wait_100_s(void *arg)
+{
+	struct world *w = arg;
+	uint64_t until;
+
+	simclock_set_group(w->clk, 2);
+	until = clock_now_ns(w->clk) + 100000 * MS;
+	mtx_lock(&w->mtx);
+	while (cond_wait(&w->cond, &w->mtx, until) == 0)
+		;
+	mtx_unlock(&w->mtx);
+	assert_in_range(clock_now_ns(w->clk) - until, 0, MS);
+	w->order = simclock_true_ns(w->clk);
+}
+
+/* 100 s of a clock that gains @ppm are that many of a right one. */
+static void drift(struct world *w, int ppm, void (*fn)(void *), uint64_t right_ns)
+{
+	uint64_t begun = clock_now_ns(w->clk);
+
+	simclock_set_drift(w->clk, 2, ppm);
+	join(w, start(w, fn));
+	assert_in_range(w->order - begun, right_ns - MS, right_ns + MS);
+}
+
+static void drifts(void *arg)
+{
+	struct world *w = arg;
+
+	drift(w, 1000, sleep_100_s, 99900100000);
+	drift(w, 1000, wait_100_s, 99900100000);
+	drift(w, -1000, sleep_100_s, 100100100000);
+	drift(w, -1000, wait_100_s, 100100100000);
+	drift(w, 0, wait_100_s, 100000 * MS);
+}
+
+static void a_drifting_clock_reaches_its_deadlines_early_or_late(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 10; seed++)
+		run_sim(drifts, seed);
+}
+
+static void drift_in_mid_sleep(void *arg)
+{
+	struct world *w = arg;
+	uint64_t begun = clock_now_ns(w->clk);
+	struct task *t = start(w, sleep_100_s);
+
+	clock_sleep_ns(w->clk, 50000 * MS);
+	simclock_set_drift(w->clk, 2, 100000); /* the other 50 s of its clock take 45.45 s */
+	join(w, t);
+	assert_in_range(w->order - begun, 95454 * MS, 95455 * MS);
+}
+
+static void a_drift_that_begins_in_mid_sleep_counts_from_then(void **state)
+{
+	(void)state;
+	run_sim(drift_in_mid_sleep, 3);
+}
+
+static void stand_still(struct world *w, bool frozen, uint64_t until_ns, uint64_t right_ns)
+{
+	uint64_t begun = clock_now_ns(w->clk);
+	struct task *t = start(w, wait_100_s);
+
+	clock_sleep_ns(w->clk, 50000 * MS);
+	(frozen ? simclock_freeze : simclock_pause)(
+	    w->clk, 2, until_ns == CLOCK_FOREVER ? until_ns : clock_now_ns(w->clk) + until_ns);
+	clock_sleep_ns(w->clk, 20000 * MS);
+	if (until_ns == CLOCK_FOREVER)
+		simclock_resume(w->clk, 2);
+	join(w, t);
+	assert_in_range(w->order - begun, right_ns - MS, right_ns + MS);
+}
+
+static void stand_stills(void *arg)
+{
+	struct world *w = arg;
+
+	stand_still(w, false, 10000 * MS, 100000 * MS);
+	stand_still(w, true, 10000 * MS, 110000 * MS);
+	stand_still(w, true, 80000 * MS, 180000 * MS);
+	stand_still(w, true, CLOCK_FOREVER, 120000 * MS);
+	stand_still(w, false, CLOCK_FOREVER, 100000 * MS);
+	simclock_set_drift(w->clk, 2, 1000);
+	stand_still(w, true, 10000 * MS, 109900100000);
+}
+
+static void a_frozen_clock_stands_still_and_a_paused_one_goes_on(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 10; seed++)
+		run_sim(stand_stills, seed);
+}
+
+static void overslept(void *arg)
+{
+	struct world *w = arg;
+	uint64_t begun = clock_now_ns(w->clk);
+	struct task *t = start(w, tick);
+
+	clock_sleep_ns(w->clk, 10 * MS);
+	simclock_pause(w->clk, 3, begun + 5000 * MS);
+	join(w, t);
+	assert_in_range(clock_now_ns(w->clk) - begun, 5080 * MS, 5110 * MS);
+}
+
+static void a_deadline_in_a_pause_is_met_at_its_end(void **state)
+{
+	(void)state;
+	run_sim(overslept, 4);
+}
+
+static void spin(void *arg)
+{
+	struct world *w = arg;
+
+	simclock_set_group(w->clk, (unsigned)++w->in);
+	while (!w->broken) {
+		if (simclock_group(w->clk) == 1)
+			w->value++;
+		else
+			w->waiting++;
+		simclock_yield(w->clk);
+	}
+}
+
+static void spin_both(struct world *w, unsigned one_in, uint64_t step_ns)
+{
+	struct task *t[2];
+
+	w->in = w->value = w->waiting = 0;
+	w->broken = false;
+	simclock_set_slow(w->clk, 2, one_in, step_ns);
+	t[0] = start(w, spin);
+	t[1] = start(w, spin);
+	clock_sleep_ns(w->clk, 5 * MS);
+	w->broken = true;
+	join(w, t[0]);
+	join(w, t[1]);
+}
+
+static void slow_spins(void *arg)
+{
+	struct world *w = arg;
+
+	spin_both(w, 1, 0);
+	assert_in_range(w->waiting * 10 / w->value, 7, 13);
+	spin_both(w, 10, 0);
+	assert_in_range(w->value / w->waiting, 7, 13);
+	spin_both(w, 1, 40000);
+	assert_in_range(w->value / w->waiting, 10, 40);
+}
+
+static void a_slow_host_makes_fewer_steps(void **state)
+{
+	(void)state;
+	run_sim(slow_spins, 5);
+}
+
+static void hold_and_die(void *arg)
+{
+	struct world *w = arg;
+
+	simclock_set_group(w->clk, 3);
+	mtx_lock(&w->mtx);
+	w->waiting++;
+	mtx_unlock(&w->mtx);
+	clock_sleep_ns(w->clk, 1000 * MS);
+}
+
+static void hold_and_live(void *arg)
+{
+	struct world *w = arg;
+
+	mtx_lock(&w->mtx);
+	w->value++;
+	mtx_unlock(&w->mtx);
+}
+
+/* Others must get a mutex that a killed task was about to take. */
+static void kill_waiters(void *arg)
+{
+	struct world *w = arg;
+	struct task *t[3];
+
+	mtx_lock(&w->mtx);
+	for (int i = 0; i < 5; i++)
+		start(w, hold_and_die);
+	for (int i = 0; i < 3; i++)
+		t[i] = start(w, hold_and_live);
+	clock_sleep_ns(w->clk, MS);
+	mtx_unlock(&w->mtx);
+	if (w->waiting == 0)
+		simclock_kill(w->clk, 3);
+	for (int i = 0; i < 3; i++)
+		join(w, t[i]);
+	assert_int_equal(w->value, 3);
+	simclock_kill(w->clk, 3);
+}
+
+static void a_killed_task_takes_no_mutex_with_it_that_it_only_waited_for(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 40; seed++)
+		run_sim(kill_waiters, seed);
+}
+
 static void wait_for_nobody(void *arg)
 {
 	struct world *w = arg;
@@ -360,6 +594,12 @@ int main(void)
 	    cmocka_unit_test(the_same_seed_gives_the_same_run_and_another_seed_another),
 	    cmocka_unit_test(a_day_of_virtual_time_takes_no_time),
 	    cmocka_unit_test(a_paused_group_stands_still_and_goes_on_and_a_killed_one_never_does),
+	    cmocka_unit_test(a_drifting_clock_reaches_its_deadlines_early_or_late),
+	    cmocka_unit_test(a_drift_that_begins_in_mid_sleep_counts_from_then),
+	    cmocka_unit_test(a_frozen_clock_stands_still_and_a_paused_one_goes_on),
+	    cmocka_unit_test(a_deadline_in_a_pause_is_met_at_its_end),
+	    cmocka_unit_test(a_slow_host_makes_fewer_steps),
+	    cmocka_unit_test(a_killed_task_takes_no_mutex_with_it_that_it_only_waited_for),
 	    cmocka_unit_test(a_deadlock_is_reported_and_aborts),
 	};
 
