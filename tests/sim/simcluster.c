@@ -150,8 +150,10 @@ int sc_mount(struct simcluster *t, unsigned host, bool read_only, char *why, siz
 	/* One machine a host, which comes back behind the same port. */
 	memset(opt.host.machine_id, (int)host + 1, sizeof(opt.host.machine_id));
 	t->boots++;
-	memcpy(opt.host.boot_id, &t->boots, sizeof(t->boots));
+	memcpy(opt.host.boot_id, t->boot[host] ? &t->boot[host] : &t->boots, sizeof(t->boots));
 	t->dev[host] = simdev_attach_nexus(t->medium, SC_NEXUS + host);
+	if (t->label[host][0])
+		simdev_set_label(t->dev[host], t->label[host]);
 	simclock_set_group(t->clk, host + 1);
 	rc = vol_mount(t->dev[host], t->clk, &opt, &t->v[host], why, why_len);
 	simclock_set_group(t->clk, 0);

@@ -26,8 +26,10 @@ struct simcluster {
 	uint64_t seed, rng;
 	unsigned boots; /* mounts so far: each is a new start of its machine */
 	bool no_fsck;
-	struct vol_options opt; /* of every mount; the name is filled in */
-	void *ctx;		/* of the shape */
+	struct vol_options opt;	      /* of every mount; the name is filled in */
+	unsigned boot[SC_HOSTS_MAX];  /* not 0: the start of its machine that it is on */
+	char label[SC_HOSTS_MAX][32]; /* of its next device handle; "": none */
+	void *ctx;		      /* of the shape */
 	void (*done)(struct simcluster *t);
 };
 
