@@ -31,12 +31,12 @@ uint64_t run_random(struct sim_run *r, uint64_t below)
 	return sc_random(r->t, below);
 }
 
-struct inc *run_inc_of_dev(struct sim_run *r, const struct dev *d)
+struct inc *run_inc_of_label(struct sim_run *r, const char *label)
 {
-	for (unsigned k = r->n_incs; k-- > 0;)
-		if (r->inc[k].dev == d)
-			return &r->inc[k];
-	return NULL;
+	const char *at = strchr(label, '#');
+	unsigned n = at ? (unsigned)strtoul(at + 1, NULL, 10) : 0;
+
+	return n >= 1 && n <= r->n_incs ? &r->inc[n - 1] : NULL;
 }
 
 /* ---- incarnations ---------------------------------------------------------------------------- */
@@ -49,6 +49,8 @@ static struct inc *inc_new(struct sim_run *r, unsigned host)
 	i = &r->inc[r->n_incs++];
 	*i = (struct inc){.host = host, .number = r->n_incs};
 	i->begin_ev = history_tick(r->hist);
+	i->nexus = SC_NEXUS + host;
+	snprintf(r->t->label[host], sizeof(r->t->label[host]), "host%u#%u", host, i->number);
 	return i;
 }
 
@@ -67,6 +69,15 @@ static void inc_ended(struct sim_run *r, struct inc *i, enum inc_end how)
 	}
 	if (i->v)
 		cover_ats(r, &i->v->ats);
+}
+
+/* What it had not committed by now is lost, whether it knows or not. */
+void run_inc_taken(struct sim_run *r, struct inc *i, unsigned slot)
+{
+	if (slot >= r->t->geo.slots || i->end != INC_RUNS)
+		return;
+	trace_host(i->host, "ITS SLOT %u IS TAKEN OVER", slot);
+	inc_ended(r, i, INC_LOST);
 }
 
 void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t back_ns)
@@ -156,16 +167,11 @@ static bool host_mount(struct sim_host *h)
 	struct inc *i;
 
 	h->state = H_MOUNTING;
-	h->inc = NULL;
+	h->inc = i = inc_new(r, h->number);
 	if (!step(h, mount_task))
 		return false;
 	SC_CHECK(r->t, h->step_rc == 0, "host %u cannot mount: %s", h->number, h->why);
-	i = inc_new(r, h->number);
 	i->v = r->t->v[h->number];
-	i->dev = r->t->dev[h->number];
-	i->owner = host_owner(i->v->host);
-	i->nonce = host_nonce(i->v->host);
-	h->inc = i;
 	h->state = H_UP;
 	trace_host(h->number, "UP as %llx", (unsigned long long)i->owner);
 	return true;
@@ -183,7 +189,6 @@ static bool host_unmount(struct sim_host *h)
 		return false;
 	SC_CHECK(r->t, h->step_rc == 0 || lost, "host %u: unmount: %s", h->number,
 		 strerror(-h->step_rc));
-	h->inc->dev = NULL;
 	h->inc->v = NULL;
 	h->inc = NULL;
 	h->state = H_DOWN;
@@ -259,6 +264,7 @@ static void begin(struct sim_run *r)
 	struct sim_host *h = &r->host[0];
 
 	*h = (struct sim_host){.r = r};
+	devcheck_start(r);
 	SC_CHECK(t, host_mount(h), "the first mount");
 	make_shared(r);
 	SC_CHECK(t, host_unmount(h), "the first unmount");
@@ -340,7 +346,6 @@ static void body(struct simcluster *t)
 	the_run = r;
 	simclock_set_limits(t->clk, MAX_STEPS, MAX_VIRTUAL_NS);
 	begin(r);
-	devcheck_start(r);
 	for (unsigned n = 0; n < r->plan.hosts; n++) {
 		r->host[n] = (struct sim_host){.r = r, .number = n};
 		r->host[n].keeper = start_task(r, "keeper", keeper_main, &r->host[n]);

@@ -63,12 +63,13 @@ struct inc { /* one incarnation of a host: a mount */
 	unsigned host, number;
 	uint64_t owner, nonce;
 	struct volume *v; /* stays readable after a kill */
-	struct dev *dev;
 	enum inc_end end;
 	uint64_t begin_ev, end_ev, end_ns;
 	uint64_t durable_lo, durable_hi; /* with KILLED, LOST: the last transaction that survived */
 	uint64_t synced_txn;		 /* acknowledged by fsync or syncfs: these survive */
 	bool clock_stood;		 /* it was stopped together with its clock */
+	int drift_ppm;
+	unsigned nexus;
 };
 
 enum hstate { H_DOWN, H_MOUNTING, H_UP, H_LEAVING, H_DEAD };
@@ -129,7 +130,8 @@ extern struct sim_run *the_run; /* for what the linker wraps; one a process */
 /* Runs the seed; returns 0, or aborts with a sentence on standard error. */
 void run_seed(struct sim_run *r);
 uint64_t run_random(struct sim_run *r, uint64_t below);
-struct inc *run_inc_of_dev(struct sim_run *r, const struct dev *d);
+struct inc *run_inc_of_label(struct sim_run *r, const char *label);  /* NULL: not a host's */
+void run_inc_taken(struct sim_run *r, struct inc *i, unsigned slot); /* its slot is RECOVERING */
 
 /* actor.c */
 void actor_main(void *arg);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Private to the judge of what reaches the medium: devcheck.c, devslot.c, devlock.c. */
+#ifndef SIM_DEVCHECK_IMPL_H
+#define SIM_DEVCHECK_IMPL_H
+
+#include "base/geo.h"
+#include "cover.h"
+#include "devcheck.h"
+#include "run.h"
+
+#define SLOTS_MAX (LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS)
+
+struct slot_truth { /* a slot as it stands on the medium, and by whose hand */
+	struct lunfs_slot_rec rec;
+	struct inc *by;	       /* whose incarnation the generation is */
+	struct inc *recoverer; /* while RECOVERING */
+	uint64_t beat_sent_ns; /* when the beat that stands there was submitted */
+	uint64_t taken_ns;     /* when it became RECOVERING */
+};
+
+struct devcheck {
+	struct sim_run *r;
+	const struct geo *geo;
+	struct simdev_medium *m;
+	unsigned slots;
+	struct slot_truth slot[SLOTS_MAX];
+	uint8_t
+	    *is_cell; /* of each block: 1 = a cell of a chunk begins here, 2: its second block */
+	uint64_t blks;
+	bool lies; /* the device does not keep its promises: nothing is judged */
+};
+
+/* What is being judged: one landing of one incarnation. */
+struct judged {
+	struct devcheck *dc;
+	const struct simdev_landing *l;
+	struct inc *inc;
+};
+
+void dev_wrong(const struct judged *j, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
+
+/* devslot.c */
+void slots_load(struct devcheck *dc);
+void judge_slot(const struct judged *j, unsigned slot);
+/* The incarnation @owner names still has its slot, in whatever state. */
+bool owner_stands(const struct devcheck *dc, uint64_t owner);
+bool owner_lives(const struct devcheck *dc, uint64_t owner); /* LIVE in that generation */
+/* A slot that @inc has LIVE; NULL: none. */
+const struct slot_truth *slot_of(const struct devcheck *dc, const struct inc *inc);
+/* May this incarnation still write anything, plain or ATS? */
+bool may_write(const struct devcheck *dc, const struct inc *inc);
+/* Does @inc act for @owner: it is its own and LIVE, or it recovers it? */
+bool acts_for(const struct devcheck *dc, const struct inc *inc, uint64_t owner);
+
+/* devlock.c */
+bool lock_rec_at(const struct devcheck *dc, uint64_t addr, struct lunfs_lock_rec *out);
+bool holds_ex(const struct devcheck *dc, const struct inc *inc, uint64_t addr);
+void judge_lock(const struct judged *j, uint64_t addr);
+
+#endif
