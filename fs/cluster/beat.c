@@ -158,12 +158,26 @@ static bool recovers(struct host *h)
 	return !since || host_now(h) - since < HOST_STEP_LEASES * h->cfg.lease_ms * MS_NS;
 }
 
+/*
+ * While an outage suspends a host its threads wait for the beat, so nothing is demanded of them. A
+ * host that stopped beating by itself goes on when nobody has taken its slot for long.
+ */
+static bool excused(struct host *h)
+{
+	uint64_t lease = h->cfg.lease_ms * MS_NS;
+
+	if (host_state(h) == HOST_ACTIVE)
+		return false;
+	return !h->idle_told || host_now(h) > atomic_load(&h->lease_end_ns) + 2 * lease;
+}
+
 /* A daemon that beats but does not work is no use to anybody: it lets its lease run out. */
 static bool works(struct host *h)
 {
 	uint64_t now = host_now(h);
 
-	if (h->temporary || ((!h->cb.alive || h->cb.alive(h->cb.ctx)) && recovers(h))) {
+	if (h->temporary || excused(h) ||
+	    ((!h->cb.alive || h->cb.alive(h->cb.ctx)) && recovers(h))) {
 		h->idle_since_ns = 0;
 		h->idle_told = false;
 		return true;

@@ -168,6 +168,9 @@ bool locks_alive(struct locks *ls)
 	mtx_lock(&ls->work.mtx);
 	if (!TAILQ_EMPTY(&ls->work.queue) && now > ls->work.picked_ns + limit)
 		ok = false;
+	for (unsigned i = 0; i < REVOKERS_MAX; i++)
+		if (ls->work.busy_ns[i] && now > ls->work.busy_ns[i] + 2 * limit)
+			ok = false;
 	mtx_unlock(&ls->work.mtx);
 	return ok;
 }

@@ -190,7 +190,8 @@ struct workpool {
 	struct cond reap_cond;
 	struct lock_list reap; /* to drop or to settle */
 	size_t nreap;
-	uint64_t picked_ns; /* when a job was last taken, or the queue was empty */
+	uint64_t picked_ns;		/* when a job was last taken, or the queue was empty */
+	uint64_t busy_ns[REVOKERS_MAX]; /* jobs in hand: since when, 0 = none */
 };
 
 struct locks {

@@ -406,10 +406,22 @@ static void work_on(struct locks *ls, struct lock *l)
 
 /* ---- the pool ------------------------------------------------------------------------------- */
 
+/* There are as many as revokers. p->mtx held. */
+static uint64_t *busy_slot(struct workpool *p)
+{
+	unsigned i = 0;
+
+	while (p->busy_ns[i])
+		i++;
+	lunfs_assert(i < REVOKERS_MAX);
+	return &p->busy_ns[i];
+}
+
 static void revoker(void *arg)
 {
 	struct locks *ls = arg;
 	struct workpool *p = &ls->work;
+	uint64_t *since;
 
 	mtx_lock(&p->mtx);
 	while (!atomic_load(&ls->stopping)) {
@@ -423,11 +435,14 @@ static void revoker(void *arg)
 		}
 		TAILQ_REMOVE(&p->queue, l, work);
 		p->picked_ns = lock_now(ls);
+		since = busy_slot(p);
+		*since = p->picked_ns | 1;
 		if (!p->idle && !TAILQ_EMPTY(&p->queue) && p->n < REVOKERS_MAX)
 			add_revoker(ls);
 		mtx_unlock(&p->mtx);
 		work_on(ls, l);
 		mtx_lock(&p->mtx);
+		*since = 0;
 	}
 	mtx_unlock(&p->mtx);
 }

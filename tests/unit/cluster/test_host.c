@@ -441,6 +441,38 @@ TEST(a_host_without_its_device_is_suspended_and_resumes_with_everything)
 	umount_host(&a);
 }
 
+TEST(threads_that_wait_for_the_end_of_an_outage_are_no_reason_to_stop_beating)
+{
+	struct member a = {0};
+
+	mount_host(&a, w, "a");
+	rest(w, LEASE);
+	a.idle = true; /* they wait at the gate, and go on only after a beat */
+	fail_all(&a, -EIO);
+	rest(w, 8 * LEASE);
+	simdev_inject_clear(a.dev);
+	UNTIL(w, a.resumed == 1);
+	a.idle = false;
+	rest(w, 8 * LEASE);
+	assert_int_equal(a.suspended, 1);
+	umount_host(&a);
+}
+
+TEST(a_host_that_hangs_where_nobody_takes_over_goes_on_in_the_end)
+{
+	struct member a = {0};
+
+	mount_host(&a, w, "a");
+	a.idle = true;
+	UNTIL(w, a.suspended == 1);
+	UNTIL(w, a.resumed == 1);
+	a.idle = false;
+	rest(w, 8 * LEASE);
+	assert_true(host_lease_ok(a.h));
+	assert_int_equal(a.lost, 0);
+	umount_host(&a);
+}
+
 TEST(a_suspended_host_that_was_recovered_is_lost)
 {
 	struct member a = {0}, b = {0};
@@ -847,6 +879,8 @@ int main(void)
 	    UNIT(a_host_that_remounts_after_a_crash_gets_its_recovered_slot),
 	    UNIT(with_all_slots_taken_a_dead_host_is_recovered_from_a_spare_slot),
 	    UNIT(a_host_without_its_device_is_suspended_and_resumes_with_everything),
+	    UNIT(threads_that_wait_for_the_end_of_an_outage_are_no_reason_to_stop_beating),
+	    UNIT(a_host_that_hangs_where_nobody_takes_over_goes_on_in_the_end),
 	    UNIT(a_suspended_host_that_was_recovered_is_lost),
 	    UNIT(the_suspended_ends_its_writes_before_another_recovers_it),
 	    UNIT(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more),
