@@ -229,6 +229,13 @@ static void victim_writes(void *arg)
 	}
 }
 
+static void one_write_of_b(void *arg)
+{
+	struct bed *t = arg;
+
+	t->result = wr(t->b, 0, 4096, t->y);
+}
+
 static void fence(void *arg)
 {
 	struct bed *t = arg;
@@ -249,6 +256,35 @@ static void fence(void *arg)
 	simdev_peek(t->m, 0, 4096, t->z);
 	assert_memory_equal(t->x, t->z, 4096);
 	assert_int_equal(t->result, -EBADE);
+}
+
+/* The victim comes back at once under a new key: what it sent before must not ride on that. */
+static void fence_and_come_back(void *arg)
+{
+	struct bed *t = arg;
+	struct task *task;
+
+	simdev_set_pr(t->m, true, true);
+	assert_int_equal(t->a->ops->pr->register_key(t->a, 0, 0xa), 0);
+	assert_int_equal(t->b->ops->pr->register_key(t->b, 0, 0xb), 0);
+	assert_int_equal(t->a->ops->pr->reserve(t->a, 0xa), 0);
+	simdev_set_latency(t->m, 5 * MS, 5 * MS);
+	task = go(t, one_write_of_b);
+	clock_sleep_ns(t->clk, MS / 2);
+	simdev_set_latency(t->m, 0, MS / 2);
+	assert_int_equal(t->a->ops->pr->preempt_abort(t->a, 0xa, 0xb), 0);
+	simdev_peek(t->m, 0, 4096, t->x);
+	assert_int_equal(t->b->ops->pr->register_key(t->b, 0, 0xbb), 0);
+	join(t, task);
+	simdev_peek(t->m, 0, 4096, t->z);
+	assert_memory_equal(t->x, t->z, 4096);
+	assert_int_equal(t->result, -ETIMEDOUT);
+}
+
+static void what_was_aborted_does_not_land_under_a_later_key(void **state)
+{
+	(void)state;
+	for_seeds(fence_and_come_back, 40, NULL);
 }
 
 static void once_preempted_nothing_of_the_victim_lands(void **state)
@@ -425,6 +461,7 @@ int main(void)
 	    cmocka_unit_test(a_dead_host_s_write_lands_wholly_partly_or_not_and_maybe_later),
 	    cmocka_unit_test(a_paused_host_s_write_lands_in_time_or_when_it_goes_on),
 	    cmocka_unit_test(once_preempted_nothing_of_the_victim_lands),
+	    cmocka_unit_test(what_was_aborted_does_not_land_under_a_later_key),
 	    cmocka_unit_test(a_monitor_sees_each_write_just_before_it_lands),
 	    cmocka_unit_test(a_monitor_sees_each_sector_of_a_write_once),
 	    cmocka_unit_test(a_trace_tells_who_sent_what_what_it_did_and_what_came_back),
