@@ -36,10 +36,10 @@ void cover_event(struct sim_run *r, const char *event)
 	static const struct {
 		const char *event;
 		enum cover_point p;
-	} table[] = {{"suspended", COVER_HOST_SUSPENDED},
-		     {"resumed", COVER_HOST_RESUMED},
+	} table[] = {{"host-suspended", COVER_HOST_SUSPENDED},
+		     {"host-resumed", COVER_HOST_RESUMED},
 		     {"host-lost", COVER_HOST_LOST},
-		     {"fenced", COVER_HOST_FENCED}};
+		     {"host-fenced", COVER_HOST_FENCED}};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (strcmp(event, table[i].event) == 0)

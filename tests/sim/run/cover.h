@@ -38,6 +38,10 @@
 	X(FAULT_KILL_MOUNTING, "fault: host killed while mounting")                                \
 	X(FAULT_PAUSE, "fault: host paused")                                                       \
 	X(FAULT_PAUSE_LONG, "fault: host paused beyond its lease")                                 \
+	X(FAULT_FREEZE, "fault: host paused with its clock")                                       \
+	X(FAULT_SLOW, "fault: slow host")                                                          \
+	X(FAULT_PATH, "fault: a host's path to the array lost")                                    \
+	X(FAULT_PR_LOST, "fault: registrations lost")                                              \
 	X(FAULT_LEAVE, "fault: host leaves and comes back")                                        \
 	X(FAULT_POWER, "fault: power cut of everything")                                           \
 	X(FAULT_OUTAGE, "fault: outage of the array")                                              \

@@ -50,6 +50,7 @@ static struct inc *inc_new(struct sim_run *r, unsigned host)
 	*i = (struct inc){.host = host, .number = r->n_incs};
 	i->begin_ev = history_tick(r->hist);
 	i->nexus = SC_NEXUS + host;
+	i->drift_ppm = r->plan.drift_ppm[host];
 	snprintf(r->t->label[host], sizeof(r->t->label[host]), "host%u#%u", host, i->number);
 	return i;
 }
@@ -345,8 +346,13 @@ static void body(struct simcluster *t)
 	r->t = t;
 	the_run = r;
 	simclock_set_limits(t->clk, MAX_STEPS, MAX_VIRTUAL_NS);
+	simdev_set_pr(t->medium, r->plan.pr, true);
+	t->opt.host.fence = r->plan.pr ? FENCE_PR : FENCE_AUTO;
 	begin(r);
+	trace_device(r);
 	for (unsigned n = 0; n < r->plan.hosts; n++) {
+		t->boot[n] = 1;
+		simclock_set_drift(t->clk, n + 1, r->plan.drift_ppm[n]);
 		r->host[n] = (struct sim_host){.r = r, .number = n};
 		r->host[n].keeper = start_task(r, "keeper", keeper_main, &r->host[n]);
 	}

@@ -1,11 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Host faults at random moments, as the profile says. */
+/*
+ * Faults at random moments, as the profile says. By the timer alone only what the timer promises to
+ * survive: hosts that die or cannot reach the device, commands that end within their deadline. With
+ * reservations also hosts that stand still for longer than their lease and go on, with writes
+ * queued below them, and commands that land seconds after their answer.
+ */
 #include "cover.h"
 #include "run.h"
+
+#define MS 1000000ull
 
 static uint64_t now(const struct sim_run *r)
 {
 	return clock_now_ns(r->t->clk);
+}
+
+static uint64_t lease_ns(const struct sim_run *r)
+{
+	return r->t->geo.lease_ms * MS;
+}
+
+static uint64_t between(struct sim_run *r, uint64_t from, uint64_t to)
+{
+	return from + run_random(r, to - from + 1);
 }
 
 static struct sim_host *some_host(struct sim_run *r)
@@ -13,11 +30,16 @@ static struct sim_host *some_host(struct sim_run *r)
 	return &r->host[run_random(r, r->plan.hosts)];
 }
 
+/* ---- hosts ----------------------------------------------------------------------------------- */
+
+/* The machine stays up for every other one: its process alone is killed. */
 static void crash(struct sim_run *r)
 {
-	uint64_t lease = r->t->geo.lease_ms * 1000000ull;
+	struct sim_host *h = some_host(r);
 
-	run_kill(r, some_host(r), run_random(r, 4) == 0, now(r) + run_random(r, 2 * lease));
+	if (run_random(r, 2))
+		r->t->boot[h->number]++;
+	run_kill(r, h, run_random(r, 4) == 0, now(r) + run_random(r, 2 * lease_ns(r)));
 }
 
 static void leave(struct sim_run *r)
@@ -31,24 +53,197 @@ static void leave(struct sim_run *r)
 	h->leave = true;
 }
 
+static void pause_host(struct sim_run *r, bool frozen, uint64_t ns)
+{
+	struct sim_host *h = some_host(r);
+
+	if (h->state == H_DEAD || h->state == H_DOWN)
+		return;
+	trace_host(h->number, "%s for %llu ms", frozen ? "FROZEN with its clock" : "PAUSED",
+		   (unsigned long long)(ns / MS));
+	cover_hit(r, ns > lease_ns(r) ? COVER_FAULT_PAUSE_LONG : COVER_FAULT_PAUSE);
+	if (!frozen) {
+		simclock_pause(r->t->clk, h->number + 1, now(r) + ns);
+		return;
+	}
+	cover_hit(r, COVER_FAULT_FREEZE);
+	if (h->inc)
+		h->inc->clock_stood = true;
+	simclock_freeze(r->t->clk, h->number + 1, now(r) + ns);
+}
+
+static void pause_short(struct sim_run *r)
+{
+	pause_host(r, false, between(r, MS, r->t->geo.deadline_ms * MS / 3));
+}
+
+static void zombie(struct sim_run *r)
+{
+	pause_host(r, run_random(r, 2), between(r, lease_ns(r), 4 * lease_ns(r)));
+}
+
+static void slow_host(struct sim_run *r)
+{
+	struct sim_host *h = some_host(r);
+
+	trace_host(h->number, "SLOW");
+	cover_hit(r, COVER_FAULT_SLOW);
+	simclock_set_slow(r->t->clk, h->number + 1, 2 + (unsigned)run_random(r, 4),
+			  run_random(r, 200000));
+}
+
+/* ---- the device ------------------------------------------------------------------------------ */
+
+static enum simdev_outage_how some_how(struct sim_run *r)
+{
+	static const enum simdev_outage_how how[] = {SIMDEV_OUTAGE_SILENT, SIMDEV_OUTAGE_ERROR,
+						     SIMDEV_OUTAGE_QUEUED};
+
+	/* a write that waits in a queue for longer than its deadline is not the timer's business */
+	return how[run_random(r, r->plan.pr ? 3 : 2)];
+}
+
+static void outage(struct sim_run *r)
+{
+	uint64_t ns = between(r, 50 * MS, run_random(r, 2) ? lease_ns(r) : 5 * lease_ns(r));
+
+	trace_line("array", "GONE for %llu ms", (unsigned long long)(ns / MS));
+	cover_hit(r, COVER_FAULT_OUTAGE);
+	simdev_outage_all(r->t->medium, now(r) + ns, some_how(r));
+}
+
+static void path_lost(struct sim_run *r)
+{
+	struct sim_host *h = some_host(r);
+	uint64_t ns = between(r, 50 * MS, run_random(r, 2) ? lease_ns(r) : 4 * lease_ns(r));
+
+	if (h->state != H_UP)
+		return;
+	trace_host(h->number, "PATH LOST for %llu ms", (unsigned long long)(ns / MS));
+	cover_hit(r, COVER_FAULT_PATH);
+	simdev_outage(r->t->dev[h->number], now(r) + ns, some_how(r));
+}
+
+static void forget_keys(struct sim_run *r)
+{
+	if (!r->plan.pr)
+		return;
+	cover_hit(r, COVER_FAULT_PR_LOST);
+	if (run_random(r, 2)) {
+		trace_line("array", "RESET: all registrations are gone");
+		simdev_pr_reset(r->t->medium);
+	} else {
+		struct sim_host *h = some_host(r);
+
+		trace_host(h->number, "ITS REGISTRATION IS GONE");
+		simdev_pr_forget(r->t->medium, SC_NEXUS + h->number);
+	}
+}
+
+/* Everything loses power: all hosts and the array. */
+static void power(struct sim_run *r)
+{
+	trace_line("array", "POWER CUT");
+	cover_hit(r, COVER_FAULT_POWER);
+	for (unsigned n = 0; n < r->plan.hosts; n++) {
+		r->t->boot[n]++;
+		run_kill(r, &r->host[n], run_random(r, 6) == 0,
+			 now(r) + run_random(r, lease_ns(r)));
+		if (r->host[n].state == H_DOWN)
+			r->host[n].back_ns = now(r) + run_random(r, lease_ns(r));
+	}
+	simdev_power_cut(r->t->medium, run_random(r, UINT64_MAX));
+}
+
+/* Commands that go wrong one in a while. */
+static void flaky(struct sim_run *r, bool on)
+{
+	uint64_t deadline = r->t->geo.deadline_ms * MS;
+	unsigned often = 40 + (unsigned)run_random(r, 400);
+	struct simdev_chaos c = {0};
+
+	if (!on) {
+		simdev_chaos(r->t->medium, NULL);
+		return;
+	}
+	c.rate[SIMDEV_DELAY] = (struct simdev_rate){often, 0, 1 * MS, deadline / 4};
+	c.rate[SIMDEV_BUSY] = (struct simdev_rate){often, 0, MS, 20 * MS};
+	c.rate[SIMDEV_TASK_SET_FULL] = (struct simdev_rate){often, 0, MS, 20 * MS};
+	c.rate[SIMDEV_UNIT_ATTENTION] = (struct simdev_rate){often, 0, MS, 20 * MS};
+	c.rate[SIMDEV_LOST_REPLY] = (struct simdev_rate){4 * often, 0, 0, 0};
+	c.rate[SIMDEV_LOST_COMMAND] = (struct simdev_rate){4 * often, 0, 0, 0};
+	c.rate[SIMDEV_TRUNCATE] = (struct simdev_rate){8 * often, 0, 0, 0};
+	c.rate[SIMDEV_RESENT] = (struct simdev_rate){often, 0, 0, 0};
+	c.rate[SIMDEV_LIE_MISCOMPARE] = (struct simdev_rate){2 * often, 0, 0, 0};
+	if (r->plan.pr)
+		c.rate[SIMDEV_LATE] = (struct simdev_rate){4 * often, 0, 1 * MS, 3 * lease_ns(r)};
+	simdev_chaos(r->t->medium, &c);
+}
+
+/* ---- profiles -------------------------------------------------------------------------------- */
+
+typedef void (*strike_fn)(struct sim_run *r);
+
 static void strike(struct sim_run *r)
 {
-	if (run_random(r, 4) == 0)
-		leave(r);
-	else
-		crash(r);
+	static const strike_fn in_crash[] = {crash, crash, crash, leave, pause_short, slow_host},
+			       in_zombie[] = {zombie, zombie, zombie, crash, leave, pause_short},
+			       in_flaky[] = {pause_short, leave, crash, slow_host},
+			       in_power[] = {power, power, crash, leave},
+			       in_outage[] = {outage, path_lost, path_lost, leave, crash},
+			       in_mixed_timer[] = {crash,  leave,     pause_short, slow_host,
+						   outage, path_lost, power},
+			       in_mixed[] = {crash,  leave,	pause_short, slow_host,	  outage,
+					     zombie, path_lost, power,	     forget_keys, zombie};
+#define ONE_OF(table) table[run_random(r, sizeof(table) / sizeof((table)[0]))](r)
+
+	switch (r->plan.profile) {
+	case PROF_CRASH:
+		ONE_OF(in_crash);
+		break;
+	case PROF_ZOMBIE:
+		ONE_OF(in_zombie);
+		break;
+	case PROF_FLAKY:
+		ONE_OF(in_flaky);
+		break;
+	case PROF_POWER:
+		ONE_OF(in_power);
+		break;
+	case PROF_OUTAGE:
+		ONE_OF(in_outage);
+		break;
+	case PROF_MIXED:
+		if (r->plan.pr)
+			ONE_OF(in_mixed);
+		else
+			ONE_OF(in_mixed_timer);
+		break;
+	default:
+		break;
+	}
+#undef ONE_OF
+}
+
+static void stop_faults(struct sim_run *r)
+{
+	flaky(r, false);
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		simclock_set_slow(r->t->clk, n + 1, 1, 0);
 }
 
 void nemesis_main(void *arg)
 {
 	struct sim_run *r = arg;
+	enum profile p = r->plan.profile;
 
-	if (r->plan.profile != PROF_CALM) {
-		for (unsigned k = 0; k < r->plan.events; k++) {
-			clock_sleep_ns(r->t->clk, run_random(r, r->plan.work_ns / r->plan.events));
-			strike(r);
-		}
+	if (p == PROF_FLAKY || (p == PROF_MIXED && run_random(r, 2)))
+		flaky(r, true);
+	for (unsigned k = 0; p != PROF_CALM && p != PROF_LIAR && k < r->plan.events; k++) {
+		clock_sleep_ns(r->t->clk, run_random(r, r->plan.work_ns / r->plan.events));
+		strike(r);
 	}
 	while (now(r) < r->stop_ns)
 		clock_sleep_ns(r->t->clk, SC_S / 20);
+	stop_faults(r);
 }

@@ -3,6 +3,7 @@
 #include "run.h"
 
 #define MS 1000000ull
+#define DRIFT_PPM 7500 /* of each clock: two may differ by nearly 1/64 */
 
 static const char *const names[PROFILES] = {"calm",  "crash",  "zombie", "flaky",
 					    "power", "outage", "mixed",	 "liar"};
@@ -47,5 +48,8 @@ void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
 	p->think_ns = sim_rand_below(&rng, 3) * MS;
 	p->events = 1 + (unsigned)sim_rand_below(&rng, 3);
 	p->weights = (unsigned)sim_rand_below(&rng, 3);
-	p->pr = sim_chance(&rng, 2);
+	p->pr = sim_chance(&rng, 2) || p->profile == PROF_ZOMBIE;
+	if (sim_chance(&rng, 2))
+		for (unsigned n = 0; n < p->hosts; n++)
+			p->drift_ppm[n] = (int)sim_rand_below(&rng, 2 * DRIFT_PPM + 1) - DRIFT_PPM;
 }

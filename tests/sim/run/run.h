@@ -48,6 +48,7 @@ struct plan {
 	uint64_t think_ns;
 	unsigned events; /* host faults */
 	unsigned weights;
+	int drift_ppm[SC_HOSTS_MAX];
 };
 struct plan_force { /* from the command line; 0 / -1: as the seed says */
 	unsigned hosts;
@@ -145,6 +146,7 @@ void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t ba
 unsigned long long run_fsck(struct simcluster *t);
 
 /* trace.c */
+void trace_device(struct sim_run *r); /* from now on what the device is told, does and answers */
 void trace_line(const char *host, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void trace_host(unsigned host, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -14,7 +14,7 @@
 
 static void line(const char *host, const char *fmt, va_list ap)
 {
-	double at = (double)(clock_now_ns(the_run->t->clk) - the_run->begin_ns) / 1e9;
+	double at = (double)(simclock_true_ns(the_run->t->clk) - the_run->begin_ns) / 1e9;
 
 	printf("%12.6f  %-6s ", at, host);
 	vprintf(fmt, ap);
@@ -43,6 +43,20 @@ void trace_host(unsigned host, const char *fmt, ...)
 	va_start(ap, fmt);
 	line(name, fmt, ap);
 	va_end(ap);
+}
+
+static void on_event(void *ctx, const struct simdev_event *e)
+{
+	struct sim_run *r = ctx;
+	char text[400];
+
+	puts(simdev_event_format(e, r->begin_ns, text, sizeof(text)));
+}
+
+void trace_device(struct sim_run *r)
+{
+	if (r->trace)
+		simdev_set_trace(r->t->medium, on_event, r);
 }
 
 void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
