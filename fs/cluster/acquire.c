@@ -171,7 +171,7 @@ static bool payload_current(const struct acq *a)
 	       le64_get(h->version) == le64_get(a->l->known.payload_version);
 }
 
-/* A device that does not answer is waited for as long as this host lives. */
+/* A device that does not answer is waited for as long as this host lives; not by who only tries. */
 static int read_record(struct acq *a)
 {
 	int rc = lock_read(a->ls, a->l, a->w->cell);
@@ -183,7 +183,9 @@ static int read_record(struct acq *a)
 			rc = lock_read(a->ls, a->l, a->w->cell);
 	}
 	a->cell_valid = !rc;
-	return rc == -ETIMEDOUT ? -EIO : rc;
+	if (rc == -ETIMEDOUT)
+		return a->w->flags & LOCK_TRY ? -EAGAIN : -EIO;
+	return rc;
 }
 
 /* While a wish of ours stands, seeing the lock in our name is the hand-over. */
