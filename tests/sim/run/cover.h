@@ -46,6 +46,7 @@
 	X(FAULT_POWER, "fault: power cut of everything")                                           \
 	X(FAULT_OUTAGE, "fault: outage of the array")                                              \
 	X(FAULT_RESTART, "fault: restarted under the same name")                                   \
+	X(ADMIN_KEY, "key of a mount that died before its claim taken away by hand")               \
 	X(OPS_LOST, "operations lost with a host, as they may")                                    \
 	X(OPS_KEPT, "operations kept although their host died")
 

@@ -15,6 +15,7 @@
 
 #include "txn/txn_impl.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -88,6 +89,7 @@ void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t ba
 	trace_host(h->number, "KILLED %s", h->state == H_UP ? "" : "while mounting or unmounting");
 	cover_hit(r, h->state == H_UP ? COVER_FAULT_KILL : COVER_FAULT_KILL_MOUNTING);
 	sc_kill(r->t, h->number);
+	h->died_mounting |= h->state == H_MOUNTING;
 	if (h->inc)
 		inc_ended(r, h->inc, INC_KILLED);
 	h->state = H_DEAD;
@@ -111,6 +113,24 @@ static void unmount_task(void *arg)
 	struct sim_host *h = arg;
 
 	h->step_rc = vol_unmount(h->inc->v);
+	h->step_done = true;
+}
+
+static void read_task(void *arg)
+{
+	struct sim_host *h = arg;
+
+	actor_read_tree(h->r, h);
+	h->step_done = true;
+}
+
+static void settle_task(void *arg)
+{
+	struct sim_host *h = arg;
+	uint64_t freed;
+
+	sc_settle(h->r->t, h->number);
+	orphans_count(h->inc->v->orphans, &h->orphans, &freed);
 	h->step_done = true;
 }
 
@@ -171,6 +191,14 @@ static bool host_mount(struct sim_host *h)
 	h->inc = i = inc_new(r, h->number);
 	if (!step(h, mount_task))
 		return false;
+	if (h->step_rc == -EBADE && h->died_mounting) { /* what the message asks of the admin */
+		trace_host(h->number, "ITS KEY IS TAKEN AWAY by sg_persist");
+		cover_hit(r, COVER_ADMIN_KEY);
+		simdev_pr_forget(r->t->medium, SC_NEXUS + h->number);
+		h->inc = i = inc_new(r, h->number);
+		if (!step(h, mount_task))
+			return false;
+	}
 	SC_CHECK(r->t, h->step_rc == 0, "host %u cannot mount: %s", h->number, h->why);
 	i->v = r->t->v[h->number];
 	h->state = H_UP;
@@ -279,24 +307,21 @@ static void read_trees(struct sim_run *r)
 {
 	for (unsigned n = 0; n < r->plan.hosts; n++)
 		if (r->host[n].state == H_UP)
-			actor_read_tree(r, &r->host[n]);
+			step(&r->host[n], read_task);
 }
 
 static void all_orphans_go(struct sim_run *r)
 {
 	struct simcluster *t = r->t;
-	uint64_t waiting = 1, freed, until = clock_now_ns(t->clk) + 60 * SC_S;
+	uint64_t waiting = 1, until = clock_now_ns(t->clk) + 60 * SC_S;
 
 	while (waiting) {
 		waiting = 0;
 		for (unsigned n = 0; n < r->plan.hosts; n++) {
-			uint64_t here = 0;
-
 			if (r->host[n].state != H_UP)
 				continue;
-			sc_settle(t, n);
-			orphans_count(t->v[n]->orphans, &here, &freed);
-			waiting += here;
+			step(&r->host[n], settle_task);
+			waiting += r->host[n].orphans;
 		}
 		SC_CHECK(t, clock_now_ns(t->clk) < until,
 			 "%llu orphans are still there, a minute after all faults have stopped",

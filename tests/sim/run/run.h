@@ -95,9 +95,11 @@ struct sim_host {
 	unsigned number;
 	enum hstate state;
 	struct inc *inc;
-	bool leave;	  /* unmount cleanly, then come back */
-	bool stay_dead;	  /* once killed */
-	uint64_t back_ns; /* when dead or down: not before */
+	bool leave;	    /* unmount cleanly, then come back */
+	bool stay_dead;	    /* once killed */
+	bool died_mounting; /* once: between its registration and its claim, perhaps */
+	uint64_t orphans;   /* that it still looks after */
+	uint64_t back_ns;   /* when dead or down: not before */
 	struct actor actor[ACTORS_MAX];
 	bool step_done; /* the mounting or unmounting task has ended */
 	int step_rc;

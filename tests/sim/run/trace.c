@@ -76,5 +76,9 @@ void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
 		return;
 	}
 	cover_event(the_run, event);
-	trace_line("log", "%s %s: %s", level[lvl], event, text);
+	if (simclock_group(the_run->t->clk))
+		trace_host(simclock_group(the_run->t->clk) - 1, "LOG %s %s: %s", level[lvl], event,
+			   text);
+	else
+		trace_line("log", "%s %s: %s", level[lvl], event, text);
 }
