@@ -27,6 +27,11 @@ struct dev *simdev_attach(struct simdev_medium *m); /* one more handle; dev_clos
 /* The medium goes with its last handle, or reference of these. */
 struct simdev_medium *simdev_medium_get(struct simdev_medium *m);
 void simdev_medium_put(struct simdev_medium *m);
+/*
+ * The end of @m although handles or references are left, those of killed hosts for instance: none
+ * may be used again. For the end of a test.
+ */
+void simdev_medium_end(struct simdev_medium *m);
 /* The same contents (cache included) on a medium of its own, with one reference, no handle. */
 struct simdev_medium *simdev_medium_clone(struct simdev_medium *m);
 

@@ -367,15 +367,15 @@ static void sd_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 }
 
 /*
- * Late commands of this nexus, also those of handles that are gone: each lands now or is aborted;
- * none is on its way afterwards.
+ * Late commands of this nexus, and all of other handles on it that is on its way: each lands now or
+ * is aborted; none is on its way afterwards.
  */
-static struct flight *take_late(struct simdev_medium *m, const struct simdev *s)
+static struct flight *take_drained(struct simdev_medium *m, const struct simdev *s)
 {
 	for (struct flight **at = &m->flying; *at; at = &(*at)->next) {
 		struct flight *f = *at;
 
-		if (f->c.s->nexus == s->nexus && !f->wanted) {
+		if (f->c.s->nexus == s->nexus && (!f->wanted || f->c.s != s)) {
 			*at = f->next;
 			return f;
 		}
@@ -387,11 +387,13 @@ static void drain_now(struct simdev_medium *m, const struct simdev *s)
 {
 	struct flight *f;
 
-	while ((f = take_late(m, s))) {
-		if (sim_chance(&m->rng, 2))
-			while (f->c.landed < f->c.n_pieces)
-				simdev_land(m, &f->c, medium_now(m));
-		simdev_drop(m, f, 0, f->c.landed ? "drained: it landed" : "drained");
+	while ((f = take_drained(m, s))) {
+		bool lands = sim_chance(&m->rng, 2);
+
+		while (lands && f->c.landed < f->c.n_pieces)
+			simdev_land(m, &f->c, medium_now(m));
+		simdev_drop(m, f, lands ? f->c.result : -ETIMEDOUT,
+			    lands ? "drained: it landed" : "drained");
 	}
 }
 

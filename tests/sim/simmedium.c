@@ -118,7 +118,7 @@ static void flights_free(struct flight *f)
 	}
 }
 
-static void medium_free(struct simdev_medium *m)
+void simdev_medium_end(struct simdev_medium *m)
 {
 	flights_free(m->flying);
 	flights_free(m->over);
@@ -145,7 +145,7 @@ void simdev_medium_put(struct simdev_medium *m)
 	last = --m->refs == 0;
 	medium_unlock(m);
 	if (last)
-		medium_free(m);
+		simdev_medium_end(m);
 }
 
 struct simdev_medium *simdev_medium_clone(struct simdev_medium *m)

@@ -258,6 +258,39 @@ static void fence(void *arg)
 	assert_int_equal(t->result, -EBADE);
 }
 
+static void old_process(void *arg)
+{
+	struct bed *t = arg;
+
+	simclock_set_group(t->clk, 1);
+	wr(t->a, 0, 4096, t->x);
+}
+
+static void start_again(void *arg)
+{
+	struct bed *t = arg;
+	struct dev *again;
+
+	simdev_set_latency(t->m, 5 * MS, 5 * MS);
+	go(t, old_process);
+	clock_sleep_ns(t->clk, MS);
+	simclock_kill(t->clk, 1);
+	simdev_set_latency(t->m, 0, 0);
+	again = simdev_attach_nexus(t->m, simdev_nexus(t->a));
+	assert_int_equal(again->ops->drain(again), 0);
+	simdev_peek(t->m, 0, 4096, t->y);
+	clock_sleep_ns(t->clk, 100 * MS);
+	simdev_peek(t->m, 0, 4096, t->z);
+	assert_memory_equal(t->y, t->z, 4096);
+	dev_close(again);
+}
+
+static void draining_a_nexus_covers_what_a_process_before_sent_along_it(void **state)
+{
+	(void)state;
+	for_seeds(start_again, 40, NULL);
+}
+
 /* The victim comes back at once under a new key: what it sent before must not ride on that. */
 static void fence_and_come_back(void *arg)
 {
@@ -462,6 +495,7 @@ int main(void)
 	    cmocka_unit_test(a_paused_host_s_write_lands_in_time_or_when_it_goes_on),
 	    cmocka_unit_test(once_preempted_nothing_of_the_victim_lands),
 	    cmocka_unit_test(what_was_aborted_does_not_land_under_a_later_key),
+	    cmocka_unit_test(draining_a_nexus_covers_what_a_process_before_sent_along_it),
 	    cmocka_unit_test(a_monitor_sees_each_write_just_before_it_lands),
 	    cmocka_unit_test(a_monitor_sees_each_sector_of_a_write_once),
 	    cmocka_unit_test(a_trace_tells_who_sent_what_what_it_did_and_what_came_back),
