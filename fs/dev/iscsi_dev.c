@@ -9,6 +9,7 @@
  */
 #include "dev/dev_impl.h"
 #include "dev/iscsi.h"
+#include "dev/scsi_pr.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -324,6 +325,69 @@ static int iscsi_drain(struct dev *d)
 	return isess_drain(iscsi_of(d)->s, begin(iscsi_of(d)));
 }
 
+/* ---- persistent reservations -------------------------------------------------------------- */
+
+/* The one session is the one path; a login with the same ISID keeps its registration. */
+static int pr_send(void *ctx, unsigned path, struct spr_cmd *p)
+{
+	struct iscsi_cmd c = {.cdb_len = p->cdb_len, .buf = p->buf, .len_bytes = p->len_bytes};
+
+	(void)path;
+	c.dir = p->out ? ISCSI_OUT : ISCSI_IN;
+	memcpy(c.cdb, p->cdb, sizeof(c.cdb));
+	run_plain(ctx, &c, 1);
+	p->got_bytes = c.got_bytes;
+	return c.result;
+}
+
+static struct spr_link pr_link(struct dev *d)
+{
+	return (struct spr_link){.ctx = iscsi_of(d), .paths = 1, .send = pr_send};
+}
+
+static int iscsi_pr_probe(struct dev *d, char *why, size_t why_len)
+{
+	struct spr_link l = pr_link(d);
+
+	return spr_probe(&l, d->id.name, why, why_len);
+}
+
+static int iscsi_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
+{
+	struct spr_link l = pr_link(d);
+
+	return spr_register(&l, old_key, new_key);
+}
+
+static int iscsi_pr_reserve(struct dev *d, uint64_t key)
+{
+	struct spr_link l = pr_link(d);
+
+	return spr_reserve(&l, key);
+}
+
+static int iscsi_pr_preempt_abort(struct dev *d, uint64_t own_key, uint64_t victim_key)
+{
+	struct spr_link l = pr_link(d);
+
+	return spr_preempt_abort(&l, own_key, victim_key);
+}
+
+static int iscsi_pr_read_state(struct dev *d, struct dev_pr_state *out)
+{
+	struct spr_link l = pr_link(d);
+
+	return spr_read_state(&l, out);
+}
+
+static const struct dev_pr_ops iscsi_pr_ops = {
+    .probe = iscsi_pr_probe,
+    .register_key = iscsi_pr_register,
+    .reserve = iscsi_pr_reserve,
+    .preempt_abort = iscsi_pr_preempt_abort,
+    .read_state = iscsi_pr_read_state,
+};
+
 /* ---- open and close ----------------------------------------------------------------------- */
 
 static void iscsi_close(struct dev *d)
@@ -345,6 +409,7 @@ static const struct dev_ops iscsi_ops = {
     .batch = iscsi_batch,
     .caw_batch = iscsi_caw_batch,
     .drain = iscsi_drain,
+    .pr = &iscsi_pr_ops,
     .close = iscsi_close,
 };
 

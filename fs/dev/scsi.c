@@ -13,17 +13,17 @@ static uint16_t be16(const uint8_t *p)
 	return (uint16_t)(p[0] << 8 | p[1]);
 }
 
-static uint32_t be32(const uint8_t *p)
+uint32_t sbc_be32(const uint8_t *p)
 {
 	return (uint32_t)be16(p) << 16 | be16(p + 2);
 }
 
-static uint64_t be64(const uint8_t *p)
+uint64_t sbc_be64(const uint8_t *p)
 {
-	return (uint64_t)be32(p) << 32 | be32(p + 4);
+	return (uint64_t)sbc_be32(p) << 32 | sbc_be32(p + 4);
 }
 
-static void put_be(uint8_t *p, uint64_t v, unsigned bytes)
+void sbc_put_be(uint8_t *p, uint64_t v, unsigned bytes)
 {
 	while (bytes) {
 		p[--bytes] = (uint8_t)v;
@@ -128,8 +128,8 @@ static size_t cdb16(uint8_t *cdb, uint8_t opcode, uint64_t lba, uint32_t count)
 {
 	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = opcode;
-	put_be(cdb + 2, lba, 8);
-	put_be(cdb + 10, count, 4);
+	sbc_put_be(cdb + 2, lba, 8);
+	sbc_put_be(cdb + 10, count, 4);
 	return 16;
 }
 
@@ -166,7 +166,7 @@ size_t sbc_cdb_inquiry(uint8_t *cdb)
 {
 	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = 0x12;
-	put_be(cdb + 3, SBC_DATA_MAX, 2);
+	sbc_put_be(cdb + 3, SBC_DATA_MAX, 2);
 	return 6;
 }
 
@@ -202,13 +202,13 @@ size_t sbc_cdb_write_same16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
 size_t sbc_cdb_unmap(uint8_t *cdb, uint8_t *param, uint64_t lba, uint32_t sectors)
 {
 	memset(param, 0, SBC_UNMAP_BYTES);
-	put_be(param, SBC_UNMAP_BYTES - 2, 2);
-	put_be(param + 2, SBC_UNMAP_BYTES - 8, 2);
-	put_be(param + 8, lba, 8);
-	put_be(param + 16, sectors, 4);
+	sbc_put_be(param, SBC_UNMAP_BYTES - 2, 2);
+	sbc_put_be(param + 2, SBC_UNMAP_BYTES - 8, 2);
+	sbc_put_be(param + 8, lba, 8);
+	sbc_put_be(param + 16, sectors, 4);
 	memset(cdb, 0, SBC_CDB_MAX);
 	cdb[0] = 0x42;
-	put_be(cdb + 7, SBC_UNMAP_BYTES, 2);
+	sbc_put_be(cdb + 7, SBC_UNMAP_BYTES, 2);
 	return 10;
 }
 
@@ -221,8 +221,8 @@ bool sbc_capacity_decode(const uint8_t *data, size_t len, struct sbc_capacity *o
 
 	if (len < 16)
 		return false;
-	last = be64(data);
-	sector = be32(data + 8);
+	last = sbc_be64(data);
+	sector = sbc_be32(data + 8);
 	if ((sector != 512 && sector != 4096) || last >= INT64_MAX / sector)
 		return false;
 	out->sector_bytes = sector;
@@ -238,13 +238,13 @@ void sbc_limits_decode(const uint8_t *page, size_t len, struct sbc_limits *out)
 	if (len < 16 || page[1] != SBC_VPD_LIMITS)
 		return;
 	out->max_caw = page[5];
-	out->max_xfer = be32(page + 8);
+	out->max_xfer = sbc_be32(page + 8);
 	if (len >= 28) {
-		out->max_unmap = be32(page + 20);
-		out->max_unmap_ranges = be32(page + 24);
+		out->max_unmap = sbc_be32(page + 20);
+		out->max_unmap_ranges = sbc_be32(page + 24);
 	}
 	if (len >= 44)
-		out->max_write_same = be64(page + 36);
+		out->max_write_same = sbc_be64(page + 36);
 }
 
 bool sbc_write_protected(const uint8_t *mode_data, size_t len)

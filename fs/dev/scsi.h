@@ -27,6 +27,11 @@ struct sbc_sense_key { /* zero if there was none */
 int sbc_outcome(unsigned status, const struct sbc_sense_key *sense);
 struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len);
 
+/* Big-endian numbers, as SCSI has them. */
+uint32_t sbc_be32(const uint8_t *p);
+uint64_t sbc_be64(const uint8_t *p);
+void sbc_put_be(uint8_t *p, uint64_t v, unsigned bytes);
+
 /* Each fills a 16-byte buffer and returns the length of the command block. */
 size_t sbc_cdb_read16(uint8_t *cdb, uint64_t lba, uint32_t sectors);
 size_t sbc_cdb_write16(uint8_t *cdb, uint64_t lba, uint32_t sectors);
