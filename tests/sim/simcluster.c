@@ -119,7 +119,7 @@ void sc_run(void (*body)(struct simcluster *t), const struct sc_shape *shape)
 		t.done(&t);
 	else
 		check(&t);
-	dev_close(t.first);
+	simdev_medium_end(t.medium); /* handles of killed hosts too */
 	t.clk->ops->destroy(t.clk);
 }
 
