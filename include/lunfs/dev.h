@@ -131,7 +131,8 @@ static inline void cond_broadcast(struct cond *cv)
  * are bounded by the deadline of dev_set_deadline().
  *
  * Errors common to all: -EIO the device says the medium or command failed for good; -ETIMEDOUT the
- * command's fate is unknown: it may still land later; -EBADE reservation conflict: we are
+ * command's fate is unknown: it may still land later (also at once, where no path to the device is
+ * left for the moment); -EBADE reservation conflict: we are
  * fenced; -EROFS write-protected; -ENODEV the device is gone; -EINVAL unaligned or beyond the end;
  * -ENOSPC a thin LUN or a sparse image has no room left beneath it.
  * COMPARE AND WRITE alone may also say -EAGAIN: busy, task set full, unit attention; the command

