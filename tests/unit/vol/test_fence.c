@@ -45,7 +45,8 @@ static void write_on(void *arg)
 				  &done, NULL);
 		snprintf(name, sizeof(name), "h%u-%u", w->host, i);
 		if (!w->rc && i % 4 == 0)
-			w->rc = vol_create(t->v[w->host], &sc_root, w->dir, name, S_IFREG | 0644, &va);
+			w->rc =
+			    vol_create(t->v[w->host], &sc_root, w->dir, name, S_IFREG | 0644, &va);
 		if (!w->rc && i % 8 == 0)
 			w->rc = vol_fsync(t->v[w->host], &sc_root, w->id, false);
 		w->done = i + 1;
@@ -110,6 +111,28 @@ static void lost_registrations_fail_no_operation_and_lose_nothing(void **s)
 {
 	(void)s;
 	sc_run_seeds(resets_body, 6);
+}
+
+static void cold_lock_body(struct simcluster *t)
+{
+	struct nodeid f;
+
+	with_pr(t);
+	sc_up(t, 0);
+	sc_up(t, 1);
+	sc_up(t, 2); /* keeps the reservation */
+	f = sc_mkfile(t, 1, sc_root_id(t, 1), "f");
+	sc_down(t, 1);
+	simdev_pr_forget(t->medium, SC_NEXUS);
+	sc_write(t, 0, f, 0, "x", 1); /* first of all it needs the lock */
+	assert_int_equal(sc_stat(t, 0, f).st_size, 1);
+	assert_true(t->v[0]->ats.stats.outcome[ATS_FENCED] > 0);
+}
+
+static void a_lock_is_taken_although_the_registration_has_just_got_lost(void **s)
+{
+	(void)s;
+	sc_run_seeds(cold_lock_body, 4);
 }
 
 static void zombie_body(struct simcluster *t)
@@ -204,6 +227,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(lost_registrations_fail_no_operation_and_lose_nothing),
+	    cmocka_unit_test(a_lock_is_taken_although_the_registration_has_just_got_lost),
 	    cmocka_unit_test(a_host_that_slept_through_its_recovery_is_refused_and_mounts_again),
 	    cmocka_unit_test(writes_of_a_dead_mount_never_land_after_the_next_one),
 	    cmocka_unit_test(the_last_one_out_leaves_no_key_and_no_reservation),
