@@ -16,8 +16,8 @@
 
 #include "base/log.h"
 #include "dev/dev_impl.h"
+#include "dev/iscsi_name.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <iscsi/iscsi.h>
@@ -30,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,8 +38,7 @@
 #define LOGIN_PAUSE_NS 200000000ull
 #define LOGIN_MIN_MS 1000u
 #define LOGOUT_MS 500u
-#define INITIATOR_FILE "/etc/iscsi/initiatorname.iscsi"
-#define TEXT_MAX 256
+#define TEXT_MAX INAME_MAX
 
 struct group { /* the commands of one call */
 	pthread_cond_t ended;
@@ -68,11 +66,11 @@ enum state { DOWN, CONNECTING, UP };
 
 struct iscsi_session {
 	/* set once */
-	char portal[TEXT_MAX], target[TEXT_MAX], initiator[TEXT_MAX];
+	char portal[TEXT_MAX], target[TEXT_MAX];
 	char user[TEXT_MAX], password[TEXT_MAX], target_user[TEXT_MAX], target_password[TEXT_MAX];
 	char shown[TEXT_MAX];
 	int lun, wake_fd;
-	uint32_t isid_random, isid_qualifier;
+	struct iscsi_name name;
 	atomic_uint login_ms; /* bound of a login */
 	pthread_t thread;
 	/* shared, under mtx */
@@ -251,7 +249,7 @@ static void on_login(struct iscsi_context *ctx, int status, void *data, void *ar
 
 static void login_start(struct iscsi_session *s)
 {
-	struct iscsi_context *ctx = iscsi_create_context(s->initiator);
+	struct iscsi_context *ctx = iscsi_create_context(s->name.initiator);
 	unsigned login_ms = atomic_load(&s->login_ms);
 
 	s->ctx = ctx;
@@ -262,7 +260,7 @@ static void login_start(struct iscsi_session *s)
 		login_failed(s, "no memory");
 		return;
 	}
-	iscsi_set_isid_random(ctx, s->isid_random, s->isid_qualifier);
+	iscsi_set_isid_random(ctx, s->name.isid_random, s->name.isid_qualifier);
 	iscsi_set_targetname(ctx, s->target);
 	iscsi_set_session_type(ctx, ISCSI_SESSION_NORMAL);
 	iscsi_set_header_digest(ctx, ISCSI_HEADER_DIGEST_NONE_CRC32C);
@@ -517,6 +515,11 @@ void isess_set_login_bound(struct iscsi_session *s, uint32_t ms)
 	atomic_store(&s->login_ms, ms < LOGIN_MIN_MS ? LOGIN_MIN_MS : ms);
 }
 
+bool isess_name_is_locked(const struct iscsi_session *s)
+{
+	return s->name.lock_fd >= 0;
+}
+
 int isess_drain(struct iscsi_session *s, uint64_t until_ns)
 {
 	struct iscsi_link barrier = {.until_ns = until_ns};
@@ -560,31 +563,9 @@ static int resolve_portal(const char *portal, char *out, size_t out_len)
 	return n ? -ENOENT : 0;
 }
 
-/* The machine's own name as an initiator, or one made of its host name. */
-static void initiator_name(char *out, size_t len)
-{
-	FILE *f = fopen(INITIATOR_FILE, "re");
-	char line[TEXT_MAX], host[64] = "";
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (strncmp(line, "InitiatorName=", 14))
-			continue;
-		line[strcspn(line, " \t\r\n")] = 0;
-		snprintf(out, len, "%s", line + 14);
-		fclose(f);
-		return;
-	}
-	if (f)
-		fclose(f);
-	gethostname(host, sizeof(host) - 1);
-	for (char *p = host; *p; p++)
-		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : '-';
-	snprintf(out, len, "iqn.2026-01.org.lunfs:%s", host[0] ? host : "host");
-}
-
 static int parse_url(struct iscsi_session *s, const char *url, char *why, size_t why_len)
 {
-	struct iscsi_context *ctx = iscsi_create_context(s->initiator);
+	struct iscsi_context *ctx = iscsi_create_context(s->name.machine);
 	struct iscsi_url *u = ctx ? iscsi_parse_full_url(ctx, url) : NULL;
 	int rc = -EINVAL;
 
@@ -626,6 +607,7 @@ static int start_thread(struct iscsi_session *s)
 static void session_free(struct iscsi_session *s)
 {
 	close(s->wake_fd);
+	iname_release(&s->name);
 	pthread_mutex_destroy(&s->mtx);
 	explicit_bzero(s, sizeof(*s));
 	free(s);
@@ -646,35 +628,60 @@ static int first_login(struct iscsi_session *s, char *why, size_t why_len)
 	return barrier.result;
 }
 
-int isess_open(const char *url, const char *shown, uint32_t deadline_ms, struct iscsi_session **out,
-	       char *why, size_t why_len)
+/* A target that lets machines in by their names need not know the one with a number. */
+static int first_login_by_either_name(struct iscsi_session *s, char *why, size_t why_len)
+{
+	int rc = first_login(s, why, why_len);
+
+	if (rc != -ENOTCONN || !strcmp(s->name.initiator, s->name.machine))
+		return rc;
+	memcpy(s->name.initiator, s->name.machine, sizeof(s->name.initiator));
+	return first_login(s, why, why_len);
+}
+
+static struct iscsi_session *session_new(const char *shown, uint32_t deadline_ms)
 {
 	struct iscsi_session *s = calloc(1, sizeof(*s));
-	uint32_t isid[2] = {0};
-	int rc = -ENOMEM;
 
 	if (!s)
-		return rc;
+		return NULL;
+	s->name.lock_fd = -1;
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->wake_fd < 0) {
+		free(s);
+		return NULL;
+	}
 	pthread_mutex_init(&s->mtx, NULL);
 	snprintf(s->shown, sizeof(s->shown), "%s", shown);
 	isess_set_login_bound(s, deadline_ms);
-	initiator_name(s->initiator, sizeof(s->initiator));
-	if (s->wake_fd < 0 || getrandom(isid, sizeof(isid), 0) != sizeof(isid)) {
-		snprintf(why, why_len, "%s: no descriptor or no randomness for a session.", shown);
-		session_free(s);
-		return -EMFILE;
+	iname_machine(s->name.machine, sizeof(s->name.machine));
+	return s;
+}
+
+int isess_open(const char *url, const char *shown, uint32_t deadline_ms, struct iscsi_session **out,
+	       char *why, size_t why_len)
+{
+	struct iscsi_session *s = session_new(shown, deadline_ms);
+	int rc;
+
+	if (!s) {
+		snprintf(why, why_len, "%s: no memory or no descriptor for a session.", shown);
+		return -ENOMEM;
 	}
-	s->isid_random = isid[0];
-	s->isid_qualifier = isid[1];
 	rc = parse_url(s, url, why, why_len);
-	if (!rc)
-		rc = start_thread(s);
+	if (!rc) {
+		rc = iname_take(&s->name, s->target, s->lun);
+		if (!rc)
+			rc = start_thread(s);
+		if (rc)
+			snprintf(why, why_len, "%s: no thread or no randomness for a session.",
+				 shown);
+	}
 	if (rc) {
 		session_free(s);
 		return rc;
 	}
-	rc = first_login(s, why, why_len);
+	rc = first_login_by_either_name(s, why, why_len);
 	if (rc)
 		isess_close(s);
 	else

@@ -45,6 +45,12 @@ void isess_close(struct iscsi_session *s); /* nobody is in a call */
  */
 void isess_run(struct iscsi_session *s, struct iscsi_cmd *cmd, size_t n, uint64_t until_ns);
 
+/*
+ * This session's half of the nexus is this process's alone, by a lock: whatever else was registered
+ * or sent along it came from a process that has ended.
+ */
+bool isess_name_is_locked(const struct iscsi_session *s);
+
 /* How long one login may take from now on; commands wait for it until their own time is up. */
 void isess_set_login_bound(struct iscsi_session *s, uint32_t ms);
 

@@ -27,6 +27,7 @@ struct iscsi_dev {
 	struct iscsi_session *s;
 	uint32_t chunk_bytes, unmap_bytes, same_bytes;
 	atomic_bool no_fua, no_same, sync10;
+	atomic_bool has_registered; /* so that the nexus's key is ours, or nobody's */
 	atomic_uint login_ms;
 };
 
@@ -327,7 +328,10 @@ static int iscsi_drain(struct dev *d)
 
 /* ---- persistent reservations -------------------------------------------------------------- */
 
-/* The one session is the one path; a login with the same ISID keeps its registration. */
+/*
+ * The one session is the one path; a login with the same ISID keeps its registration. So it may
+ * have one from the start: of a process that died, whose commands our login has ended.
+ */
 static int pr_send(void *ctx, unsigned path, struct spr_cmd *p)
 {
 	struct iscsi_cmd c = {.cdb_len = p->cdb_len, .buf = p->buf, .len_bytes = p->len_bytes};
@@ -354,9 +358,16 @@ static int iscsi_pr_probe(struct dev *d, char *why, size_t why_len)
 
 static int iscsi_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
 {
+	struct iscsi_dev *i = iscsi_of(d);
 	struct spr_link l = pr_link(d);
+	int rc = spr_register(&l, old_key, new_key);
 
-	return spr_register(&l, old_key, new_key);
+	if (rc == -EBADE && !old_key && new_key && !atomic_load(&i->has_registered) &&
+	    isess_name_is_locked(i->s))
+		rc = spr_register_anyway(&l, new_key);
+	if (!rc)
+		atomic_store(&i->has_registered, true);
+	return rc;
 }
 
 static int iscsi_pr_reserve(struct dev *d, uint64_t key)

@@ -23,7 +23,7 @@
 #define LINE_BYTES 1024
 
 enum in_action { READ_KEYS = 0, READ_RESERVATION = 1, REPORT_CAPABILITIES = 2 };
-enum out_action { REGISTER = 0, RESERVE = 1, PREEMPT_AND_ABORT = 5 };
+enum out_action { REGISTER = 0, RESERVE = 1, PREEMPT_AND_ABORT = 5, REGISTER_ANYWAY = 6 };
 
 /* ---- answers ------------------------------------------------------------------------------ */
 
@@ -97,17 +97,18 @@ static int send_in(const struct spr_link *l, unsigned path, enum in_action actio
 static int send_out(const struct spr_link *l, unsigned path, enum out_action action, uint64_t key,
 		    uint64_t action_key)
 {
+	bool registers = action == REGISTER || action == REGISTER_ANYWAY;
 	uint8_t *param = dev_buf_alloc(SPR_OUT_BYTES);
 	struct spr_cmd c = {.out = true, .buf = param, .len_bytes = SPR_OUT_BYTES, .cdb_len = 10};
 	int rc;
 
 	c.cdb[0] = OPCODE_OUT;
 	c.cdb[1] = (uint8_t)action;
-	c.cdb[2] = action == REGISTER ? 0 : DEV_PR_TYPE_WE_AR;
+	c.cdb[2] = registers ? 0 : DEV_PR_TYPE_WE_AR;
 	c.cdb[8] = SPR_OUT_BYTES;
 	sbc_put_be(param, key, 8);
 	sbc_put_be(param + 8, action_key, 8);
-	param[20] = action == REGISTER ? APTPL : 0;
+	param[20] = registers ? APTPL : 0;
 	rc = meaning(l->send(l->ctx, path, &c));
 	free(param);
 	return rc;
@@ -228,6 +229,18 @@ int spr_register(const struct spr_link *l, uint64_t old_key, uint64_t new_key)
 		if (l->paths > 1 && old_key != new_key)
 			take_back(l, rc == -ETIMEDOUT ? p + 1 : p, old_key, new_key);
 		break;
+	}
+	return rc;
+}
+
+int spr_register_anyway(const struct spr_link *l, uint64_t new_key)
+{
+	int rc = l->paths ? 0 : -ENODEV;
+
+	for (unsigned p = 0; p < l->paths && !rc; p++) {
+		rc = send_out(l, p, REGISTER_ANYWAY, 0, new_key);
+		if (rc && l->paths > 1)
+			take_back(l, rc == -ETIMEDOUT ? p + 1 : p, 0, new_key);
 	}
 	return rc;
 }

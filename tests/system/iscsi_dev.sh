@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The iscsi backend against the kernel's target: COMPARE AND WRITE is atomic between sessions, and a
-# connection that is cut or goes silent is survived with honest answers.
+# connection that is cut or goes silent is survived with honest answers; persistent reservations keep
+# out who is not registered, and what a preempted session had on its way.
 . "$(dirname "$0")/lib.sh"
 
 HERE=$(dirname "$0")
@@ -25,11 +26,12 @@ try() { # what test_dev_live-arguments...
 	local what=$1
 	shift
 	timeout 120 "$LIVE" "$@" >"$WORK/live.log" 2>&1 || fail "test_dev_live on $what"
-	grep -E 'writes answered|sectors' "$WORK/live.log" | sed 's/^/  /' || true
+	grep -E 'writes answered|sectors|fenced in' "$WORK/live.log" | sed 's/^/  /' || true
 }
 
 try "sectors of 512 bytes" "$via" "kill -USR1 $proxy" "kill -USR2 $proxy"
+try "a LUN that is reserved" "$via" reserve "$via" "kill -USR1 $proxy"
 try "sectors of 4096 bytes" "${url[1]}"
 try "a LUN that rejects FUA" "${url[2]}"
 grep -q 'with FUA bit set, but' "$WORK/target/console.log" || fail "no LUN was asked for FUA in vain"
-pass "iscsi backend on the kernel's target: 512- and 4096-byte sectors, with and without FUA"
+pass "iscsi backend on the kernel's target: 512- and 4096-byte sectors, with and without FUA; persistent reservations"
