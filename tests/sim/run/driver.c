@@ -20,7 +20,7 @@
 #include <stdlib.h>
 
 #define POLL_NS 10000000ull
-#define LIVENESS_NS (90 * SC_S) /* after the faults have stopped */
+#define MOUNT_AT_LAST_NS (20 * SC_S) /* after the faults have stopped */
 #define MAX_STEPS 30000000ull
 #define MAX_VIRTUAL_NS (400 * SC_S)
 #define HISTORY_MAX 20000u
@@ -58,18 +58,19 @@ static struct inc *inc_new(struct sim_run *r, unsigned host)
 
 static void inc_ended(struct sim_run *r, struct inc *i, enum inc_end how)
 {
-	uint64_t durable = i->v ? i->v->txns->durable_tid : 0;
+	uint64_t durable = i->leaving ? i->left_durable : i->v ? i->v->txns->durable_tid : 0;
+	uint64_t next = i->leaving ? i->left_running + 1 : durable + 1;
 
-	if (i->end == INC_LOST) { /* it was taken over before; what it knew last is certain */
-		i->durable_hi = durable > i->durable_hi ? durable : i->durable_hi;
-	} else {
+	if (i->end != INC_LOST) {
 		i->end = how;
 		i->end_ev = history_tick(r->hist);
 		i->end_ns = clock_now_ns(r->t->clk);
 		i->durable_lo = durable;
-		i->durable_hi = durable + 1;
+		i->durable_hi = next;
+	} else if (i->durable_hi < durable) { /* taken over before, but it got to know more */
+		i->durable_hi = durable;
 	}
-	if (i->v)
+	if (i->v && !i->leaving)
 		cover_ats(r, &i->v->ats);
 }
 
@@ -182,46 +183,78 @@ static void actors_start(struct sim_host *h)
 	}
 }
 
+/* The key of a mount that died between its registration and its claim belongs to no slot. */
+static void take_key_away(struct sim_host *h)
+{
+	trace_host(h->number, "ITS KEY IS TAKEN AWAY by sg_persist");
+	cover_hit(h->r, COVER_ADMIN_KEY);
+	simdev_pr_forget(h->r->t->medium, SC_NEXUS + h->number);
+}
+
+/* A mount may fail while there are faults, and for a while after that: an outage lasts. */
+static void mount_failed(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+
+	trace_host(h->number, "CANNOT MOUNT: %s", h->why);
+	SC_CHECK(r->t,
+		 r->plan.profile != PROF_CALM &&
+		     (!r->stopping || clock_now_ns(r->t->clk) < r->stopped_ns + MOUNT_AT_LAST_NS),
+		 "host %u cannot mount: %s", h->number, h->why);
+	inc_ended(r, h->inc, INC_KILLED);
+	if (h->step_rc == -EBADE && h->died_mounting)
+		take_key_away(h);
+	clock_sleep_ns(r->t->clk, SC_S / 4);
+}
+
 static bool host_mount(struct sim_host *h)
 {
 	struct sim_run *r = h->r;
-	struct inc *i;
 
 	h->state = H_MOUNTING;
-	h->inc = i = inc_new(r, h->number);
-	if (!step(h, mount_task))
-		return false;
-	if (h->step_rc == -EBADE && h->died_mounting) { /* what the message asks of the admin */
-		trace_host(h->number, "ITS KEY IS TAKEN AWAY by sg_persist");
-		cover_hit(r, COVER_ADMIN_KEY);
-		simdev_pr_forget(r->t->medium, SC_NEXUS + h->number);
-		h->inc = i = inc_new(r, h->number);
+	for (;;) {
+		h->inc = inc_new(r, h->number);
 		if (!step(h, mount_task))
 			return false;
+		if (h->step_rc == 0)
+			break;
+		mount_failed(h);
+		if (h->state == H_DEAD)
+			return false;
 	}
-	SC_CHECK(r->t, h->step_rc == 0, "host %u cannot mount: %s", h->number, h->why);
-	i->v = r->t->v[h->number];
+	h->inc->v = r->t->v[h->number];
 	h->state = H_UP;
-	trace_host(h->number, "UP as %llx", (unsigned long long)i->owner);
+	trace_host(h->number, "UP as %llx", (unsigned long long)h->inc->owner);
 	return true;
+}
+
+/* It answers EIO from now on. */
+static bool is_broken(struct volume *v)
+{
+	return atomic_load(&v->lost) || v->txns->failed;
 }
 
 static bool host_unmount(struct sim_host *h)
 {
 	struct sim_run *r = h->r;
-	bool lost = atomic_load(&h->inc->v->lost);
+	struct inc *i = h->inc;
+	bool broken = is_broken(i->v);
 
 	h->state = H_LEAVING;
 	r->t->v[h->number] = NULL;
-	inc_ended(r, h->inc, lost ? INC_LOST : INC_CLEAN);
+	cover_ats(r, &i->v->ats);
+	i->left_durable = i->v->txns->durable_tid;
+	i->left_running = i->v->txns->running->id;
+	i->leaving = true;
 	if (!step(h, unmount_task))
 		return false;
-	SC_CHECK(r->t, h->step_rc == 0 || lost, "host %u: unmount: %s", h->number,
-		 strerror(-h->step_rc));
-	h->inc->v = NULL;
+	SC_CHECK(r->t, h->step_rc == 0 || broken || i->hard_errors || i->end == INC_LOST,
+		 "host %u: unmount: %s", h->number, strerror(-h->step_rc));
+	inc_ended(r, i, h->step_rc ? INC_LOST : INC_CLEAN);
+	i->v = NULL;
 	h->inc = NULL;
 	h->state = H_DOWN;
-	trace_host(h->number, "DOWN");
+	trace_host(h->number, "DOWN%s", h->step_rc ? ", not cleanly" : "");
 	return true;
 }
 
@@ -249,13 +282,12 @@ static void keep(struct sim_host *h)
 		actors_start(h);
 		if (!actors_end(h))
 			continue;
-		if (!h->leave && !atomic_load(&h->inc->v->lost)) {
-			while (!r->stopping && h->state == H_UP)
-				clock_sleep_ns(r->t->clk, POLL_NS);
-			if (h->state == H_UP)
-				return;
+		while (!h->leave && !r->stopping && h->state == H_UP && !is_broken(h->inc->v))
+			clock_sleep_ns(r->t->clk, POLL_NS);
+		if (h->state != H_UP)
 			continue;
-		}
+		if (!h->leave && !is_broken(h->inc->v))
+			return;
 		host_unmount(h);
 	}
 }
@@ -385,6 +417,7 @@ static void body(struct simcluster *t)
 	sc_join(t, nemesis);
 	trace_line("run", "faults have stopped");
 	r->stopping = true;
+	r->stopped_ns = clock_now_ns(t->clk);
 	wait_for_keepers(r);
 	end(r);
 	r->hash = simclock_trace(t->clk);

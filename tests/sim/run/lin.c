@@ -191,14 +191,16 @@ static void add_hop(struct lin *l, struct hop *h)
 	const struct inc *i = inc_of(l, h);
 	char text[400];
 
-	if (!is_dead(i) && !answered(h))
+	if (!is_dead(i) && !answered(h) && !i->hard_errors)
 		SC_CHECK(l->r->t, 0, "an operation of a host that was never in trouble: %s",
 			 hop_text(h, text, sizeof(text)));
 	if (is_dead(i) && h->runs && answered(h) && h->point > i->end_ev && !i->clock_stood)
 		SC_CHECK(l->r->t, 0,
 			 "host %u answered after its slot had been taken over (event %llu): %s",
 			 h->host, (unsigned long long)i->end_ev, hop_text(h, text, sizeof(text)));
-	if (answered(h) && h->point < i->end_ev)
+	if (!is_dead(i))
+		add_item(l, took_effect(h) ? h->joined : h->point, h, NULL);
+	else if (answered(h) && h->point < i->end_ev)
 		add_item(l, h->point, h, NULL);
 	else if (took_effect(h) && h->joined < i->end_ev)
 		add_item(l, h->joined, h, NULL);
@@ -381,7 +383,10 @@ static bool play_hop(struct lin *l, struct hop *h)
 	h->lost_size = model_size(l->m, h);
 	if (answered(h))
 		return apply(l, h, MODEL_ANSWERED);
-	return apply(l, h, MODEL_DONE);
+	/* EIO of a host that lives on: done as a whole, or in part, or not at all */
+	if (is_dead(inc_of(l, h)) || (h->changes && h->body_rc == 0))
+		return apply(l, h, MODEL_DONE);
+	return apply(l, h, h->changes ? MODEL_IN_PART : MODEL_LOST);
 }
 
 /* Everything before item @end once more, without what the deaths so far have taken away. */

@@ -194,7 +194,7 @@ static bool attrs_fit(struct model *m, const struct hop *h, struct mnode *n)
 		return true;
 	if (h->nlink != n->nlink)
 		return model_no(m, "should have %u links", n->nlink);
-	if (n->type == S_IFREG && h->size != n->size)
+	if (n->type == S_IFREG && h->size != n->size && !n->muddled)
 		return model_no(m, "should have %llu bytes", (unsigned long long)n->size);
 	return true;
 }
@@ -627,7 +627,9 @@ static bool is_dying(struct model *m, const struct hop *h)
 {
 	const struct mnode *n = node_at(m, h->o_id);
 
-	if (!n || n->dead || n->type != S_IFREG || n->nlink || is_open(n) || h->rc == GONE)
+	if (!n || n->dead || n->type != S_IFREG || h->rc == GONE)
+		return false;
+	if (!n->muddled && (n->nlink || is_open(n)))
 		return false;
 	switch (h->kind) {
 	case HOP_GETATTR:
@@ -651,11 +653,13 @@ bool model_apply(struct model *m, const struct hop *h, enum model_how how,
 	m->peers = peers;
 	m->why = why;
 	m->why_len = why_len;
-	if (how == MODEL_LOST) {
-		uint32_t k = m->node_of[h->o_id];
+	if (how == MODEL_LOST || how == MODEL_IN_PART) {
+		struct mnode *n = node_at(m, h->o_id);
 
-		if (k && m->node[k - 1].type == S_IFREG && !m->node[k - 1].dead)
-			model_bytes_lost(m, h, &m->node[k - 1]);
+		if (n && n->type == S_IFREG && !n->dead) {
+			model_bytes_lost(m, h, n);
+			n->muddled |= how == MODEL_IN_PART;
+		}
 		return true;
 	}
 	if (is_dying(m, h))

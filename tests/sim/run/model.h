@@ -16,6 +16,7 @@ enum model_how {
 	MODEL_ANSWERED, /* it must answer what it did answer */
 	MODEL_DONE,	/* no answer is known, but it took effect */
 	MODEL_LOST,	/* its transaction was lost; only bytes in place may show it */
+	MODEL_IN_PART,	/* some of it was done: what the file holds is not known any more */
 };
 
 /* Operations at the same time on the same host that may write or read the same bytes: see lin.c. */

@@ -32,12 +32,15 @@ static struct sim_host *some_host(struct sim_run *r)
 
 /* ---- hosts ----------------------------------------------------------------------------------- */
 
-/* The machine stays up for every other one: its process alone is killed. */
+/*
+ * Its machine starts anew, which proves its death; or its process alone is killed: here all run
+ * under one pid, so that proves nothing, and its lease must run out.
+ */
 static void crash(struct sim_run *r)
 {
 	struct sim_host *h = some_host(r);
 
-	if (run_random(r, 2))
+	if (r->plan.pr || run_random(r, 2))
 		r->t->boot[h->number]++;
 	run_kill(r, h, run_random(r, 4) == 0, now(r) + run_random(r, 2 * lease_ns(r)));
 }
@@ -103,17 +106,27 @@ static enum simdev_outage_how some_how(struct sim_run *r)
 	return how[run_random(r, r->plan.pr ? 3 : 2)];
 }
 
+static void may_say_eio(struct sim_host *h, enum simdev_outage_how how)
+{
+	if (h->inc && how == SIMDEV_OUTAGE_ERROR)
+		h->inc->hard_errors = true;
+}
+
 static void outage(struct sim_run *r)
 {
+	enum simdev_outage_how how = some_how(r);
 	uint64_t ns = between(r, 50 * MS, run_random(r, 2) ? lease_ns(r) : 5 * lease_ns(r));
 
 	trace_line("array", "GONE for %llu ms", (unsigned long long)(ns / MS));
 	cover_hit(r, COVER_FAULT_OUTAGE);
-	simdev_outage_all(r->t->medium, now(r) + ns, some_how(r));
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		may_say_eio(&r->host[n], how);
+	simdev_outage_all(r->t->medium, now(r) + ns, how);
 }
 
 static void path_lost(struct sim_run *r)
 {
+	enum simdev_outage_how how = some_how(r);
 	struct sim_host *h = some_host(r);
 	uint64_t ns = between(r, 50 * MS, run_random(r, 2) ? lease_ns(r) : 4 * lease_ns(r));
 
@@ -121,7 +134,8 @@ static void path_lost(struct sim_run *r)
 		return;
 	trace_host(h->number, "PATH LOST for %llu ms", (unsigned long long)(ns / MS));
 	cover_hit(r, COVER_FAULT_PATH);
-	simdev_outage(r->t->dev[h->number], now(r) + ns, some_how(r));
+	may_say_eio(h, how);
+	simdev_outage(r->t->dev[h->number], now(r) + ns, how);
 }
 
 static void forget_keys(struct sim_run *r)

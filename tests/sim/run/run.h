@@ -67,8 +67,11 @@ struct inc { /* one incarnation of a host: a mount */
 	enum inc_end end;
 	uint64_t begin_ev, end_ev, end_ns;
 	uint64_t durable_lo, durable_hi; /* with KILLED, LOST: the last transaction that survived */
-	uint64_t synced_txn;		 /* acknowledged by fsync or syncfs: these survive */
-	bool clock_stood;		 /* it was stopped together with its clock */
+	bool leaving;			 /* .v may be gone at any moment; this is how it stood: */
+	uint64_t left_durable, left_running;
+	uint64_t synced_txn; /* acknowledged by fsync or syncfs: these survive */
+	bool clock_stood;    /* it was stopped together with its clock */
+	bool hard_errors;    /* the device said EIO to it: it may say so too */
 	int drift_ppm;
 	unsigned nexus;
 };
@@ -119,6 +122,7 @@ struct sim_run {
 	bool trace;
 	uint64_t begin_ns, stop_ns; /* the actors' time */
 	bool stopping;		    /* faults have stopped; everybody who may live comes back */
+	uint64_t stopped_ns;	    /* since when */
 	bool closing;		    /* the end: no more operations */
 	struct sim_host host[SC_HOSTS_MAX];
 	struct inc inc[INCS_MAX];
