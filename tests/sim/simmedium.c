@@ -162,6 +162,7 @@ struct simdev_medium *simdev_medium_clone(struct simdev_medium *m)
 	n->linger_ns = m->linger_ns;
 	n->rng = m->rng;
 	n->pr = m->pr;
+	n->next_nexus = m->next_nexus;
 	simdev_land_due(m);
 	simpages_copy(&m->pages, &n->pages);
 	medium_unlock(m);

@@ -395,6 +395,22 @@ static void registrations_survive_a_power_cut_with_aptpl_alone(void **state)
 	}
 }
 
+static void a_clone_keeps_registrations_and_a_fresh_handle_of_it_has_none(void **state)
+{
+	struct simdev_medium *n;
+	struct dev *d, *again;
+	BED;
+
+	reserved_bed(&t);
+	n = simdev_medium_clone(t.m);
+	d = simdev_attach(n);
+	again = simdev_attach_nexus(n, simdev_nexus(t.b));
+	assert_int_equal(wr(d, 0, 512, t.x), -EBADE);
+	assert_int_equal(wr(again, 0, 512, t.x), 0);
+	simdev_medium_end(n);
+	bed_end(&t);
+}
+
 static void reservations_are_refused_where_they_are_not_supported_and_fail_as_told(void **state)
 {
 	struct simdev_fault f = {.kind = SIMDEV_LOST_REPLY, .ops = SIMDEV_PR};
