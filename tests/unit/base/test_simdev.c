@@ -541,6 +541,7 @@ int main(void)
 	    cmocka_unit_test(registrations_survive_a_power_cut_with_aptpl_alone),
 	    cmocka_unit_test(
 		reservations_are_refused_where_they_are_not_supported_and_fail_as_told),
+	    cmocka_unit_test(a_clone_keeps_registrations_and_a_fresh_handle_of_it_has_none),
 	    cmocka_unit_test(no_increment_by_compare_and_write_is_lost),
 	    cmocka_unit_test(a_reader_may_see_half_of_a_long_write),
 	};
