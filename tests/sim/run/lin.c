@@ -264,9 +264,7 @@ static void note_all_synced(struct lin *l)
 /* What becomes of @h when @cut is the last transaction that survives; FATE_NONE: unsure. */
 static enum fate fate_of(const struct lin *l, const struct hop *h, uint64_t cut)
 {
-	if (!h->changes)
-		return l->late[h->index] ? FATE_LOST : FATE_KEPT;
-	if (h->txn_lo > cut)
+	if (!h->changes || h->txn_lo > cut)
 		return FATE_LOST;
 	if (h->txn_hi <= cut && (answered(h) || in_one_step(h)))
 		return FATE_KEPT;
@@ -277,7 +275,7 @@ static bool has_fate(const struct lin *l, const struct hop *h, const struct inc 
 {
 	if (inc_of(l, h) != i || !hop_changes(h))
 		return false;
-	return l->late[h->index] || took_effect(h) || (answered(h) && h->rc == 0);
+	return l->late[h->index] || h->changes;
 }
 
 static void collect_unsure(struct lin *l, struct death *d)
