@@ -143,6 +143,8 @@ static void claim(const struct judged *j, unsigned slot, struct slot_truth *t,
 	if (slot < j->dc->geo->slots) {
 		j->inc->owner = LUNFS_OWNER(gen_of(now), slot);
 		j->inc->nonce = le64_get(now->nonce);
+		if (!j->inc->v) /* its first claim was taken over before the mount ended */
+			j->inc->end = INC_RUNS;
 	}
 	cover_hit(j->dc->r, COVER_SLOT_CLAIM);
 }

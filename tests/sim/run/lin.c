@@ -262,7 +262,7 @@ static void note_all_synced(struct lin *l)
 /* ---- fates ----------------------------------------------------------------------------------- */
 
 /* What becomes of @h when @cut is the last transaction that survives; FATE_NONE: unsure. */
-static enum fate fate_of(const struct lin *l, const struct hop *h, uint64_t cut)
+static enum fate fate_of(const struct hop *h, uint64_t cut)
 {
 	if (!h->changes || h->txn_lo > cut)
 		return FATE_LOST;
@@ -284,7 +284,7 @@ static void collect_unsure(struct lin *l, struct death *d)
 	for (size_t i = 0; i < l->n_hops; i++) {
 		struct hop *h = history_at(l->r->hist, i);
 
-		if (has_fate(l, h, d->inc) && fate_of(l, h, d->cut) == FATE_NONE &&
+		if (has_fate(l, h, d->inc) && fate_of(h, d->cut) == FATE_NONE &&
 		    d->n_unsure < UNSURE_MAX)
 			d->unsure[d->n_unsure++] = h;
 	}
@@ -308,7 +308,7 @@ static void choose(struct lin *l, struct death *d)
 
 		if (!has_fate(l, h, d->inc))
 			continue;
-		f = fate_of(l, h, d->cut);
+		f = fate_of(h, d->cut);
 		l->fate[h->index] = (uint8_t)(f == FATE_NONE ? FATE_LOST : f);
 	}
 	for (unsigned k = 0; k < d->n_unsure; k++)
