@@ -18,6 +18,7 @@ struct cli {
 	const char *target; /* device or mount point */
 };
 
+int cmd_clear_keys(const struct cli *c);
 int cmd_hosts(const struct cli *c);
 int cmd_info(const struct cli *c);
 int cmd_stats(const struct cli *c);

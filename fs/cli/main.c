@@ -12,6 +12,8 @@ static const struct command {
 	const char *name, *argument, *help;
 	int (*run)(const struct cli *c);
 } commands[] = {
+    {"clear-keys", "DEVICE", "take left-over reservation keys away when nobody uses it",
+     cmd_clear_keys},
     {"hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts},
     {"info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info},
     {"stats", "DIRECTORY", "counters of the daemon that serves a mount point", cmd_stats},
@@ -22,7 +24,7 @@ static void usage(FILE *to)
 {
 	fputs("Usage: lunfs COMMAND [--json] ARGUMENT\n\nCommands:\n", to);
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(to, "  %-6s %-10s %s\n", commands[i].name, commands[i].argument,
+		fprintf(to, "  %-10s %-10s %s\n", commands[i].name, commands[i].argument,
 			commands[i].help);
 	fputs("\nOptions:\n  --json         one JSON object on standard output\n"
 	      "  -V, --version  print the version\n  -h, --help     print this\n"

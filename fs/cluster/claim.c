@@ -308,7 +308,8 @@ static int without_pr(struct claim *c)
 	if (r)
 		return say(c, r, "%s. %s.", why,
 			   h->pr_cannot ? h->pr_why
-					: "Mount once with fence=auto or fence=pr, and unmount");
+					: "Mount with fence=auto or fence=pr; left-over keys go by "
+					  "lunfs clear-keys");
 	h->fence = h->cfg.fence == FENCE_WATCHDOG ? LUNFS_FENCE_WATCHDOG : LUNFS_FENCE_TIMER;
 	return fence_begin(h, c->why, c->why_len);
 }

@@ -10,11 +10,12 @@
 static void log_suspended(struct host *h, bool refused)
 {
 	if (refused)
-		log_warn("host-refused",
-			 "%s refuses a command of host %s (slot %u, generation %llu): reservation "
-			 "conflict. It stops writing at once and finds out why.",
-			 h->env.dev->id.name, h->cfg.name, h->slot,
-			 (unsigned long long)h->generation);
+		log_warn(
+		    "host-refused",
+		    "%s refused a command of host %s (slot %u, generation %llu) by its "
+		    "reservation, or shows no key of it any more. It stops writing at once and "
+		    "finds out why.",
+		    h->env.dev->id.name, h->cfg.name, h->slot, (unsigned long long)h->generation);
 	else
 		log_warn(
 		    "host-suspended",

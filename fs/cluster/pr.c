@@ -131,10 +131,14 @@ static uint64_t random_key(struct clock *clk)
 
 /* ---- before the claim ------------------------------------------------------------------------ */
 
+static bool same_id(const uint8_t a[16], const uint8_t b[16])
+{
+	return !mem_is_zero(a, 16) && !memcmp(a, b, 16);
+}
+
 static bool same_machine(const struct host *h, const struct host_info *hi)
 {
-	return !mem_is_zero(h->self.machine_id, sizeof(h->self.machine_id)) &&
-	       !memcmp(h->self.machine_id, hi->machine_id, sizeof(hi->machine_id));
+	return same_id(h->self.machine_id, hi->machine_id) || same_id(h->self.boot_id, hi->boot_id);
 }
 
 static bool other_boot(const struct host *h, const struct host_info *hi)
@@ -244,8 +248,8 @@ int pr_join(struct host *h, char *why, size_t why_len)
 	if (r == -EBADE)
 		snprintf(why, why_len,
 			 "This machine's path to %s is registered with a key that is not left over "
-			 "from an earlier mount here: another program or host uses the same path; "
-			 "stop it, or take its key away by sg_persist(8)",
+			 "from an earlier mount here: another program or host uses the same path. "
+			 "Stop it; a key that nobody needs goes by lunfs clear-keys, or sg_persist",
 			 d->id.name);
 	else if (r)
 		snprintf(why, why_len, "A reservation key cannot be registered with %s (error %d)",
