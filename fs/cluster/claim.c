@@ -163,18 +163,23 @@ static void begin_incarnation(struct host *h, unsigned slot, uint64_t generation
 	watch_note(h, slot, h->cur, now, now);
 }
 
-/* FREE -> LIVE by ATS. NOT_YET: another host was faster. */
+/*
+ * FREE -> LIVE by ATS. NOT_YET: another host was faster. The slot was free when it was chosen; the
+ * table may have been read again since, and what it says now is the image the claim is tested by.
+ */
 static int take_slot(struct claim *c, unsigned slot)
 {
 	struct host *h = c->h;
-	uint8_t *test = dev_buf_alloc(h->env.geo->sector_bytes);
 	enum ats_outcome o = ATS_UNKNOWN;
 	uint64_t since = host_now(h);
 	struct slot_seen s;
+	uint8_t *test;
 	uint64_t now;
 	int error = 0;
 
-	watch_get(h, slot, &s);
+	if (judge(h, slot, &s) != V_FREE)
+		return NOT_YET;
+	test = dev_buf_alloc(h->env.geo->sector_bytes);
 	memcpy(test, &s.rec, sizeof(s.rec));
 	if (!h->pr_key) /* else the nonce is the key */
 		new_nonce(h);
