@@ -111,6 +111,8 @@ void hop_end(struct sim_run *r, struct hop *h, int rc, const struct vattr *va)
 		h->nlink = (uint32_t)va->st.st_nlink;
 		h->size = (uint64_t)va->st.st_size;
 	}
+	if (h->early)
+		h->point = h->early;
 	if (h->point == 0)
 		h->point = h->ret;
 	trace_hop(r, h);
@@ -221,6 +223,20 @@ int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags)
 		h->joined = history_tick(the_run->hist);
 	}
 	return 0;
+}
+
+/* A large truncation goes in steps: all see the new size from the first on. */
+int __real_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
+int __wrap_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
+int __wrap_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun)
+{
+	bool was = *begun;
+	int rc = __real_trunc_set_size(o, i, size, begun);
+	struct hop *h = hop_of(o);
+
+	if (h && !was && *begun)
+		h->early = history_tick(the_run->hist);
+	return rc;
 }
 
 /* ---- contents -------------------------------------------------------------------------------- */

@@ -62,6 +62,7 @@ struct hop {
 	unsigned host, inc, task;
 	uint64_t call, ret, point; /* moments; ret HOP_NEVER: no answer */
 	uint64_t call_ns, ret_ns;
+	uint64_t early;		 /* the moment of the first step, of what goes in steps */
 	unsigned runs;		 /* of op_run() */
 	unsigned changes;	 /* transactions joined */
 	uint64_t joined;	 /* the moment of the first */

@@ -168,6 +168,11 @@ static bool in_one_step(const struct hop *h)
 	return h->kind != HOP_WRITE && h->kind != HOP_TRUNCATE && h->kind != HOP_FALLOCATE;
 }
 
+static uint64_t effect_of(const struct hop *h)
+{
+	return h->early ? h->early : h->joined;
+}
+
 static int by_moment(const void *a, const void *b)
 {
 	const struct item *x = a, *y = b;
@@ -199,11 +204,11 @@ static void add_hop(struct lin *l, struct hop *h)
 			 "host %u answered after its slot had been taken over (event %llu): %s",
 			 h->host, (unsigned long long)i->end_ev, hop_text(h, text, sizeof(text)));
 	if (!is_dead(i))
-		add_item(l, took_effect(h) ? h->joined : h->point, h, NULL);
+		add_item(l, took_effect(h) ? effect_of(h) : h->point, h, NULL);
 	else if (answered(h) && h->point < i->end_ev)
 		add_item(l, h->point, h, NULL);
-	else if (took_effect(h) && h->joined < i->end_ev)
-		add_item(l, h->joined, h, NULL);
+	else if (took_effect(h) && effect_of(h) < i->end_ev)
+		add_item(l, effect_of(h), h, NULL);
 	else if (h->call && !in_one_step(h)) /* it may have written bytes */
 		l->late[h->index] = true;
 }
