@@ -11,6 +11,9 @@
 static const struct command {
 	const char *name, *argument, *help;
 	int (*run)(const struct cli *c);
+	/* Instead of .run: it has options of its own; argv[0] is its name, @json was said before.
+	 */
+	int (*main)(int argc, char **argv, bool json);
 } commands[] = {
     {"clear-keys", "DEVICE", "take left-over reservation keys away when nobody uses it",
      cmd_clear_keys},
@@ -78,19 +81,19 @@ void cli_uuid_string(const uint8_t uuid[16], char out[37])
 	uuid_unparse_lower(uuid, out);
 }
 
-int main(int argc, char **argv)
+static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+				      {"help", no_argument, NULL, 'h'},
+				      {"version", no_argument, NULL, 'V'},
+				      {NULL, 0, NULL, 0}};
+
+/* Options up to the first argument (@how "+hV") or anywhere; -1: go on. */
+static int options(int argc, char **argv, const char *how, bool *json)
 {
-	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-					      {"help", no_argument, NULL, 'h'},
-					      {"version", no_argument, NULL, 'V'},
-					      {NULL, 0, NULL, 0}};
-	const struct command *cmd;
-	struct cli c = {0};
 	int o;
 
-	while ((o = getopt_long(argc, argv, "hV", longs, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, how, longs, NULL)) != -1) {
 		if (o == 'j') {
-			c.json = true;
+			*json = true;
 		} else if (o == 'V') {
 			puts("lunfs " LUNFS_VERSION);
 			return EX_CLI_OK;
@@ -99,7 +102,33 @@ int main(int argc, char **argv)
 			return o == 'h' ? EX_CLI_OK : EX_CLI_USAGE;
 		}
 	}
-	if (argc - optind < 1) {
+	return -1;
+}
+
+static int run_plain(const struct command *cmd, int argc, char **argv, bool json)
+{
+	struct cli c = {.json = json};
+	int rc = options(argc, argv, "hV", &c.json);
+
+	if (rc >= 0)
+		return rc;
+	if (argc - optind != 1) {
+		fprintf(stderr, "lunfs: 'lunfs %s' takes one %s\n", cmd->name, cmd->argument);
+		return EX_CLI_USAGE;
+	}
+	c.target = argv[optind];
+	return cmd->run(&c);
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *cmd;
+	bool json = false;
+	int rc = options(argc, argv, "+hV", &json);
+
+	if (rc >= 0)
+		return rc;
+	if (optind == argc) {
 		usage(stderr);
 		return EX_CLI_USAGE;
 	}
@@ -109,11 +138,9 @@ int main(int argc, char **argv)
 			argv[optind]);
 		return EX_CLI_USAGE;
 	}
-	if (argc - optind != 2) {
-		fprintf(stderr, "lunfs: 'lunfs %s' takes one %s\n", cmd->name, cmd->argument);
-		return EX_CLI_USAGE;
-	}
-	c.target = argv[optind + 1];
+	argc -= optind;
+	argv += optind;
+	optind = 0; /* from the start again */
 	log_open("lunfs", LOG_LVL_WARN, 0);
-	return cmd->run(&c);
+	return cmd->main ? cmd->main(argc, argv, json) : run_plain(cmd, argc, argv, json);
 }
