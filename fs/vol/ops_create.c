@@ -102,12 +102,15 @@ struct newcell {
 	struct lock *l;
 };
 
-/* A cell whose own lock is to be had at once: its last user may still hold it, then take another.
+/*
+ * A cell whose own lock is to be had at once: its last user may still hold it, then take another;
+ * if it is the same one each time, wait for its lock with nothing pinned.
  */
 static int get_cell(struct op *o, uint64_t goal, struct newcell *nc)
 {
 	struct volume *v = o->v;
-	int rc = -ENOSPC;
+	uint64_t addr = 0;
+	int rc;
 
 	for (unsigned k = 0; k < NEW_CELL_TRIES; k++) {
 		rc = cell_reserve(v->alloc, 1, goal, ALLOC_NEED_LOCK, &nc->res);
@@ -116,8 +119,8 @@ static int get_cell(struct op *o, uint64_t goal, struct newcell *nc)
 				o->want = nc->res.want;
 			return rc;
 		}
-		rc = lock_pin(v->locks, nc->res.cell[0].addr, LOCK_EX, LOCAL_EXCL, LOCK_TRY, NULL,
-			      &nc->l);
+		addr = nc->res.cell[0].addr;
+		rc = lock_pin(v->locks, addr, LOCK_EX, LOCAL_EXCL, LOCK_TRY, NULL, &nc->l);
 		if (rc == 0)
 			return 0;
 		cell_unreserve(v->alloc, &nc->res);
@@ -125,7 +128,8 @@ static int get_cell(struct op *o, uint64_t goal, struct newcell *nc)
 			return rc;
 		goal = 0;
 	}
-	return -ENOSPC;
+	o->want = addr;
+	return -EAGAIN;
 }
 
 static void put_cell(struct op *o, struct newcell *nc)
