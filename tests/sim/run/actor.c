@@ -608,6 +608,10 @@ void actor_read_tree(struct sim_run *r, struct sim_host *h)
 {
 	struct actor *a = &h->actor[0];
 
+	if (!a->buf)
+		a->buf = dev_buf_alloc(32768);
+	a->r = r;
+	a->host = h->number;
 	a->inc = h->inc;
 	read_dir(a, r->root, 0);
 }

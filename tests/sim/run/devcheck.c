@@ -9,7 +9,9 @@
  * - A payload is written by the exclusive holder of its guard, or by whoever recovers that holder,
  *   and its version does not go back; a cell is made where its group's lock (for a fresh group: the
  *   watermark's) is held exclusively and no cell is.
- * - A journal is written by the host in whose slot it lies, a board sector by its column's host.
+ * - A journal is written by the host in whose slot it lies, a board sector by its column's host;
+ *   a request that lands late is harmless there: it names who asks and who is asked, and whoever
+ *   stands there now writes it again with each beat.
  * - File data never touches a cell.
  */
 #include "devcheck_impl.h"
@@ -228,13 +230,21 @@ static void judge_blocks(const struct judged *j)
 
 /* ---- where it lands -------------------------------------------------------------------------- */
 
+static bool on_board(const struct devcheck *dc, uint64_t off)
+{
+	return off >= LUNFS_BOARD_OFF &&
+	       off < LUNFS_BOARD_OFF + (uint64_t)dc->slots * dc->geo->board_row_bytes;
+}
+
 static void judge_board(const struct judged *j)
 {
 	const struct geo *g = j->dc->geo;
 	uint64_t in = (j->l->off_bytes - LUNFS_BOARD_OFF) % g->board_row_bytes;
 	unsigned column = (unsigned)(in / g->sector_bytes);
 
-	if (column >= j->dc->slots || j->dc->slot[column].by != j->inc)
+	if (j->l->late)
+		return;
+	if (!may_write(j->dc, j->inc) || column >= j->dc->slots || j->dc->slot[column].by != j->inc)
 		dev_wrong(j, "writes a sector of the board's column %u", column);
 }
 
@@ -255,13 +265,12 @@ static void judge_plain(const struct judged *j)
 	uint64_t off = j->l->off_bytes;
 	int journal = journal_at(g, off);
 
-	if (!may_write(j->dc, j->inc))
+	if (!may_write(j->dc, j->inc) && !on_board(j->dc, off))
 		dev_wrong(j, "a write of an incarnation that has no slot any more");
 	if (journal >= 0) {
 		if (j->dc->slot[journal].by != j->inc)
 			dev_wrong(j, "writes in the journal of slot %d", journal);
-	} else if (off >= LUNFS_BOARD_OFF &&
-		   off < LUNFS_BOARD_OFF + (uint64_t)j->dc->slots * g->board_row_bytes) {
+	} else if (on_board(j->dc, off)) {
 		judge_board(j);
 	} else if (off >= LUNFS_SCRATCH_OFF && off < LUNFS_SCRATCH_OFF + LUNFS_SCRATCH_BYTES) {
 		return;
