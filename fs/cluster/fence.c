@@ -283,6 +283,7 @@ void fence_abandoned(struct host *h)
 {
 	struct dev *d = h->env.dev;
 
+	h->pr_key = 0; /* it stays, for whoever recovers the slot to preempt */
 	if (!h->wd_timeout_ns)
 		return;
 	if (d->ops->drain && !d->ops->drain(d))

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FREE_TRIES 2u
+#define DRAIN_TRIES 4u
 
 const char *host_label(const struct host_info *hi, char buf[HOST_LABEL_BYTES])
 {
@@ -314,12 +315,47 @@ static void no_slot(struct host *h)
 	mtx_unlock(&h->mtx);
 }
 
+/*
+ * A slot is not freed while a command of its owner may still land: in the next possession of
+ * whatever it was meant for.
+ */
+static int drain_own(struct host *h)
+{
+	struct dev *d = h->env.dev;
+	int r = 0;
+
+	if (!atomic_load(&d->unanswered))
+		return 0;
+	for (unsigned i = 0; i < DRAIN_TRIES; i++) {
+		atomic_store(&d->unanswered, false);
+		r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+		if (!r || r == -EOPNOTSUPP || r == -ENODEV)
+			break;
+	}
+	if (r)
+		atomic_store(&d->unanswered, true);
+	return r;
+}
+
+static int not_released(struct host *h, const char *why)
+{
+	log_warn("host-not-released",
+		 "Slot %u of host %s could not be set free (%s); the other hosts recover it when "
+		 "its lease of %u ms is over.",
+		 h->slot, h->cfg.name, why, h->cfg.lease_ms);
+	fence_abandoned(h);
+	no_slot(h);
+	return -EIO;
+}
+
 int host_free_slot(struct host *h)
 {
 	struct lunfs_slot_rec *set = (void *)h->set;
 	enum ats_outcome o = ATS_UNKNOWN;
 	uint64_t now;
 
+	if (drain_own(h))
+		return not_released(h, "a command of it may still be on its way");
 	for (unsigned i = 0; i < FREE_TRIES && (o == ATS_UNKNOWN || o == ATS_UNEXPLAINED); i++) {
 		memcpy(h->set, h->cur, h->env.geo->sector_bytes);
 		set->state = le16_make(LUNFS_SLOT_FREE);
@@ -328,16 +364,8 @@ int host_free_slot(struct host *h)
 		o = ats(h->ats, &h->sec, h->cur, h->set, h->found, NULL);
 	}
 	now = host_now(h);
-	if (!ats_ok(o)) {
-		log_warn(
-		    "host-not-released",
-		    "Slot %u of host %s could not be set free (%s); the other hosts recover it "
-		    "when its lease of %u ms is over.",
-		    h->slot, h->cfg.name, ats_outcome_name(o), h->cfg.lease_ms);
-		fence_end(h);
-		no_slot(h);
-		return -EIO;
-	}
+	if (!ats_ok(o))
+		return not_released(h, ats_outcome_name(o));
 	fence_end(h);
 	watch_note(h, h->slot, h->set, now, now);
 	no_slot(h);

@@ -63,6 +63,8 @@ static void count_io(struct dev *d, enum dev_io_op op, uint64_t len_bytes)
 /* Every answer passes here: a reservation conflict means that somebody fenced this host. */
 static int answered(struct dev *d, int result)
 {
+	if (result == -ETIMEDOUT)
+		atomic_store_explicit(&d->unanswered, true, memory_order_relaxed);
 	if (result == -EBADE && d->conflict)
 		d->conflict(d->conflict_ctx);
 	return result;

@@ -261,6 +261,8 @@ struct dev {
 	struct dev_identity id;
 	struct dev_stats stats;
 	uint32_t deadline_ms; /* bound of one command, 0 = the backend's default */
+	/* Set by the front doors: a command had no answer, so it may still land; see drain(). */
+	atomic_bool unanswered;
 	/*
 	 * Called by the front doors for each command that ended with RESERVATION CONFLICT (-EBADE),
 	 * on the thread that sent it. Must neither sleep nor do I/O. NULL: nobody is told.

@@ -190,6 +190,35 @@ TEST(a_lost_reply_to_the_claim_is_our_slot)
 	umount_host(&a);
 }
 
+TEST(no_slot_is_freed_while_a_command_of_its_owner_is_on_its_way)
+{
+	struct simdev_fault late = {
+	    .kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = 4 * LEASE * MS};
+	uint8_t *buf = dev_buf_alloc(4096);
+	struct member a = {0};
+	uint8_t now[4096];
+
+	mount_host(&a, w, "a");
+	simdev_inject(a.dev, &late);
+	memset(buf, 0xee, 4096);
+	assert_int_equal(dev_write(a.dev, LUNFS_SCRATCH_OFF, 4096, buf), -ETIMEDOUT);
+	umount_host(&a);
+	memset(buf, 0, 4096);
+	simdev_poke(w->medium, LUNFS_SCRATCH_OFF, 4096, buf);
+	rest(w, 6 * LEASE);
+	simdev_peek(w->medium, LUNFS_SCRATCH_OFF, 4096, now);
+	assert_memory_equal(now, buf, 4096);
+
+	mount_host(&a, w, "a");
+	simdev_set_drain(w->medium, false);
+	simdev_inject(a.dev, &late);
+	assert_int_equal(dev_write(a.dev, LUNFS_SCRATCH_OFF, 4096, buf), -ETIMEDOUT);
+	assert_int_equal(host_release(a.h), -EIO);
+	assert_int_equal(state_of(w, 0), LUNFS_SLOT_LIVE);
+	unmake(&a);
+	free(buf);
+}
+
 /* ---- maintenance --------------------------------------------------------------------------------
  */
 
@@ -867,6 +896,7 @@ int main(void)
 	    UNIT(a_read_only_device_is_refused_with_a_sentence),
 	    UNIT(a_damaged_slot_is_left_alone),
 	    UNIT(a_lost_reply_to_the_claim_is_our_slot),
+	    UNIT(no_slot_is_freed_while_a_command_of_its_owner_is_on_its_way),
 	    UNIT(a_volume_under_repair_by_a_live_host_is_not_mounted),
 	    UNIT(a_repair_whose_host_died_is_recovered_and_the_mount_goes_on),
 	    UNIT(an_unfinished_repair_must_be_finished_first),
