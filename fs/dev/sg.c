@@ -7,9 +7,7 @@
  * The pass-through sends a command once (the kernel's retry count for it is zero). FUA makes the
  * operation durable; a device that rejects that bit gets SYNCHRONIZE CACHE behind each operation.
  */
-#include "dev/dev_impl.h"
-#include "dev/fdio.h"
-#include "dev/scsi.h"
+#include "dev/sg_impl.h"
 #include "dev/sysfs.h"
 
 #include <errno.h>
@@ -30,31 +28,13 @@
 #define RESET_NO_ESCALATE 0x100 /* SG_SCSI_RESET_NO_ESCALATE, absent from glibc's header */
 #define BAD_TARGET 0x04		/* host byte of the kernel, DID_BAD_TARGET: nobody there */
 #define HOST_ERROR 0x07		/* DID_ERROR: the adapter could not make sense of what happened */
-
-struct sg_dev {
-	struct dev dev;
-	struct fdio f;
-	int sg_fd;
-	uint64_t start_bytes; /* of the partition on its disk: the pass-through counts from there */
-	uint32_t max_caw;     /* VPD B0's claim, sectors */
-	atomic_bool no_fua, caw_seen;
-};
-
-struct sg_cmd {
-	uint8_t cdb[SBC_CDB_MAX];
-	size_t cdb_len;
-	void *in;
-	size_t in_len;
-	const void *out;
-	size_t out_len;
-	size_t got; /* out: bytes that came in */
-	int host;   /* out: host byte */
-};
-
-static struct sg_dev *sg_of(struct dev *d)
-{
-	return (struct sg_dev *)d;
-}
+/* What older kernels put there beside the device's own words: DID_TARGET_FAILURE to MEDIUM_ERROR.
+ */
+#define JUDGED_FIRST 0x10
+#define JUDGED_LAST 0x13
+#define NEXUS_FAILURE 0x11 /* reservation conflict */
+#define STATUS_CHECK 0x02u
+#define STATUS_CONFLICT 0x18u
 
 /* ---- one command -------------------------------------------------------------------------- */
 
@@ -84,7 +64,7 @@ static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 {
 	struct sbc_sense_key key = {0};
 	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
-	int sense_len = get_scsi_pt_sense_len(pt);
+	int sense_len = get_scsi_pt_sense_len(pt), host = get_scsi_pt_transport_err(pt) & 0xff;
 
 	if (submitted < 0)
 		return os_error(-submitted);
@@ -92,15 +72,19 @@ static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 		return submitted == SCSI_PT_DO_TIMEOUT ? -ETIMEDOUT : -EOPNOTSUPP;
 	if (sense_len > 0)
 		key = sbc_sense_decode(sense, (size_t)sense_len);
+	if (status == STATUS_CONFLICT || host == NEXUS_FAILURE)
+		return -EBADE;
+	if (status == STATUS_CHECK && host >= JUDGED_FIRST && host <= JUDGED_LAST)
+		return sbc_outcome(status, &key);
 	switch (get_scsi_pt_result_category(pt)) {
 	case SCSI_PT_RESULT_GOOD:
 		return 0;
 	case SCSI_PT_RESULT_STATUS:
 		return sbc_outcome(status, &key);
 	case SCSI_PT_RESULT_SENSE:
-		return sbc_outcome(0x02, &key);
+		return sbc_outcome(STATUS_CHECK, &key);
 	case SCSI_PT_RESULT_TRANSPORT_ERR:
-		return (get_scsi_pt_transport_err(pt) & 0xff) == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
+		return host == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
 	default:
 		return os_error(get_scsi_pt_os_err(pt));
 	}
@@ -113,11 +97,10 @@ static int timeout_s(const struct dev *d)
 	return (int)((ms + 999) / 1000);
 }
 
-/* Send @c once. As sbc_outcome(); -EACCES: this user may not send it. */
-static int sg_send(struct sg_dev *s, struct sg_cmd *c)
+int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 {
 	uint8_t sense[SENSE_BYTES] = {0};
-	struct sg_pt_base *pt = construct_scsi_pt_obj_with_fd(s->sg_fd, 0);
+	struct sg_pt_base *pt = construct_scsi_pt_obj_with_fd(fd, 0);
 	int rc;
 
 	if (!pt)
@@ -137,6 +120,21 @@ static int sg_send(struct sg_dev *s, struct sg_cmd *c)
 	}
 	destruct_scsi_pt_obj(pt);
 	return rc;
+}
+
+static int sg_send(struct sg_dev *s, struct sg_cmd *c)
+{
+	return sg_send_by(s, s->sg_fd, c);
+}
+
+int sg_path_open(const char *node)
+{
+	return scsi_pt_open_device(node, false, 0);
+}
+
+void sg_path_close(int fd)
+{
+	scsi_pt_close_device(fd);
 }
 
 /* A question that changes nothing: asked again after unit attentions. */
@@ -317,6 +315,7 @@ static const struct dev_ops sg_ops = {
     .batch = sg_batch,
     .caw_batch = sg_caw_batch,
     .drain = sg_drain,
+    .pr = &sg_pr_ops,
     .close = sg_close,
 };
 
@@ -404,6 +403,8 @@ static int set_up(struct sg_dev *s, const struct dev_open_args *a, dev_t rdev)
 
 	if (rc)
 		return rc;
+	s->rdev = rdev;
+	s->multipath = sysfs_what(rdev) == SYSFS_MULTIPATH;
 	s->start_bytes = sysfs_start_bytes(rdev);
 	s->sg_fd = scsi_pt_open_device(a->name, s->f.read_only, 0);
 	if (s->sg_fd < 0)

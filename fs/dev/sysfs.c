@@ -141,6 +141,45 @@ bool sysfs_node(dev_t rdev, char *path, size_t path_len)
 	return node_is(path, rdev);
 }
 
+static bool path_at(const char *dir, struct sysfs_path *out)
+{
+	char dev[ATTR_MAX], state[ATTR_MAX];
+	unsigned maj, min;
+
+	memset(out, 0, sizeof(*out));
+	if (!on_scsi_bus(dir) || !read_attr(dir, "dev", dev, sizeof(dev)) ||
+	    sscanf(dev, "%u:%u", &maj, &min) != 2)
+		return false;
+	if (!sysfs_node(makedev(maj, min), out->node, sizeof(out->node)))
+		out->node[0] = 0;
+	out->running =
+	    read_attr(dir, "device/state", state, sizeof(state)) && !strcmp(state, "running");
+	return true;
+}
+
+unsigned sysfs_paths(dev_t rdev, struct sysfs_path out[SYSFS_PATHS_MAX])
+{
+	char dir[PATH_MAX], slaves[PATH_MAX], slave[2 * PATH_MAX];
+	struct dirent *e;
+	unsigned n = 0;
+	DIR *dp;
+
+	if (!block_dir(rdev, dir) ||
+	    snprintf(slaves, sizeof(slaves), "%s/slaves", dir) >= (int)sizeof(slaves))
+		return 0;
+	dp = opendir(slaves);
+	if (!dp)
+		return 0;
+	while (n < SYSFS_PATHS_MAX && (e = readdir(dp))) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(slave, sizeof(slave), "%s/%s", slaves, e->d_name);
+		n += path_at(slave, &out[n]);
+	}
+	closedir(dp);
+	return n;
+}
+
 bool sysfs_block_of_sg(dev_t rdev, char *path, size_t path_len)
 {
 	char dir[PATH_MAX];

@@ -19,6 +19,13 @@ enum sysfs_what {
 };
 
 enum sysfs_what sysfs_what(dev_t rdev);
+#define SYSFS_PATHS_MAX 64u
+struct sysfs_path {
+	char node[64]; /* /dev/sdX, or "": it has none */
+	bool running;  /* the kernel has not given it up */
+};
+/* The SCSI disks directly beneath a mapping; the number of @out that is filled. */
+unsigned sysfs_paths(dev_t rdev, struct sysfs_path out[SYSFS_PATHS_MAX]);
 /* First byte of a partition on its disk, 0 for a whole disk. */
 uint64_t sysfs_start_bytes(dev_t rdev);
 /* The kernel's own node (/dev/NAME) of a block device if it is there; false: none. */
