@@ -2,6 +2,11 @@
 /*
  * fallocate: preallocate, punch holes, zero ranges. Worked off in transactions of a few extents;
  * what was done stays done when space runs out half-way, as POSIX allows.
+ *
+ * What a punch or a zeroing does to the contents it does once: the range becomes unwritten, and the
+ * blocks at its ends are zeroed. If the operation must let its locks go after that (to wait for the
+ * allocator), it only gives blocks up, or adds them, when it goes on: another host may have written
+ * to the range meanwhile.
  */
 #include "vol/vol_impl.h"
 #include <linux/falloc.h>
@@ -15,6 +20,8 @@ struct falloc {
 	struct nodeid id;
 	int mode;
 	uint64_t off, len;
+	uint64_t pos; /* blocks of the range before this one are unwritten */
+	bool zeroed;  /* all of the range reads as zeroes, or was written by others since */
 };
 
 /* ---- preallocation --------------------------------------------------------------------------- */
@@ -116,8 +123,11 @@ static int fill_holes(struct op *o, struct inode *i, uint64_t pos, uint64_t end)
 
 /* ---- zeroing --------------------------------------------------------------------------------- */
 
-/* Written extents in [from, to) become unwritten: they read as zeroes and keep their blocks. */
-static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t to)
+/*
+ * Written extents in [*pos, to) become unwritten: they read as zeroes and keep their blocks.
+ * @flags: for the tree nodes that this may take.
+ */
+static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t to, unsigned flags)
 {
 	const struct node_env *ne = &o->v->ne;
 	unsigned done = 0;
@@ -128,7 +138,7 @@ static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t t
 	change_credits(&ch, 1);
 	rc = change_need(&ch, i, FORK_DATA, 3 * UNWRITE_PARTS);
 	if (rc == 0)
-		rc = change_begin(&ch, i->ino, 0);
+		rc = change_begin(&ch, i->ino, flags);
 	while (rc == 0 && *pos < to && done < UNWRITE_PARTS) {
 		struct ext e;
 		uint64_t n;
@@ -151,23 +161,16 @@ static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t t
 	return rc;
 }
 
-/* The parts of blocks at both ends of [from, to) become zero; *first and *last: whole blocks
- * between. */
-static int zero_edges(struct op *o, struct inode *i, uint64_t from, uint64_t to, uint64_t *first,
-		      uint64_t *last)
+/* The parts of blocks at both ends of [from, to) become zero. */
+static int zero_edges(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 {
 	uint64_t up = (from + BLK - 1) / BLK * BLK, down = to / BLK * BLK;
 	int rc;
 
-	*first = *last = 0;
 	if (up > down) /* within one block */
 		return data_zero_part(o->v, i, from, to);
 	rc = data_zero_part(o->v, i, from, up);
-	if (rc == 0)
-		rc = data_zero_part(o->v, i, down, to);
-	*first = up / BLK;
-	*last = down / BLK;
-	return rc;
+	return rc ? rc : data_zero_part(o->v, i, down, to);
 }
 
 /* ---- inline files ---------------------------------------------------------------------------- */
@@ -213,32 +216,40 @@ static int set_end(struct op *o, struct inode *i, uint64_t size)
 	return rc;
 }
 
-static int punch(struct op *o, struct inode *i, const struct falloc *a)
+/* The range reads as zeroes; once. */
+static int zero_range(struct op *o, struct inode *i, struct falloc *a)
 {
-	uint64_t first, last, to = a->off + a->len;
-	int rc;
+	uint64_t first = (a->off + BLK - 1) / BLK, last = (a->off + a->len) / BLK;
+	unsigned flags = (a->mode & FALLOC_FL_PUNCH_HOLE) ? ALLOC_RESERVE_OK : 0;
+	int rc = 0;
 
-	if (i->data_format == LUNFS_FORK_INLINE) {
-		rc = zero_inline(o, i, a->off, to);
-	} else {
-		rc = zero_edges(o, i, a->off, to, &first, &last);
-		if (rc == 0 && first < last)
-			rc = trunc_remove(o, i, first, last);
-	}
-	return rc ? rc : set_end(o, i, 0);
-}
-
-static int zero_range(struct op *o, struct inode *i, const struct falloc *a)
-{
-	uint64_t first, last, pos;
-	int rc = zero_edges(o, i, a->off, a->off + a->len, &first, &last);
-
-	for (pos = first; rc == 0 && pos < last;)
-		rc = unwrite_step(o, i, &pos, last);
+	if (a->zeroed)
+		return 0;
+	if (a->pos < first)
+		a->pos = first;
+	while (rc == 0 && a->pos < last)
+		rc = unwrite_step(o, i, &a->pos, last, flags);
+	if (rc == 0)
+		rc = zero_edges(o, i, a->off, a->off + a->len);
+	a->zeroed = rc == 0;
 	return rc;
 }
 
-static int allocate(struct op *o, struct inode *i, const struct falloc *a)
+static int punch(struct op *o, struct inode *i, struct falloc *a)
+{
+	uint64_t to = a->off + a->len;
+	int rc;
+
+	if (i->data_format == LUNFS_FORK_INLINE)
+		rc = a->zeroed ? 0 : zero_inline(o, i, a->off, to);
+	else
+		rc = zero_range(o, i, a);
+	if (rc == 0 && i->data_format == LUNFS_FORK_TREE)
+		rc = trunc_remove_unwritten(o, i, (a->off + BLK - 1) / BLK, to / BLK);
+	return rc ? rc : set_end(o, i, 0);
+}
+
+static int allocate(struct op *o, struct inode *i, struct falloc *a)
 {
 	uint64_t end = a->off + a->len;
 	bool keep = a->mode & FALLOC_FL_KEEP_SIZE;
@@ -261,7 +272,7 @@ static int allocate(struct op *o, struct inode *i, const struct falloc *a)
 
 static int falloc_body(struct op *o, void *arg)
 {
-	const struct falloc *a = arg;
+	struct falloc *a = arg;
 	struct inode *i;
 	int rc;
 

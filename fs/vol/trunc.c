@@ -18,7 +18,9 @@ struct step { /* extents that one transaction gives up */
 	struct ext e[STEP_EXTS];
 };
 
-static int collect(struct op *o, struct inode *i, uint64_t from, uint64_t to, struct step *s)
+/* All extents in [from, to), or, @unwritten, only those that read as zeroes. */
+static int collect(struct op *o, struct inode *i, uint64_t from, uint64_t to, bool unwritten,
+		   struct step *s)
 {
 	s->n = 0;
 	s->more = false;
@@ -30,13 +32,14 @@ static int collect(struct op *o, struct inode *i, uint64_t from, uint64_t to, st
 			return rc;
 		if (e.len > to - from)
 			e.len = to - from;
-		if (e.blk && s->n == STEP_EXTS) {
+		from += e.len;
+		if (!e.blk || (unwritten && !(e.flags & LUNFS_EXT_UNWRITTEN)))
+			continue;
+		if (s->n == STEP_EXTS) {
 			s->more = true;
 			return 0;
 		}
-		if (e.blk)
-			s->e[s->n++] = e;
-		from += e.len;
+		s->e[s->n++] = e;
 	}
 	return 0;
 }
@@ -79,7 +82,7 @@ static int apply(struct change *ch, struct inode *i, const struct step *s)
 	return rc ? change_broken(ch, rc, "extents that are given up") : 0;
 }
 
-int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to)
+static int remove_all(struct op *o, struct inode *i, uint64_t from, uint64_t to, bool unwritten)
 {
 	struct step s = {.more = true};
 
@@ -87,7 +90,7 @@ int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 		return 0;
 	while (s.more) {
 		struct change ch;
-		int rc = collect(o, i, from, to, &s);
+		int rc = collect(o, i, from, to, unwritten, &s);
 
 		if (rc || s.n == 0)
 			return rc;
@@ -105,6 +108,11 @@ int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 			return rc;
 	}
 	return 0;
+}
+
+int trunc_remove_unwritten(struct op *o, struct inode *i, uint64_t from, uint64_t to)
+{
+	return remove_all(o, i, from, to, true);
 }
 
 static uint64_t end_lblk(uint64_t size)
@@ -141,7 +149,7 @@ int trunc_finish(struct op *o, struct inode *i)
 
 	if (!(i->flags & LUNFS_INODE_ORPHAN))
 		return 0;
-	rc = trunc_remove(o, i, end_lblk(i->size), UINT64_MAX);
+	rc = remove_all(o, i, end_lblk(i->size), UINT64_MAX, false);
 	if (rc == 0 && i->nlink)
 		rc = leave_orphans(o, i);
 	return rc;
@@ -239,7 +247,7 @@ static int shrink(struct op *o, struct inode *i, uint64_t size, bool *begun)
 
 	if (i->data_format != LUNFS_FORK_TREE)
 		return size_only(o, i, size);
-	rc = collect(o, i, end_lblk(size), UINT64_MAX, &s);
+	rc = collect(o, i, end_lblk(size), UINT64_MAX, false, &s);
 	if (rc)
 		return rc;
 	if (!s.more && s.n == 0)

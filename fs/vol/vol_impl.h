@@ -212,8 +212,8 @@ int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to
 int trunc_finish(struct op *o, struct inode *i);
 /* Set the size and give up what lies beyond. *@begun (false at first) tells a second run. */
 int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
-/* Give up the blocks [from, to), in steps of a transaction each. */
-int trunc_remove(struct op *o, struct inode *i, uint64_t from, uint64_t to);
+/* Give up the blocks in [from, to) that read as zeroes, in steps of a transaction each. */
+int trunc_remove_unwritten(struct op *o, struct inode *i, uint64_t from, uint64_t to);
 /* Turn inline bytes into a block of their own. */
 int data_leave_inline(struct op *o, struct inode *i);
 /* The file will grow to or beyond @off: bytes between the end of file and the end of its block
