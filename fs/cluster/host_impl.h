@@ -34,6 +34,7 @@ struct slot_seen {    /* one entry of the cached host table */
 	struct lunfs_slot_rec rec;
 	uint64_t since_ns; /* end of the first read that showed exactly rec */
 	uint64_t read_ns;  /* end of the latest read that did */
+	unsigned anew;	   /* its lease was counted anew so often, for want of reads */
 	uint64_t over;	   /* owner id that ended and was not told yet, 0 = none */
 };
 

@@ -3,10 +3,11 @@
  * Watching the others: the host table is read once a beat, and between beats the part of it where
  * there are hosts, so that a host's last beat is seen soon and its death is noticed hardly later
  * than its lease ends. Each record is kept with the local time at the end of the read that first
- * showed it. A host is dead when its record did not change
- * for the lease it advertises itself, plus an allowance for drift; the take-over's test image is
- * that exact record, so it is itself the second look. A failed read proves nothing. No clock of
- * another host is ever consulted.
+ * showed it. A host is dead when its record did not change for the lease it advertises itself, plus
+ * an allowance for drift; the take-over's test image is that exact record, so it is itself the
+ * second look. A failed read proves nothing: while the device was away from here it may have been
+ * so for all, and a host that could not beat then has a whole lease from the first read that
+ * succeeds again. No clock of another host is ever consulted.
  */
 #include "cluster/host_impl.h"
 
@@ -16,12 +17,23 @@
 #include <string.h>
 
 #define WATCH_READS_A_BEAT 8u
+/* A lease is counted anew at most so often: a device that is slow for ever keeps no dead alive. */
+#define WATCH_ANEW_MAX 8u
 
 uint64_t watch_allowance_ns(const struct host_info *hi)
 {
 	uint64_t lease = hi->lease_ms * MS_NS;
 
 	return lease + (lease >> HOST_DRIFT_SHIFT) + HOST_DRIFT_NS;
+}
+
+/* Without a good read for longer than this, a host might be called dead that only waits, as we do.
+ */
+static uint64_t blind_ns(const struct host *h)
+{
+	uint64_t lease = h->cfg.lease_ms * MS_NS, beat = h->cfg.beat_ms * MS_NS;
+
+	return lease / 4 > beat / 2 ? lease / 4 : beat / 2;
 }
 
 void watch_get(struct host *h, unsigned slot, struct slot_seen *out)
@@ -113,6 +125,10 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 	mtx_lock(&h->mtx);
 	s->damaged = false;
 	if (s->valid && !memcmp(&s->rec, rec, sizeof(*rec))) {
+		if (end_ns > s->read_ns + blind_ns(h) && s->anew < WATCH_ANEW_MAX) {
+			s->since_ns = end_ns;
+			s->anew++;
+		}
 		if (s->read_ns < end_ns)
 			s->read_ns = end_ns;
 	} else if (!s->valid || start_ns >= s->read_ns ||
@@ -121,6 +137,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 		s->hi = hi;
 		s->rec = *rec;
 		s->since_ns = s->read_ns = end_ns;
+		s->anew = 0;
 		s->valid = true;
 		cond_broadcast(&h->changed);
 	} /* else: a read that was overtaken by a later one */
@@ -200,12 +217,17 @@ static bool recoverer_over(struct host *h, uint64_t recoverer)
 
 bool watch_dead(struct host *h, const struct slot_seen *s)
 {
+	uint64_t now;
+
 	if (!s->valid || s->hi.slot == h->slot)
 		return false;
 	switch (s->hi.state) {
 	case LUNFS_SLOT_LIVE:
-		return host_now(h) >= s->since_ns + watch_allowance_ns(&s->hi) ||
-		       (h->env.dev->id.one_machine && slot_owner_proven_gone(&s->hi));
+		if (h->env.dev->id.one_machine && slot_owner_proven_gone(&s->hi))
+			return true;
+		now = host_now(h);
+		return now >= s->since_ns + watch_allowance_ns(&s->hi) &&
+		       now <= s->read_ns + blind_ns(h);
 	case LUNFS_SLOT_RECOVERING:
 		return s->hi.recoverer == host_owner(h) || recoverer_over(h, s->hi.recoverer);
 	default:
@@ -228,9 +250,11 @@ static uint64_t find_dead(struct host *h)
 			mtx_lock(&h->mtx);
 			recover_begin(h, i);
 			mtx_unlock(&h->mtx);
-		} else if (s.hi.state == LUNFS_SLOT_LIVE &&
-			   s.since_ns + watch_allowance_ns(&s.hi) < next) {
-			next = s.since_ns + watch_allowance_ns(&s.hi);
+		} else if (s.hi.state == LUNFS_SLOT_LIVE) {
+			uint64_t due = s.since_ns + watch_allowance_ns(&s.hi);
+
+			if (due > host_now(h) && due < next) /* else the next good read decides */
+				next = due;
 		}
 	}
 	return next;
