@@ -13,7 +13,8 @@ struct renaming {
 	struct nodeid dir, newdir;
 	const char *name, *newname;
 	bool noreplace, exchange;
-	uint64_t walked_src, walked_tgt; /* the ancestors were found free of these */
+	uint64_t walked_src, walked_tgt; /* the ancestors were walked for these ... */
+	bool cycle;			 /* ... and they are among them */
 	struct nodeid gone;		 /* out: lost its last name */
 };
 
@@ -70,7 +71,10 @@ static int check_ancestors(struct op *o, uint64_t dir, uint64_t src)
 	return -EINVAL;
 }
 
-/* Walk for what the last round found, before this round pins anything. */
+/*
+ * Walk for what the last round found, before this round pins anything. A cycle counts only if the
+ * names still lead to what was walked for: check_walked() tells.
+ */
 static int walk_body(struct op *o, void *arg)
 {
 	struct renaming *a = arg;
@@ -80,7 +84,8 @@ static int walk_body(struct op *o, void *arg)
 		rc = check_ancestors(o, a->newdir.ino, a->walked_src);
 	if (rc == 0 && a->walked_tgt)
 		rc = check_ancestors(o, a->dir.ino, a->walked_tgt);
-	return rc;
+	a->cycle = rc == -EINVAL;
+	return a->cycle ? 0 : rc;
 }
 
 /* ---- checks ---------------------------------------------------------------------------------- */
@@ -121,8 +126,10 @@ static int check_walked(struct op *o, struct renaming *a, const struct rn *r)
 		src = r->src_de.ino;
 	if (a->exchange && r->tgt_de.type == mode_to_dtype(S_IFDIR))
 		tgt = r->tgt_de.ino;
-	if ((!src && !tgt) || (o->rlock && src == a->walked_src && tgt == a->walked_tgt))
+	if (!src && !tgt)
 		return 0;
+	if (o->rlock && src == a->walked_src && tgt == a->walked_tgt)
+		return a->cycle ? -EINVAL : 0;
 	a->walked_src = src;
 	a->walked_tgt = tgt;
 	o->rename = true;
