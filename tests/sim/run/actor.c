@@ -581,6 +581,20 @@ static void read_file(struct actor *a, struct nodeid id, uint64_t size)
 	}
 }
 
+/* Its lock is to be had exclusively. */
+static void touch(struct actor *a, struct nodeid id)
+{
+	struct hop *h = begin(a, HOP_TOUCH);
+	struct stat st = {0};
+	struct vattr va;
+	int rc;
+
+	h->id = id;
+	hop_call(a->r, h);
+	rc = vol_setattr(vol(a), &h->ctx, id, &st, VSET_MTIME_NOW, &va);
+	hop_end(a->r, h, rc, &va);
+}
+
 static void read_dir(struct actor *a, struct nodeid dir, unsigned depth)
 {
 	struct hop *h;
@@ -595,6 +609,7 @@ static void read_dir(struct actor *a, struct nodeid dir, unsigned depth)
 		if (strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0 ||
 		    lookup(a, dir, e->name, &va) != 0)
 			continue;
+		touch(a, va.id);
 		if (S_ISDIR(va.st.st_mode))
 			read_dir(a, va.id, depth + 1);
 		else if (S_ISREG(va.st.st_mode))

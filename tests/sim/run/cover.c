@@ -31,6 +31,34 @@ void cover_ats(struct sim_run *r, const struct ats *a)
 			  atomic_load(&a->stats.outcome[k]));
 }
 
+void cover_device(struct sim_run *r)
+{
+	static const struct {
+		enum cover_point p;
+		enum simdev_fault_kind kind;
+	} table[] = {{COVER_DEV_DELAY, SIMDEV_DELAY},
+		     {COVER_DEV_LOST_REPLY, SIMDEV_LOST_REPLY},
+		     {COVER_DEV_LOST_COMMAND, SIMDEV_LOST_COMMAND},
+		     {COVER_DEV_LATE, SIMDEV_LATE},
+		     {COVER_DEV_RESENT, SIMDEV_RESENT},
+		     {COVER_DEV_MISCOMPARE, SIMDEV_LIE_MISCOMPARE},
+		     {COVER_DEV_BUSY, SIMDEV_BUSY},
+		     {COVER_DEV_TASK_SET_FULL, SIMDEV_TASK_SET_FULL},
+		     {COVER_DEV_UNIT_ATTENTION, SIMDEV_UNIT_ATTENTION},
+		     {COVER_DEV_TRUNCATE, SIMDEV_TRUNCATE}};
+	uint64_t faults[SIMDEV_FAULT_KINDS];
+	struct simdev_counts c;
+
+	simdev_fault_counts(r->t->medium, faults);
+	simdev_counts(r->t->medium, &c);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		cover_add(r, table[i].p, faults[table[i].kind]);
+	cover_add(r, COVER_DEV_TORN, c.torn);
+	cover_add(r, COVER_DEV_LOST_SECTORS, c.lost_sectors);
+	cover_add(r, COVER_DEV_CONFLICT, c.conflicts);
+	cover_add(r, COVER_DEV_ABORTED, c.aborted);
+}
+
 void cover_event(struct sim_run *r, const char *event)
 {
 	static const struct {

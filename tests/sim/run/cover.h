@@ -46,6 +46,28 @@
 	X(FAULT_POWER, "fault: power cut of everything")                                           \
 	X(FAULT_OUTAGE, "fault: outage of the array")                                              \
 	X(FAULT_RESTART, "fault: restarted under the same name")                                   \
+	X(LIE_CAW_BLIND, "lie: COMPARE AND WRITE does not compare")                                \
+	X(LIE_CAW_SPLIT, "lie: COMPARE AND WRITE is not atomic")                                   \
+	X(LIE_CAW_DONE, "lie: COMPARE AND WRITE writes nothing")                                   \
+	X(LIE_LOST_WRITE, "lie: metadata writes lost")                                             \
+	X(LIE_READ_CORRUPT, "lie: metadata read with a flipped bit")                               \
+	X(LIE_READ_STALE, "lie: metadata reads show the past")                                     \
+	X(LIE_ROLL_BACK, "lie: the array goes back")                                               \
+	X(LIE_SAID, "lies that did harm were noticed and said")                                    \
+	X(DEV_DELAY, "device: slow command")                                                       \
+	X(DEV_LOST_REPLY, "device: reply lost after the command landed")                           \
+	X(DEV_LOST_COMMAND, "device: command lost")                                                \
+	X(DEV_LATE, "device: command landed after its answer")                                     \
+	X(DEV_RESENT, "device: COMPARE AND WRITE executed twice")                                  \
+	X(DEV_MISCOMPARE, "device: miscompare for a match")                                        \
+	X(DEV_BUSY, "device: BUSY")                                                                \
+	X(DEV_TASK_SET_FULL, "device: TASK SET FULL")                                              \
+	X(DEV_UNIT_ATTENTION, "device: unit attention")                                            \
+	X(DEV_TRUNCATE, "device: write cut short")                                                 \
+	X(DEV_TORN, "device: write torn into pieces")                                              \
+	X(DEV_LOST_SECTORS, "device: sectors lost at a power cut")                                 \
+	X(DEV_CONFLICT, "device: RESERVATION CONFLICT")                                            \
+	X(DEV_ABORTED, "device: command aborted by PREEMPT AND ABORT or a drain")                  \
 	X(ADMIN_KEY, "key of a mount that died before its claim taken away by hand")               \
 	X(OPS_LOST, "operations lost with a host, as they may")                                    \
 	X(OPS_KEPT, "operations kept although their host died")
@@ -67,6 +89,7 @@ void cover_hit(struct sim_run *r, enum cover_point p);
 void cover_add(struct sim_run *r, enum cover_point p, uint64_t n);
 void cover_event(struct sim_run *r, const char *event); /* a log line's first word */
 void cover_ats(struct sim_run *r, const struct ats *a);
+void cover_device(struct sim_run *r); /* what the medium counted */
 const char *cover_text(enum cover_point p);
 
 #endif

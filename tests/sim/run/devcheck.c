@@ -298,6 +298,16 @@ static void judge_ats(const struct judged *j)
 	judge_lock(j, off / LUNFS_BLOCK_BYTES);
 }
 
+bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes)
+{
+	const struct devcheck *dc = r->dc;
+
+	if (off_bytes >= LUNFS_HOST_TABLE_OFF && off_bytes < geo_slot_off(dc->slots))
+		return true;
+	return off_bytes / LUNFS_BLOCK_BYTES < dc->blks &&
+	       dc->is_cell[off_bytes / LUNFS_BLOCK_BYTES];
+}
+
 static void on_landing(void *ctx, const struct simdev_landing *l)
 {
 	struct devcheck *dc = ctx;
@@ -325,6 +335,7 @@ void devcheck_start(struct sim_run *r)
 	lunfs_assert(dc->is_cell && dc->slots <= SLOTS_MAX);
 	slots_load(dc);
 	cells_load(dc);
+	dc->lies = r->plan.profile == PROF_LIAR;
 	r->dc = dc;
 	simdev_set_monitor(dc->m, on_landing, dc);
 }

@@ -16,6 +16,7 @@
 #include "txn/txn_impl.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -38,6 +39,25 @@ struct inc *run_inc_of_label(struct sim_run *r, const char *label)
 	unsigned n = at ? (unsigned)strtoul(at + 1, NULL, 10) : 0;
 
 	return n >= 1 && n <= r->n_incs ? &r->inc[n - 1] : NULL;
+}
+
+void run_wrong(struct sim_run *r, const char *fmt, ...)
+{
+	char text[1200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (r->plan.profile == PROF_LIAR && r->lied && r->said) {
+		if (!r->wrong)
+			cover_hit(r, COVER_LIE_SAID);
+		r->wrong = true;
+		trace_line("run", "WRONG, as was said: %s", text);
+		return;
+	}
+	sc_fail(r->t, __FILE__, __LINE__, "%s%s", text,
+		r->plan.profile == PROF_LIAR ? " and nobody has said a word" : "");
 }
 
 /* ---- incarnations ---------------------------------------------------------------------------- */
@@ -197,14 +217,17 @@ static void mount_failed(struct sim_host *h)
 	struct sim_run *r = h->r;
 
 	trace_host(h->number, "CANNOT MOUNT: %s", h->why);
-	SC_CHECK(r->t,
-		 r->plan.profile != PROF_CALM &&
-		     (!r->stopping || clock_now_ns(r->t->clk) < r->stopped_ns + MOUNT_AT_LAST_NS),
-		 "host %u cannot mount: %s", h->number, h->why);
 	inc_ended(r, h->inc, INC_KILLED);
+	if (r->plan.profile == PROF_CALM ||
+	    (r->stopping && clock_now_ns(r->t->clk) >= r->stopped_ns + MOUNT_AT_LAST_NS)) {
+		run_wrong(r, "host %u cannot mount: %s", h->number, h->why);
+		h->state = H_DEAD;
+		h->stay_dead = true;
+		return;
+	}
 	if (h->step_rc == -EBADE && h->died_mounting)
 		take_key_away(h);
-	clock_sleep_ns(r->t->clk, SC_S / 4);
+	clock_sleep_ns(r->t->clk, r->stopping ? SC_S : SC_S / 4);
 }
 
 static bool host_mount(struct sim_host *h)
@@ -248,8 +271,8 @@ static bool host_unmount(struct sim_host *h)
 	i->leaving = true;
 	if (!step(h, unmount_task))
 		return false;
-	SC_CHECK(r->t, h->step_rc == 0 || broken || i->hard_errors || i->end == INC_LOST,
-		 "host %u: unmount: %s", h->number, strerror(-h->step_rc));
+	if (h->step_rc && !broken && !i->hard_errors && i->end != INC_LOST)
+		run_wrong(r, "host %u: unmount: %s", h->number, strerror(-h->step_rc));
 	inc_ended(r, i, h->step_rc ? INC_LOST : INC_CLEAN);
 	i->v = NULL;
 	h->inc = NULL;
@@ -355,9 +378,13 @@ static void all_orphans_go(struct sim_run *r)
 			step(&r->host[n], settle_task);
 			waiting += r->host[n].orphans;
 		}
-		SC_CHECK(t, clock_now_ns(t->clk) < until,
-			 "%llu orphans are still there, a minute after all faults have stopped",
-			 (unsigned long long)waiting);
+		if (waiting && clock_now_ns(t->clk) >= until) {
+			run_wrong(
+			    r,
+			    "%llu orphans are still there, a minute after all faults have stopped",
+			    (unsigned long long)waiting);
+			return;
+		}
 		if (waiting)
 			clock_sleep_ns(t->clk, SC_S / 8);
 	}
@@ -385,7 +412,8 @@ static void end(struct sim_run *r)
 		up |= r->host[n].state == H_UP;
 	if (!up) { /* all are dead: somebody has to come */
 		r->host[0].state = H_DOWN;
-		SC_CHECK(r->t, host_mount(&r->host[0]), "nobody came back");
+		if (!host_mount(&r->host[0]))
+			return;
 	}
 	read_trees(r);
 	all_orphans_go(r);
@@ -430,8 +458,13 @@ static void done(struct simcluster *t)
 
 	devcheck_stop(r);
 	problems = run_fsck(t);
-	SC_CHECK(t, problems == 0, "fsck.lunfs -n finds %llu problems", problems);
-	lin_check(r);
+	if (problems)
+		run_wrong(r, "fsck.lunfs -n finds %llu problems", problems);
+	if (!r->wrong)
+		lin_check(r);
+	if (r->lied)
+		cover_hit(r, (enum cover_point)(COVER_LIE_CAW_BLIND + r->plan.lie - 1));
+	cover_device(r);
 	the_run = NULL;
 }
 

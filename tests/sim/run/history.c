@@ -86,10 +86,23 @@ struct hop *hop_begin(struct sim_run *r, unsigned host, unsigned task, enum hop_
 
 void hop_call(struct sim_run *r, struct hop *h)
 {
-	h->call_ns = clock_now_ns(r->t->clk);
+	h->call_ns = simclock_true_ns(r->t->clk);
 	h->call = history_tick(r->hist);
 	if (h->kind == HOP_RELEASE)
 		h->point = h->call;
+}
+
+#define PATIENCE_NS (30 * SC_S)
+
+/* Once the faults have stopped, every operation ends. */
+static void check_patience(struct sim_run *r, const struct hop *h)
+{
+	uint64_t from = h->call_ns > r->stopped_ns ? h->call_ns : r->stopped_ns;
+	char text[400];
+
+	if (r->stopping && h->ret_ns > from + PATIENCE_NS && h->call_ns < h->ret_ns)
+		sc_fail(r->t, __FILE__, __LINE__, "it took %.1f s although no fault is left: %s",
+			(double)(h->ret_ns - from) / 1e9, hop_text(h, text, sizeof(text)));
 }
 
 static void trace_hop(struct sim_run *r, const struct hop *h)
@@ -104,7 +117,7 @@ void hop_end(struct sim_run *r, struct hop *h, int rc, const struct vattr *va)
 {
 	h->rc = rc;
 	h->ret = history_tick(r->hist);
-	h->ret_ns = clock_now_ns(r->t->clk);
+	h->ret_ns = simclock_true_ns(r->t->clk);
 	if (rc == 0 && va) {
 		h->out = va->id;
 		h->mode = va->st.st_mode;
@@ -115,6 +128,7 @@ void hop_end(struct sim_run *r, struct hop *h, int rc, const struct vattr *va)
 		h->point = h->early;
 	if (h->point == 0)
 		h->point = h->ret;
+	check_patience(r, h);
 	trace_hop(r, h);
 }
 
@@ -154,8 +168,14 @@ const char *hop_text(const struct hop *h, char *buf, size_t len)
 
 /* ---- the wrapper ----------------------------------------------------------------------------- */
 
-int __real_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
-int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
+/* A wrapper that does not fit what it wraps must not compile. */
+#define WRAPS(fn)                                                                                  \
+	extern __typeof__(fn) __real_##fn, __wrap_##fn;                                            \
+	extern __typeof__(fn) fn
+
+WRAPS(op_run);
+WRAPS(change_begin);
+WRAPS(trunc_set_size);
 
 struct wrapped {
 	int (*body)(struct op *o, void *arg);
@@ -208,8 +228,6 @@ int __wrap_op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 	return __real_op_run(o, wrapped_body, &w);
 }
 
-int __real_change_begin(struct change *ch, uint64_t goal, unsigned flags);
-int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags);
 int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags)
 {
 	int rc = __real_change_begin(ch, goal, flags);
@@ -226,8 +244,6 @@ int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags)
 }
 
 /* A large truncation goes in steps: all see the new size from the first on. */
-int __real_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
-int __wrap_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
 int __wrap_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun)
 {
 	bool was = *begun;

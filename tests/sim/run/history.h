@@ -15,6 +15,7 @@
 #define HOP_KINDS(X)                                                                               \
 	X(LOOKUP, "lookup")                                                                        \
 	X(GETATTR, "getattr")                                                                      \
+	X(TOUCH, "touch")                                                                          \
 	X(READDIR, "readdir")                                                                      \
 	X(READLINK, "readlink")                                                                    \
 	X(CREATE, "create")                                                                        \

@@ -580,14 +580,14 @@ static bool do_file(struct model *m, const struct hop *h)
 }
 
 static bool (*const table[HOP_KINDS_N])(struct model *m, const struct hop *h) = {
-    [HOP_LOOKUP] = do_lookup,	  [HOP_GETATTR] = do_getattr,	[HOP_READDIR] = do_readdir,
-    [HOP_READLINK] = do_readlink, [HOP_CREATE] = do_make,	[HOP_MKNOD] = do_make,
-    [HOP_MKDIR] = do_make,	  [HOP_SYMLINK] = do_make,	[HOP_LINK] = do_link,
-    [HOP_UNLINK] = do_remove,	  [HOP_RMDIR] = do_remove,	[HOP_RENAME] = do_rename,
-    [HOP_WRITE] = do_file,	  [HOP_READ] = do_file,		[HOP_TRUNCATE] = do_file,
-    [HOP_FALLOCATE] = do_file,	  [HOP_SETXATTR] = do_setxattr, [HOP_GETXATTR] = do_getxattr,
-    [HOP_RMXATTR] = do_setxattr,  [HOP_OPEN] = do_open,		[HOP_RELEASE] = do_release,
-    [HOP_FSYNC] = do_fsync,
+    [HOP_TOUCH] = do_getattr,	  [HOP_LOOKUP] = do_lookup,	[HOP_GETATTR] = do_getattr,
+    [HOP_READDIR] = do_readdir,	  [HOP_READLINK] = do_readlink, [HOP_CREATE] = do_make,
+    [HOP_MKNOD] = do_make,	  [HOP_MKDIR] = do_make,	[HOP_SYMLINK] = do_make,
+    [HOP_LINK] = do_link,	  [HOP_UNLINK] = do_remove,	[HOP_RMDIR] = do_remove,
+    [HOP_RENAME] = do_rename,	  [HOP_WRITE] = do_file,	[HOP_READ] = do_file,
+    [HOP_TRUNCATE] = do_file,	  [HOP_FALLOCATE] = do_file,	[HOP_SETXATTR] = do_setxattr,
+    [HOP_GETXATTR] = do_getxattr, [HOP_RMXATTR] = do_setxattr,	[HOP_OPEN] = do_open,
+    [HOP_RELEASE] = do_release,	  [HOP_FSYNC] = do_fsync,
 };
 
 bool hop_changes(const struct hop *h)

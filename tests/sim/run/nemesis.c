@@ -194,6 +194,62 @@ static void flaky(struct sim_run *r, bool on)
 	simdev_chaos(r->t->medium, &c);
 }
 
+/* ---- a device that lies -----------------------------------------------------------------------
+ */
+
+static bool tells_lie(struct sim_run *r, const struct simdev_cmd *c)
+{
+	switch (r->plan.lie) {
+	case LIE_CAW_BLIND:
+	case LIE_CAW_SPLIT:
+	case LIE_CAW_DONE:
+		return c->op == SIMDEV_CAW;
+	case LIE_LOST_WRITE:
+		return c->op == SIMDEV_WRITE && devcheck_is_meta(r, c->off_bytes);
+	case LIE_READ_CORRUPT:
+	case LIE_READ_STALE:
+		return c->op == SIMDEV_READ && devcheck_is_meta(r, c->off_bytes);
+	default:
+		return false;
+	}
+}
+
+static void lie(void *ctx, struct dev *d, const struct simdev_cmd *c, struct simdev_fault *out)
+{
+	static const enum simdev_fault_kind kind[LIES] = {
+	    [LIE_CAW_BLIND] = SIMDEV_LIE_BLIND,	 [LIE_CAW_SPLIT] = SIMDEV_LIE_SPLIT,
+	    [LIE_CAW_DONE] = SIMDEV_LIE_DONE,	 [LIE_LOST_WRITE] = SIMDEV_LIE_DONE,
+	    [LIE_READ_CORRUPT] = SIMDEV_CORRUPT, [LIE_READ_STALE] = SIMDEV_STALE};
+	struct sim_run *r = ctx;
+
+	(void)d;
+	if (out->kind != SIMDEV_OK || !tells_lie(r, c) || run_random(r, r->plan.lie_one_in))
+		return;
+	out->kind = kind[r->plan.lie];
+	out->ops = SIMDEV_ANY;
+	out->delay_ns = MS + run_random(r, 20 * MS);
+	r->lied++;
+}
+
+static void liar(struct sim_run *r)
+{
+	struct simdev_snapshot *old;
+
+	trace_line("array", "LIES: %s", lie_name(r->plan.lie));
+	clock_sleep_ns(r->t->clk, run_random(r, r->plan.work_ns / 3));
+	if (r->plan.lie != LIE_ROLL_BACK) {
+		simdev_mark_old(r->t->medium);
+		simdev_set_hook(r->t->medium, lie, r);
+		return;
+	}
+	old = simdev_snapshot(r->t->medium);
+	clock_sleep_ns(r->t->clk, run_random(r, r->plan.work_ns / 3));
+	trace_line("array", "GOES BACK");
+	simdev_roll_back(r->t->medium, old);
+	simdev_snapshot_free(old);
+	r->lied++;
+}
+
 /* ---- profiles -------------------------------------------------------------------------------- */
 
 typedef void (*strike_fn)(struct sim_run *r);
@@ -242,6 +298,7 @@ static void strike(struct sim_run *r)
 static void stop_faults(struct sim_run *r)
 {
 	flaky(r, false);
+	simdev_set_hook(r->t->medium, NULL, NULL);
 	for (unsigned n = 0; n < r->plan.hosts; n++)
 		simclock_set_slow(r->t->clk, n + 1, 1, 0);
 }
@@ -251,6 +308,8 @@ void nemesis_main(void *arg)
 	struct sim_run *r = arg;
 	enum profile p = r->plan.profile;
 
+	if (p == PROF_LIAR)
+		liar(r);
 	if (p == PROF_FLAKY || (p == PROF_MIXED && run_random(r, 2)))
 		flaky(r, true);
 	for (unsigned k = 0; p != PROF_CALM && p != PROF_LIAR && k < r->plan.events; k++) {

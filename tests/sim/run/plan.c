@@ -13,6 +13,20 @@ const char *profile_name(enum profile p)
 	return names[p];
 }
 
+const char *lie_name(enum lie l)
+{
+	static const char *const name[LIES] = {"none",
+					       "compare-and-write does not compare",
+					       "compare-and-write is not atomic",
+					       "compare-and-write writes nothing",
+					       "lost metadata writes",
+					       "corrupt metadata reads",
+					       "stale metadata reads",
+					       "roll-back of the array"};
+
+	return name[l];
+}
+
 int profile_find(const char *name)
 {
 	for (int p = 0; p < PROFILES; p++)
@@ -48,6 +62,9 @@ void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
 	p->think_ns = sim_rand_below(&rng, 3) * MS;
 	p->events = 1 + (unsigned)sim_rand_below(&rng, 3);
 	p->weights = (unsigned)sim_rand_below(&rng, 3);
+	p->lie =
+	    p->profile == PROF_LIAR ? (enum lie)(1 + sim_rand_below(&rng, LIES - 1)) : LIE_NONE;
+	p->lie_one_in = 20u << sim_rand_below(&rng, 6);
 	p->pr = sim_chance(&rng, 2) || p->profile == PROF_ZOMBIE;
 	if (sim_chance(&rng, 2))
 		for (unsigned n = 0; n < p->hosts; n++)

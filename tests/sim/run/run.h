@@ -19,7 +19,7 @@
 #include "simcluster.h"
 #include "simrand.h"
 
-#define INCS_MAX 64u
+#define INCS_MAX 512u
 #define ACTORS_MAX 4u
 
 enum profile {
@@ -36,6 +36,19 @@ enum profile {
 const char *profile_name(enum profile p);
 int profile_find(const char *name); /* -1: none of that name */
 
+enum lie { /* what a device does that it must not */
+	   LIE_NONE,
+	   LIE_CAW_BLIND,    /* COMPARE AND WRITE does not compare */
+	   LIE_CAW_SPLIT,    /* is not atomic */
+	   LIE_CAW_DONE,     /* says GOOD and writes nothing */
+	   LIE_LOST_WRITE,   /* a metadata write that was never done */
+	   LIE_READ_CORRUPT, /* a bit of metadata flips on its way */
+	   LIE_READ_STALE,   /* reads of metadata show what stood there once */
+	   LIE_ROLL_BACK,    /* the whole array goes back to an older state */
+	   LIES,
+};
+const char *lie_name(enum lie l);
+
 struct plan {
 	uint64_t seed;
 	enum profile profile;
@@ -48,6 +61,8 @@ struct plan {
 	uint64_t think_ns;
 	unsigned events; /* host faults */
 	unsigned weights;
+	enum lie lie; /* PROF_LIAR */
+	unsigned lie_one_in;
 	int drift_ppm[SC_HOSTS_MAX];
 };
 struct plan_force { /* from the command line; 0 / -1: as the seed says */
@@ -128,6 +143,9 @@ struct sim_run {
 	struct inc inc[INCS_MAX];
 	unsigned n_incs;
 	uint64_t hash; /* out: of the schedule */
+	unsigned lied; /* times that the device did */
+	bool said;     /* a host has told that something is wrong with the device or the volume */
+	bool wrong;    /* something was, and it was said: nothing more is checked */
 	struct nodeid shared[3], root;
 	unsigned n_shared;
 };
@@ -139,6 +157,14 @@ void run_seed(struct sim_run *r);
 uint64_t run_random(struct sim_run *r, uint64_t below);
 struct inc *run_inc_of_label(struct sim_run *r, const char *label);  /* NULL: not a host's */
 void run_inc_taken(struct sim_run *r, struct inc *i, unsigned slot); /* its slot is RECOVERING */
+
+/*
+ * Something is wrong. Where the device keeps its promises the run fails with this sentence; where
+ * it lies and somebody has noticed and said so, this is as good as it can get. Returns then.
+ */
+void run_wrong(struct sim_run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* devcheck.c: does this place hold metadata that carries a checksum: a cell or a slot? */
+bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes);
 
 /* actor.c */
 void actor_main(void *arg);

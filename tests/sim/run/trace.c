@@ -45,6 +45,18 @@ void trace_host(unsigned host, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* Something is wrong with the device or with what stands on it. */
+static bool is_complaint(enum log_level lvl, const char *event)
+{
+	static const char *const also[] = {"ats-unreliable", "ats-unexplained", "ats-went-back",
+					   "ats-damaged",    "owner-ahead",	"lock-damaged"};
+
+	for (size_t i = 0; i < sizeof(also) / sizeof(also[0]); i++)
+		if (strcmp(event, also[i]) == 0)
+			return true;
+	return lvl == LOG_LVL_ERR;
+}
+
 static void on_event(void *ctx, const struct simdev_event *e)
 {
 	struct sim_run *r = ctx;
@@ -76,6 +88,7 @@ void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
 		return;
 	}
 	cover_event(the_run, event);
+	the_run->said |= is_complaint(lvl, event);
 	if (simclock_group(the_run->t->clk))
 		trace_host(simclock_group(the_run->t->clk) - 1, "LOG %s %s: %s", level[lvl], event,
 			   text);
