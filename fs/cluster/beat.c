@@ -240,10 +240,23 @@ static bool slot_seen_gone(struct host *h)
 	return gone;
 }
 
+/* What a host is told of its locks by such a device proves nothing: it stops before it does harm.
+ */
+static bool went_back(struct host *h)
+{
+	if (!atomic_load(&h->ats->stats.outcome[ATS_WENT_BACK]))
+		return false;
+	host_set_lost(h, "the device shows an older state of a sector that it had changed: a lost "
+			 "write, a stale cache or a roll-back of the array");
+	return true;
+}
+
 static int next_beat(struct host *h)
 {
 	int r = 0;
 
+	if (went_back(h))
+		return -EIO;
 	if (atomic_load(&h->conflict))
 		r = why_refused(h);
 	if (!r)
