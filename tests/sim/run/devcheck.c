@@ -302,10 +302,18 @@ bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes)
 {
 	const struct devcheck *dc = r->dc;
 
+	uint64_t cell = off_bytes / LUNFS_BLOCK_BYTES;
+	uint8_t pl[LUNFS_PAYLOAD_BYTES];
+	const struct lunfs_blk_hdr *h = (const struct lunfs_blk_hdr *)pl;
+
 	if (off_bytes >= LUNFS_HOST_TABLE_OFF && off_bytes < geo_slot_off(dc->slots))
 		return true;
-	return off_bytes / LUNFS_BLOCK_BYTES < dc->blks &&
-	       dc->is_cell[off_bytes / LUNFS_BLOCK_BYTES];
+	if (cell >= dc->blks || !dc->is_cell[cell])
+		return false;
+	if (dc->is_cell[cell] == 2)
+		cell--;
+	simdev_peek(dc->m, geo_payload_off(dc->geo, cell), sizeof(pl), pl);
+	return le64_get(h->guard) == cell;
 }
 
 static void on_landing(void *ctx, const struct simdev_landing *l)

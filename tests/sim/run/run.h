@@ -163,7 +163,11 @@ void run_inc_taken(struct sim_run *r, struct inc *i, unsigned slot); /* its slot
  * it lies and somebody has noticed and said so, this is as good as it can get. Returns then.
  */
 void run_wrong(struct sim_run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* devcheck.c: does this place hold metadata that carries a checksum: a cell or a slot? */
+/*
+ * devcheck.c: does this place hold a slot, or a cell with a lock of its own? That lock says which
+ * version of the payload is the last, so one that is older is noticed; a node of a tree that is as
+ * sound as it ever was, but old, is not.
+ */
 bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes);
 
 /* actor.c */
