@@ -188,21 +188,85 @@ void dev_batch(struct dev *d, struct dev_io *io, size_t n)
 	}
 }
 
+/* As far as the errno alone tells. */
+static enum dev_cause cause_of(int result)
+{
+	switch (result) {
+	case DEV_CAW_GOOD:
+	case DEV_CAW_MISCOMPARE:
+		return DEV_CAUSE_NONE;
+	case -EAGAIN:
+		return DEV_CAUSE_BUSY;
+	case -EOPNOTSUPP:
+		return DEV_CAUSE_OPCODE;
+	case -ETIMEDOUT:
+		return DEV_CAUSE_NO_ANSWER;
+	case -EROFS:
+		return DEV_CAUSE_PROTECTED;
+	case -EBADE:
+		return DEV_CAUSE_CONFLICT;
+	case -ENODEV:
+		return DEV_CAUSE_GONE;
+	case -ENOSPC:
+		return DEV_CAUSE_NO_SPACE;
+	default:
+		return DEV_CAUSE_FAILED;
+	}
+}
+
+const char *dev_cause_name(enum dev_cause c)
+{
+	static const char *const name[DEV_CAUSES] = {
+	    [DEV_CAUSE_NONE] = "none",
+	    [DEV_CAUSE_BUSY] = "busy",
+	    [DEV_CAUSE_TASK_SET_FULL] = "task-set-full",
+	    [DEV_CAUSE_UNIT_ATTENTION] = "unit-attention",
+	    [DEV_CAUSE_NOT_READY] = "not-ready",
+	    [DEV_CAUSE_NOT_SENT] = "not-sent",
+	    [DEV_CAUSE_OPCODE] = "unsupported-opcode",
+	    [DEV_CAUSE_TRANSFER] = "oversized-transfer",
+	    [DEV_CAUSE_NO_ANSWER] = "no-answer",
+	    [DEV_CAUSE_ABORTED] = "aborted",
+	    [DEV_CAUSE_TRANSPORT] = "transport-loss",
+	    [DEV_CAUSE_NOT_DURABLE] = "not-durable",
+	    [DEV_CAUSE_PROTECTED] = "write-protected",
+	    [DEV_CAUSE_CONFLICT] = "reservation-conflict",
+	    [DEV_CAUSE_GONE] = "gone",
+	    [DEV_CAUSE_NO_SPACE] = "no-space",
+	    [DEV_CAUSE_FAILED] = "failed",
+	};
+
+	return (unsigned)c < DEV_CAUSES ? name[c] : "invalid";
+}
+
 void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
-	bool sound = true;
+	bool together = d->ops->caw_batch != NULL;
 
-	for (size_t i = 0; i < n; i++)
-		sound = sound && !change_check(d, io[i].off_bytes, d->id.sector_bytes);
-	if (n < 2 || !d->ops->caw_batch || !sound) {
-		for (size_t i = 0; i < n; i++)
-			io[i].result = dev_caw(d, io[i].off_bytes, io[i].test, io[i].set);
-		return;
+	for (size_t i = 0; i < n; i++) {
+		together = together && !change_check(d, io[i].off_bytes, d->id.sector_bytes);
+		io[i].cause = DEV_CAUSE_NONE;
+		io[i].wait_ns = io[i].device_ns = 0;
 	}
-	atomic_fetch_add_explicit(&d->stats.caws, n, memory_order_relaxed);
-	d->ops->caw_batch(d, io, n);
-	for (size_t i = 0; i < n; i++)
-		count_caw_result(d, answered(d, io[i].result));
+	if (together && n) {
+		atomic_fetch_add_explicit(&d->stats.caws, n, memory_order_relaxed);
+		d->ops->caw_batch(d, io, n);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (together)
+			count_caw_result(d, answered(d, io[i].result));
+		else
+			io[i].result = dev_caw(d, io[i].off_bytes, io[i].test, io[i].set);
+		if (!io[i].cause || io[i].result >= 0)
+			io[i].cause = cause_of(io[i].result);
+	}
+}
+
+void dev_facts(struct dev *d, char *buf, size_t len)
+{
+	buf[0] = '\0';
+	if (d->ops->facts)
+		d->ops->facts(d, buf, len);
 }
 
 void dev_set_deadline(struct dev *d, uint32_t deadline_ms)

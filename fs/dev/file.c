@@ -164,17 +164,29 @@ static int file_caw(struct dev *d, uint64_t off_bytes, const void *test, const v
 static void file_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
 	struct file_dev *fd = file_of(d);
+	uint64_t from_ns = dev_now_ns(), flush_ns;
 	bool any_good = false;
 	int flushed;
 
 	for (size_t i = 0; i < n; i++) {
+		uint64_t sent_ns = dev_now_ns();
+
 		io[i].result = caw_no_flush(fd, io[i].off_bytes, io[i].test, io[i].set);
+		if (io[i].result == -EAGAIN)
+			io[i].cause = DEV_CAUSE_NOT_SENT;
 		any_good = any_good || io[i].result == DEV_CAW_GOOD;
+		io[i].wait_ns = sent_ns - from_ns;
+		io[i].device_ns = dev_now_ns() - sent_ns;
 	}
+	flush_ns = dev_now_ns();
 	flushed = any_good ? make_durable(fd) : 0;
+	flush_ns = dev_now_ns() - flush_ns;
 	for (size_t i = 0; i < n; i++) {
-		if (io[i].result == DEV_CAW_GOOD)
-			io[i].result = flushed;
+		if (io[i].result != DEV_CAW_GOOD)
+			continue;
+		io[i].result = flushed;
+		io[i].cause = flushed ? DEV_CAUSE_NOT_DURABLE : DEV_CAUSE_NONE;
+		io[i].device_ns += flush_ns;
 	}
 }
 
@@ -186,6 +198,14 @@ static int file_drain(struct dev *d)
 }
 
 /* ---- open and close ----------------------------------------------------------------------- */
+
+static void file_facts(struct dev *d, char *buf, size_t len)
+{
+	struct stat st;
+
+	if (!fstat(file_of(d)->f.fd, &st) && S_ISBLK(st.st_mode))
+		sysfs_facts(st.st_rdev, buf, len);
+}
 
 static void file_close(struct dev *d)
 {
@@ -211,6 +231,7 @@ static const struct dev_ops file_ops = {
     .batch = file_batch,
     .caw_batch = file_caw_batch,
     .drain = file_drain,
+    .facts = file_facts,
     .close = file_close,
 };
 

@@ -113,8 +113,12 @@ static void complete(struct iscsi_session *s, struct iscsi_link *k, int result)
 	if (k->task)
 		scsi_free_scsi_task(k->task);
 	k->task = NULL;
-	if (k->cmd)
+	if (k->cmd) {
 		k->cmd->result = result;
+		k->cmd->ended_ns = dev_now_ns();
+		if (result == -EAGAIN && !k->cmd->cause)
+			k->cmd->cause = DEV_CAUSE_NOT_SENT;
+	}
 	pthread_mutex_lock(&s->mtx);
 	k->result = result;
 	if (!--g->left)
@@ -130,12 +134,18 @@ static int judge(struct iscsi_link *k, int status)
 	int rc;
 
 	if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_TIMEOUT ||
-	    status == SCSI_STATUS_ERROR)
+	    status == SCSI_STATUS_ERROR) {
+		if (dev_now_ns() < k->until_ns)
+			c->cause = DEV_CAUSE_TRANSPORT;
 		return -ETIMEDOUT;
+	}
 	if (status == SCSI_STATUS_CHECK_CONDITION)
 		key = (struct sbc_sense_key){(uint8_t)t->sense.key, (uint8_t)(t->sense.ascq >> 8),
 					     (uint8_t)t->sense.ascq};
 	rc = sbc_outcome((unsigned)status, &key);
+	c->cause = sbc_cause((unsigned)status, &key);
+	if (rc == -EAGAIN && !c->cause)
+		c->cause = DEV_CAUSE_BUSY;
 	c->got_bytes = c->len_bytes;
 	if (t->residual_status == SCSI_RESIDUAL_UNDERFLOW)
 		c->got_bytes -= t->residual < c->len_bytes ? t->residual : c->len_bytes;
@@ -204,6 +214,8 @@ static void tear_down(struct iscsi_session *s, const char *reason)
 	s->was_up = false;
 	while ((k = s->flying.first)) {
 		list_remove(&s->flying, k);
+		if (k->cmd && dev_now_ns() < k->until_ns)
+			k->cmd->cause = DEV_CAUSE_TRANSPORT;
 		complete(s, k, -ETIMEDOUT);
 	}
 	hand_back_answered(s);
@@ -302,6 +314,7 @@ static void hand_over(struct iscsi_session *s, struct iscsi_link *k)
 	else if (c->dir == ISCSI_OUT)
 		scsi_task_set_iov_out(k->task, &k->iov, 1);
 	list_add(&s->flying, k);
+	c->sent_ns = dev_now_ns();
 	if (iscsi_scsi_command_async(s->ctx, s->lun, k->task, on_answer, NULL, k)) {
 		list_remove(&s->flying, k);
 		complete(s, k, -EAGAIN);
@@ -501,6 +514,8 @@ void isess_run(struct iscsi_session *s, struct iscsi_cmd *cmd, size_t n, uint64_
 	for (size_t i = 0; i < n; i++) {
 		if (cmd[i].result != -EAGAIN)
 			continue;
+		cmd[i].cause = DEV_CAUSE_NONE;
+		cmd[i].sent_ns = 0;
 		link[used].cmd = &cmd[i];
 		link[used++].until_ns = until_ns;
 	}
@@ -513,6 +528,11 @@ void isess_run(struct iscsi_session *s, struct iscsi_cmd *cmd, size_t n, uint64_
 void isess_set_login_bound(struct iscsi_session *s, uint32_t ms)
 {
 	atomic_store(&s->login_ms, ms < LOGIN_MIN_MS ? LOGIN_MIN_MS : ms);
+}
+
+unsigned isess_window(void)
+{
+	return WINDOW;
 }
 
 bool isess_name_is_locked(const struct iscsi_session *s)

@@ -28,7 +28,9 @@ struct iscsi_cmd {
 	 * (busy, unit attention, never sent); -ETIMEDOUT: sent, and its fate is unknown.
 	 */
 	int result;
-	size_t got_bytes; /* out, ISCSI_IN: how much came; the rest of buf is as it was */
+	size_t got_bytes;	    /* out, ISCSI_IN: how much came; the rest of buf is as it was */
+	enum dev_cause cause;	    /* out: of a negative result, where that alone does not tell */
+	uint64_t sent_ns, ended_ns; /* out: handed to libiscsi (0: never), and its end */
 };
 
 /*
@@ -50,6 +52,8 @@ void isess_run(struct iscsi_session *s, struct iscsi_cmd *cmd, size_t n, uint64_
  * or sent along it came from a process that has ended.
  */
 bool isess_name_is_locked(const struct iscsi_session *s);
+
+unsigned isess_window(void); /* how many commands are on their way at most */
 
 /* How long one login may take from now on; commands wait for it until their own time is up. */
 void isess_set_login_bound(struct iscsi_session *s, uint32_t ms);

@@ -287,13 +287,26 @@ static int caw_result(const struct iscsi_cmd *c, bool flushed)
 	return c->result;
 }
 
+static void caw_explain(const struct iscsi_cmd *c, bool flushed, uint64_t from_ns,
+			struct dev_caw_io *io)
+{
+	bool lasts = c->result != DEV_CAW_GOOD || c->cdb[1] || flushed;
+
+	io->result = caw_result(c, flushed);
+	io->cause = lasts ? c->cause : DEV_CAUSE_NOT_DURABLE;
+	if (c->sent_ns > from_ns && c->ended_ns > c->sent_ns) {
+		io->wait_ns = c->sent_ns - from_ns;
+		io->device_ns = (c->cdb[1] ? c->ended_ns : dev_now_ns()) - c->sent_ns;
+	}
+}
+
 static void iscsi_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
 	struct iscsi_dev *i = iscsi_of(d);
 	uint32_t sector = d->id.sector_bytes;
 	uint8_t *both = dev_buf_alloc(2 * n * sector), *at = both;
 	struct iscsi_cmd few[FEW], *c = cmds_alloc(n, few);
-	uint64_t until_ns = begin(i);
+	uint64_t until_ns = begin(i), from_ns = dev_now_ns();
 	bool fua = !atomic_load(&i->no_fua), flush = false;
 
 	for (size_t k = 0; k < n; k++, at += 2 * sector) {
@@ -308,14 +321,14 @@ static void iscsi_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 		flush = flush || (c[k].result == DEV_CAW_GOOD && !c[k].cdb[1]);
 	flush = flush && !iscsi_flush(d);
 	for (size_t k = 0; k < n; k++)
-		io[k].result = caw_result(&c[k], flush);
+		caw_explain(&c[k], flush, from_ns, &io[k]);
 	cmds_free(c, few);
 	free(both);
 }
 
 static int iscsi_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
 {
-	struct dev_caw_io io = {off_bytes, test, set, 0};
+	struct dev_caw_io io = {.off_bytes = off_bytes, .test = test, .set = set};
 
 	iscsi_caw_batch(d, &io, 1);
 	return io.result;
@@ -401,6 +414,12 @@ static const struct dev_pr_ops iscsi_pr_ops = {
 
 /* ---- open and close ----------------------------------------------------------------------- */
 
+static void iscsi_facts(struct dev *d, char *buf, size_t len)
+{
+	(void)d;
+	snprintf(buf, len, "one iSCSI session, at most %u commands on their way", isess_window());
+}
+
 static void iscsi_close(struct dev *d)
 {
 	struct iscsi_dev *i = iscsi_of(d);
@@ -420,6 +439,7 @@ static const struct dev_ops iscsi_ops = {
     .batch = iscsi_batch,
     .caw_batch = iscsi_caw_batch,
     .drain = iscsi_drain,
+    .facts = iscsi_facts,
     .pr = &iscsi_pr_ops,
     .close = iscsi_close,
 };

@@ -103,6 +103,36 @@ int sbc_outcome(unsigned status, const struct sbc_sense_key *sense)
 	}
 }
 
+static enum dev_cause check_cause(const struct sbc_sense_key *s)
+{
+	switch (s->key) {
+	case 0x2:
+		return not_ready(s) == -EAGAIN ? DEV_CAUSE_NOT_READY : DEV_CAUSE_NONE;
+	case 0x5:
+		return illegal_request(s) == -EINVAL ? DEV_CAUSE_TRANSFER : DEV_CAUSE_NONE;
+	case 0x6:
+		return DEV_CAUSE_UNIT_ATTENTION;
+	case 0xb:
+		return DEV_CAUSE_ABORTED;
+	default:
+		return DEV_CAUSE_NONE;
+	}
+}
+
+enum dev_cause sbc_cause(unsigned status, const struct sbc_sense_key *sense)
+{
+	switch (status) {
+	case 0x02:
+		return check_cause(sense);
+	case 0x28:
+		return DEV_CAUSE_TASK_SET_FULL;
+	case 0x40:
+		return DEV_CAUSE_ABORTED;
+	default:
+		return DEV_CAUSE_NONE;
+	}
+}
+
 struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len)
 {
 	struct sbc_sense_key s = {0};

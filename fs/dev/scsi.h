@@ -7,6 +7,7 @@
 #ifndef DEV_SCSI_H
 #define DEV_SCSI_H
 
+#include <lunfs/dev.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,8 @@ struct sbc_sense_key { /* zero if there was none */
 
 /* 0 (done), DEV_CAW_MISCOMPARE, or a negative errno of dev.h. Invalid field in CDB is -EINVAL. */
 int sbc_outcome(unsigned status, const struct sbc_sense_key *sense);
+/* Why, where sbc_outcome()'s errno alone does not tell; else DEV_CAUSE_NONE. */
+enum dev_cause sbc_cause(unsigned status, const struct sbc_sense_key *sense);
 struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len);
 
 /* Big-endian numbers, as SCSI has them. */

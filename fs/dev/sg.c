@@ -27,6 +27,7 @@
 #define SENSE_BYTES 64u
 #define RESET_NO_ESCALATE 0x100 /* SG_SCSI_RESET_NO_ESCALATE, absent from glibc's header */
 #define BAD_TARGET 0x04		/* host byte of the kernel, DID_BAD_TARGET: nobody there */
+#define TIME_OUT 0x03		/* DID_TIME_OUT */
 #define HOST_ERROR 0x07		/* DID_ERROR: the adapter could not make sense of what happened */
 /* What older kernels put there beside the device's own words: DID_TARGET_FAILURE to MEDIUM_ERROR.
  */
@@ -90,6 +91,24 @@ static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 	}
 }
 
+/* Why it came to the negative @rc, where that alone does not tell. */
+static enum dev_cause cause(struct sg_pt_base *pt, const uint8_t *sense, int rc)
+{
+	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
+	int sense_len = get_scsi_pt_sense_len(pt), host = get_scsi_pt_transport_err(pt) & 0xff;
+	struct sbc_sense_key key = {0};
+	enum dev_cause why;
+
+	if (sense_len > 0)
+		key = sbc_sense_decode(sense, (size_t)sense_len);
+	why = sbc_cause(status, &key);
+	if (!why && rc == -EAGAIN && !status)
+		return DEV_CAUSE_NOT_SENT;
+	if (!why && rc == -ETIMEDOUT && host && host != TIME_OUT)
+		return DEV_CAUSE_TRANSPORT;
+	return why;
+}
+
 static int timeout_s(const struct dev *d)
 {
 	uint32_t ms = d->deadline_ms ? d->deadline_ms : DEV_DEADLINE_DEFAULT_MS;
@@ -103,6 +122,7 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 	struct sg_pt_base *pt = construct_scsi_pt_obj_with_fd(fd, 0);
 	int rc;
 
+	c->cause = DEV_CAUSE_NOT_SENT;
 	if (!pt)
 		return -EAGAIN;
 	set_scsi_pt_cdb(pt, c->cdb, (int)c->cdb_len);
@@ -113,6 +133,7 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 		set_scsi_pt_data_out(pt, c->out, (int)c->out_len);
 	rc = judge(pt, do_scsi_pt(pt, -1, timeout_s(&s->dev), 0), sense);
 	c->host = get_scsi_pt_transport_err(pt) & 0xff;
+	c->cause = cause(pt, sense, rc);
 	if (!rc && c->in_len) {
 		int left = get_scsi_pt_resid(pt);
 
@@ -182,7 +203,8 @@ static bool never_knew_it(struct sg_dev *s, const struct sg_cmd *c)
 	return c->host == HOST_ERROR && !s->max_caw && !atomic_load(&s->caw_seen);
 }
 
-static int caw_once(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, bool fua)
+static int caw_once(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, bool fua,
+		    enum dev_cause *why)
 {
 	uint32_t sector = s->dev.id.sector_bytes;
 	struct sg_cmd c = {.out = both, .out_len = 2u * sector};
@@ -190,59 +212,70 @@ static int caw_once(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, b
 
 	c.cdb_len = sbc_cdb_caw(c.cdb, (s->start_bytes + off_bytes) / sector, fua);
 	rc = sg_send(s, &c);
-	if (rc == -ETIMEDOUT && never_knew_it(s, &c))
+	*why = c.cause;
+	if (rc == -ETIMEDOUT && never_knew_it(s, &c)) {
+		*why = DEV_CAUSE_OPCODE;
 		return -EOPNOTSUPP;
+	}
 	if (rc >= 0)
 		atomic_store(&s->caw_seen, true);
 	return rc;
 }
 
-static int caw_both(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both)
+static int caw_both(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, enum dev_cause *why)
 {
 	bool fua = !atomic_load(&s->no_fua);
-	int rc = caw_once(s, off_bytes, both, fua);
+	int rc = caw_once(s, off_bytes, both, fua, why);
 
 	if (rc == -EINVAL && fua) {
 		fua = false;
-		rc = caw_once(s, off_bytes, both, false);
+		rc = caw_once(s, off_bytes, both, false, why);
 		if (rc >= 0)
 			atomic_store(&s->no_fua, true);
 	}
-	if (rc == DEV_CAW_GOOD && !fua && sync_cache(s))
+	if (rc == DEV_CAW_GOOD && !fua && sync_cache(s)) {
+		*why = DEV_CAUSE_NOT_DURABLE;
 		return -ETIMEDOUT; /* it stands, but nobody knows whether it would survive */
+	}
 	return rc == -EINVAL ? -EOPNOTSUPP : rc;
-}
-
-static int sg_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
-{
-	uint32_t sector = d->id.sector_bytes;
-	uint8_t *both = dev_buf_alloc(2u * sector);
-	int rc;
-
-	memcpy(both, test, sector);
-	memcpy(both + sector, set, sector);
-	rc = caw_both(sg_of(d), off_bytes, both);
-	free(both);
-	return rc;
 }
 
 struct caw_batch {
 	struct dev *d;
 	struct dev_caw_io *io;
+	uint64_t from_ns;
 };
 
 static void caw_element(void *arg, size_t i)
 {
 	struct caw_batch *b = arg;
+	struct dev_caw_io *io = &b->io[i];
+	uint32_t sector = b->d->id.sector_bytes;
+	uint8_t *both = dev_buf_alloc(2u * sector);
+	uint64_t sent_ns = dev_now_ns();
 
-	b->io[i].result = sg_caw(b->d, b->io[i].off_bytes, b->io[i].test, b->io[i].set);
+	memcpy(both, io->test, sector);
+	memcpy(both + sector, io->set, sector);
+	io->result = caw_both(sg_of(b->d), io->off_bytes, both, &io->cause);
+	io->wait_ns = sent_ns - b->from_ns;
+	io->device_ns = dev_now_ns() - sent_ns;
+	free(both);
+}
+
+static int sg_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
+{
+	struct dev_caw_io io = {.off_bytes = off_bytes, .test = test, .set = set};
+	struct caw_batch b = {d, &io, dev_now_ns()};
+
+	caw_element(&b, 0);
+	return io.result;
 }
 
 static void sg_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
-	struct caw_batch b = {d, io};
+	struct caw_batch b = {d, io, dev_now_ns()};
 
-	if (sg_of(d)->f.pool) {
+	if (n > 1 && sg_of(d)->f.pool) {
 		pool_run(sg_of(d)->f.pool, n, caw_element, &b);
 		return;
 	}
@@ -295,6 +328,11 @@ static int sg_drain(struct dev *d)
 
 /* ---- open and close ----------------------------------------------------------------------- */
 
+static void sg_facts(struct dev *d, char *buf, size_t len)
+{
+	sysfs_facts(sg_of(d)->rdev, buf, len);
+}
+
 static void sg_close(struct dev *d)
 {
 	struct sg_dev *s = sg_of(d);
@@ -315,6 +353,7 @@ static const struct dev_ops sg_ops = {
     .batch = sg_batch,
     .caw_batch = sg_caw_batch,
     .drain = sg_drain,
+    .facts = sg_facts,
     .pr = &sg_pr_ops,
     .close = sg_close,
 };

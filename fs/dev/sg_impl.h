@@ -30,8 +30,9 @@ struct sg_cmd {
 	size_t in_len;
 	const void *out;
 	size_t out_len;
-	size_t got; /* out: bytes that came in */
-	int host;   /* out: host byte */
+	size_t got;	      /* out: bytes that came in */
+	int host;	      /* out: host byte */
+	enum dev_cause cause; /* out: where the result does not tell */
 };
 
 static inline struct sg_dev *sg_of(struct dev *d)

@@ -225,3 +225,51 @@ bool sysfs_discards(dev_t rdev)
 		return false;
 	return strtoull(max, NULL, 10) > 0;
 }
+
+/* Append what is known of the disk in @dir; returns the new length. */
+static size_t disk_facts(const char *dir, char *buf, size_t at, size_t len)
+{
+	char depth[ATTR_MAX], timeout[ATTR_MAX], state[ATTR_MAX], one[512];
+	const char *name = strrchr(dir, '/');
+	int n;
+
+	if (!name || !read_attr(dir, "device/state", state, sizeof(state)))
+		return at;
+	if (!read_attr(dir, "device/queue_depth", depth, sizeof(depth)))
+		snprintf(depth, sizeof(depth), "unknown");
+	if (!read_attr(dir, "device/timeout", timeout, sizeof(timeout)))
+		snprintf(timeout, sizeof(timeout), "?");
+	n = snprintf(one, sizeof(one), "%s%.32s: queue depth %.16s, time-out %.16s s, %.32s",
+		     at ? "; " : "", name + 1, depth, timeout, state);
+	if (n < 0 || at + (size_t)n >= len)
+		return at;
+	memcpy(buf + at, one, (size_t)n + 1);
+	return at + (size_t)n;
+}
+
+void sysfs_facts(dev_t rdev, char *buf, size_t len)
+{
+	char dir[PATH_MAX], path[PATH_MAX], slave[PATH_MAX];
+	struct dirent *e;
+	size_t at = 0;
+	DIR *dp;
+
+	if (!block_dir(rdev, dir))
+		return;
+	if (is_partition(dir) && strrchr(dir, '/'))
+		*strrchr(dir, '/') = 0;
+	at = disk_facts(dir, buf, at, len);
+	if (at || snprintf(path, sizeof(path), "%s/slaves", dir) >= (int)sizeof(path))
+		return;
+	dp = opendir(path);
+	if (!dp)
+		return;
+	while ((e = readdir(dp))) {
+		char entry[2 * PATH_MAX];
+
+		snprintf(entry, sizeof(entry), "%s/%s", path, e->d_name);
+		if (e->d_name[0] != '.' && realpath(entry, slave))
+			at = disk_facts(slave, buf, at, len);
+	}
+	closedir(dp);
+}

@@ -36,5 +36,10 @@ bool sysfs_block_of_sg(dev_t rdev, char *path, size_t path_len);
 bool sysfs_loop_file(dev_t rdev, char *path, size_t path_len, uint64_t *off_bytes);
 /* Does its queue take discards? */
 bool sysfs_discards(dev_t rdev);
+/*
+ * The disk, or those beneath a mapping, as a part of a sentence: "sdb: queue depth 32, time-out 30
+ * s, running". Left alone if sysfs knows nothing.
+ */
+void sysfs_facts(dev_t rdev, char *buf, size_t len);
 
 #endif

@@ -160,11 +160,43 @@ struct dev_io { /* one element of a batch */
 	int result; /* out */
 };
 
+/* Why a COMPARE AND WRITE was not carried out or has no known fate: what its errno does not tell.
+ */
+enum dev_cause {
+	DEV_CAUSE_NONE,
+	/* -EAGAIN: no effect */
+	DEV_CAUSE_BUSY,		  /* status BUSY */
+	DEV_CAUSE_TASK_SET_FULL,  /* status TASK SET FULL: its queue is full */
+	DEV_CAUSE_UNIT_ATTENTION, /* something happened to it: a reset, a changed reservation ... */
+	DEV_CAUSE_NOT_READY,	  /* on its way to ready, or on a path that is not active yet */
+	DEV_CAUSE_NOT_SENT,	  /* it never left this machine */
+	/* -EOPNOTSUPP */
+	DEV_CAUSE_OPCODE,   /* the device does not know the command */
+	DEV_CAUSE_TRANSFER, /* it knows it, and takes not even one sector */
+	/* -ETIMEDOUT: fate unknown */
+	DEV_CAUSE_NO_ANSWER,   /* within the deadline */
+	DEV_CAUSE_ABORTED,     /* by the device, or by somebody's reset */
+	DEV_CAUSE_TRANSPORT,   /* the connection or path went away */
+	DEV_CAUSE_NOT_DURABLE, /* carried out, but the flush behind it failed */
+	/* one errno each */
+	DEV_CAUSE_PROTECTED, /* -EROFS */
+	DEV_CAUSE_CONFLICT,  /* -EBADE */
+	DEV_CAUSE_GONE,	     /* -ENODEV */
+	DEV_CAUSE_NO_SPACE,  /* -ENOSPC */
+	DEV_CAUSE_FAILED,    /* all others */
+	DEV_CAUSES,
+};
+const char *dev_cause_name(enum dev_cause c); /* stable words: "busy", "task-set-full", ... */
+
 struct dev_caw_io { /* one element of a batch of compare-and-writes */
 	uint64_t off_bytes;
 	const void *test;
 	const void *set;
-	int result; /* out: enum dev_caw or a negative errno */
+	int result;	      /* out: enum dev_caw or a negative errno */
+	enum dev_cause cause; /* out: of a negative one */
+	/* out, 0 where the backend does not tell: how long it waited before it sent the command,
+	 * and how long the answer took then. */
+	uint64_t wait_ns, device_ns;
 };
 
 enum dev_kind { DEV_KIND_FILE, DEV_KIND_SG, DEV_KIND_ISCSI, DEV_KIND_SIM };
@@ -202,10 +234,12 @@ struct dev_ops {
 	void (*caw_batch)(struct dev *d, struct dev_caw_io *io, size_t n);
 	/*
 	 * Optional. Prove that nothing submitted through this dev by this process, nor along the
-	 * same I_T nexus by one that is gone, is still on its way (task abort, LUN reset, re-login).
-	 * 0: proven. -EOPNOTSUPP: cannot be had.
+	 * same I_T nexus by one that is gone, is still on its way (task abort, LUN reset,
+	 * re-login). 0: proven. -EOPNOTSUPP: cannot be had.
 	 */
 	int (*drain)(struct dev *d);
+	/* Optional: see dev_facts(). */
+	void (*facts)(struct dev *d, char *buf, size_t len);
 	/* Optional: persistent reservations come here (PROUT/PRIN); NULL: the device has none. */
 	const struct dev_pr_ops *pr;
 	void (*close)(struct dev *d);
@@ -291,6 +325,11 @@ void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
  * @why_len bytes) then holds one sentence, as for every other error. Sets id.has_caw.
  */
 int dev_caw_probe(struct dev *d, uint64_t off_bytes, char *why, size_t why_len);
+/*
+ * What this machine knows of the ways to the device, for a person who has to find out why it is
+ * slow: "sdb: queue depth 32, time-out 30 s, running". "" if nothing. No I/O to the device.
+ */
+void dev_facts(struct dev *d, char *buf, size_t len);
 void dev_set_deadline(struct dev *d, uint32_t deadline_ms);
 void dev_close(struct dev *d);
 

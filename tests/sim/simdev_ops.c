@@ -345,6 +345,23 @@ static void sd_batch(struct dev *d, struct dev_io *io, size_t n)
 	free(c);
 }
 
+/* What the answer alone does not tell. */
+static enum dev_cause cause(const struct cmd *c)
+{
+	if (c->result == -ETIMEDOUT &&
+	    (cut_off(c) || simdev_outage_of(c->s, c->submitted_ns)))
+		return DEV_CAUSE_TRANSPORT;
+	if (c->result == -ETIMEDOUT && c->aborts != c->s->aborts)
+		return DEV_CAUSE_ABORTED;
+	if (c->result != -EAGAIN || c->fault.kind == SIMDEV_FAIL)
+		return DEV_CAUSE_NONE;
+	if (c->fault.kind == SIMDEV_BUSY)
+		return DEV_CAUSE_BUSY;
+	if (c->fault.kind == SIMDEV_TASK_SET_FULL)
+		return DEV_CAUSE_TASK_SET_FULL;
+	return DEV_CAUSE_UNIT_ATTENTION;
+}
+
 static void sd_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
 	struct simdev *s = simdev_of(d);
@@ -361,8 +378,10 @@ static void sd_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 		c[i].test = io[i].test;
 	}
 	run_many(s, c, n);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		io[i].result = c[i].result;
+		io[i].cause = cause(&c[i]);
+	}
 	free(c);
 }
 

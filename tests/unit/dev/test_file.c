@@ -286,7 +286,8 @@ static void a_caw_batch_gives_each_element_its_result(void **state)
 
 	fill(a, s, 4);
 	for (size_t i = 0; i < 8; i++)
-		io[i] = (struct dev_caw_io){i * s, i % 2 ? a : zero, a, -1};
+		io[i] = (struct dev_caw_io){
+		    .off_bytes = i * s, .test = i % 2 ? a : zero, .set = a, .result = -1};
 	dev_caw_batch(fx->d, io, 8);
 	for (size_t i = 0; i < 8; i++) {
 		assert_int_equal(io[i].result, i % 2 ? DEV_CAW_MISCOMPARE : DEV_CAW_GOOD);

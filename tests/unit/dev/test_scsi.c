@@ -143,6 +143,29 @@ static void limits_of_a_short_page_are_not_made_up(void **state)
 	assert_int_equal(l.max_xfer, 0);
 }
 
+static enum dev_cause check_cause(uint8_t key, uint8_t asc, uint8_t ascq)
+{
+	struct sbc_sense_key s = {key, asc, ascq};
+
+	return sbc_cause(0x02, &s);
+}
+
+static void answers_of_one_errno_have_causes_of_their_own(void **state)
+{
+	struct sbc_sense_key none = {0};
+
+	(void)state;
+	assert_int_equal(sbc_cause(0x28, &none), DEV_CAUSE_TASK_SET_FULL);
+	assert_int_equal(sbc_cause(0x08, &none), DEV_CAUSE_NONE);
+	assert_int_equal(sbc_cause(0x40, &none), DEV_CAUSE_ABORTED);
+	assert_int_equal(check_cause(0x6, 0x29, 0), DEV_CAUSE_UNIT_ATTENTION);
+	assert_int_equal(check_cause(0x2, 0x04, 0x0a), DEV_CAUSE_NOT_READY);
+	assert_int_equal(check_cause(0x2, 0x3a, 0), DEV_CAUSE_NONE);
+	assert_int_equal(check_cause(0xb, 0x47, 0), DEV_CAUSE_ABORTED);
+	assert_int_equal(check_cause(0x5, 0x24, 0), DEV_CAUSE_TRANSFER);
+	assert_int_equal(check_cause(0x5, 0x20, 0), DEV_CAUSE_NONE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +175,7 @@ int main(void)
 	    cmocka_unit_test(a_capacity_that_cannot_be_is_refused),
 	    cmocka_unit_test(the_units_own_best_designator_is_taken),
 	    cmocka_unit_test(the_product_is_one_printable_line),
+	    cmocka_unit_test(answers_of_one_errno_have_causes_of_their_own),
 	    cmocka_unit_test(limits_of_a_short_page_are_not_made_up),
 	};
 
