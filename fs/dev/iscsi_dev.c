@@ -471,6 +471,7 @@ static void learn_limits(struct iscsi_dev *i, bool thin)
 	c.cdb_len = sbc_cdb_vpd(c.cdb, SBC_VPD_LIMITS);
 	if (!ask(i, &c, data, sizeof(data)))
 		sbc_limits_decode(data, c.got_bytes, &l);
+	i->dev.id.caw_claim_sectors = l.max_caw;
 	i->chunk_bytes = sectors_to_bytes(l.max_xfer, sector, CHUNK_MAX_BYTES);
 	i->unmap_bytes = sectors_to_bytes(l.max_unmap, sector, RANGE_MAX_BYTES);
 	i->same_bytes = sectors_to_bytes(l.max_write_same, sector, RANGE_MAX_BYTES);

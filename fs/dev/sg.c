@@ -383,6 +383,7 @@ static int identify(struct sg_dev *s, const struct dev_open_args *a)
 	if (!sg_ask(s, &c))
 		sbc_limits_decode(data, c.got, &limits);
 	s->max_caw = limits.max_caw;
+	id->caw_claim_sectors = limits.max_caw;
 	return 0;
 }
 

@@ -211,6 +211,7 @@ struct dev_identity {
 	uint32_t phys_bytes;   /* physical block */
 	bool read_only;	       /* write-protected, or opened so */
 	bool one_machine;      /* ATS holds between processes of this machine only (file) */
+	uint32_t caw_claim_sectors; /* VPD B0 says so many at once, 0: none; proves nothing */
 	bool has_caw;	       /* COMPARE AND WRITE was tried and did not get "unsupported" */
 	bool has_discard;
 	bool has_write_zeroes;
