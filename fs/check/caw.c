@@ -78,10 +78,23 @@ static bool trio_holds(struct trio *t, unsigned s, const char *what, struct chec
 	return false;
 }
 
-static void say_rejected(struct check *c, struct check_result *r)
+/* The command itself, or its length of one sector? */
+static const char *rejected_what(struct trio *t)
 {
-	result_say(r, CHECK_BAD, "The device rejects COMPARE AND WRITE (SCSI opcode 0x89)%s.",
-		   c->facts.caw_claim_sectors ? ", although it claims to support it" : "");
+	struct dev_caw_io io = {.off_bytes = middle(t), .test = t->test, .set = t->set};
+
+	dev_caw_batch(t->c->s[0].dev, &io, 1);
+	return io.cause == DEV_CAUSE_TRANSFER ? "knows COMPARE AND WRITE (SCSI opcode 0x89), but "
+						"rejects it even for one sector"
+					      : "rejects COMPARE AND WRITE (SCSI opcode 0x89)";
+}
+
+static void say_rejected(struct trio *t, struct check_result *r)
+{
+	struct check *c = t->c;
+
+	result_say(r, CHECK_BAD, "The device %s%s.", rejected_what(t),
+		   c->s[0].dev->id.caw_claim_sectors ? ", although it claims to support it" : "");
 	result_advise(r, "Hosts cannot share it: use a LUN that supports COMPARE AND WRITE (VAAI "
 			 "ATS, hardware assisted locking), or switch that on at the array.");
 	c->no_caw = true;
@@ -93,7 +106,7 @@ static bool caw_error(struct trio *t, struct check_result *r, int rc)
 		return false;
 	t->c->no_caw = true;
 	if (rc == -EOPNOTSUPP)
-		say_rejected(t->c, r);
+		say_rejected(t, r);
 	else if (rc == -EBADE)
 		result_say(r, CHECK_UNKNOWN, "COMPARE AND WRITE ends with a %s.", io_error(rc));
 	else

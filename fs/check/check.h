@@ -11,6 +11,8 @@
 #ifndef CHECK_CHECK_H
 #define CHECK_CHECK_H
 
+#include "dev/paths.h"
+
 #include <lunfs/dev.h>
 
 #define CHECK_SESSIONS_MAX 16u
@@ -18,7 +20,6 @@
 #define CHECK_HOSTS_MAX 12u
 #define CHECK_RESULTS_MAX 24u
 #define CHECK_VALUES_MAX 16u
-#define CHECK_PATHS_MAX 64u
 
 enum check_grade { /* of one test, and what it does to the verdict */
 		   CHECK_OK,
@@ -45,18 +46,9 @@ struct check_result {
 	unsigned values;
 };
 
-struct check_path { /* one way to the device, as this machine's kernel knows it */
-	char node[64], address[32], state[32], access[32], transport[32];
-	unsigned queue_depth, timeout_s; /* 0: not known */
-};
-
-struct check_facts { /* "" and 0: not known */
-	char vendor[32], product[64], revision[32], transport[32], cache[32];
-	uint32_t misaligned_bytes;  /* how far its beginning is off a physical block */
-	uint32_t caw_claim_sectors; /* VPD B0, maximum compare and write length */
-	bool claim_known;
-	struct check_path path[CHECK_PATHS_MAX];
-	unsigned paths;
+struct check_facts { /* of the device, as this machine knows them; "" and 0: not known */
+	char vendor[32], product[64], revision[32], transport[32];
+	struct disk_facts disk;
 };
 
 struct check_config {

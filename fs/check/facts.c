@@ -43,7 +43,7 @@ static void test_identity(struct check *c)
 	result_add(c, &r);
 }
 
-static bool path_good(const struct check_path *p)
+static bool path_good(const struct disk_path *p)
 {
 	return (!p->state[0] || !strcmp(p->state, "running")) &&
 	       strcmp(p->access, "unavailable") != 0 && strcmp(p->access, "standby") != 0;
@@ -51,16 +51,16 @@ static bool path_good(const struct check_path *p)
 
 static void test_paths(struct check *c)
 {
-	const struct check_facts *f = &c->facts;
+	const struct disk_facts *f = &c->facts.disk;
 	unsigned bad = 0, slow = 0, depth = 0, long_s = 0;
-	const struct check_path *worst = NULL;
+	const struct disk_path *worst = NULL;
 	struct check_result r;
 
 	if (!f->paths)
 		return;
 	result_init(&r, "paths");
 	for (unsigned i = 0; i < f->paths; i++) {
-		const struct check_path *p = &f->path[i];
+		const struct disk_path *p = &f->path[i];
 
 		if (!path_good(p)) {
 			bad++;
@@ -100,17 +100,17 @@ static void test_sectors(struct check *c)
 	result_init(&r, "sectors");
 	result_value(&r, "sector_bytes", id->sector_bytes);
 	result_value(&r, "physical_bytes", id->phys_bytes);
-	result_value(&r, "misaligned_bytes", c->facts.misaligned_bytes);
+	result_value(&r, "misaligned_bytes", c->facts.disk.misaligned_bytes);
 	if (id->size_bytes < LUNFS_MIN_BYTES) {
 		result_say(
 		    &r, CHECK_BAD, "The device has %llu bytes; a volume needs %llu MiB at least.",
 		    (unsigned long long)id->size_bytes, (unsigned long long)LUNFS_MIN_BYTES >> 20);
 		result_advise(&r, "Use a larger LUN.");
-	} else if (c->facts.misaligned_bytes) {
+	} else if (c->facts.disk.misaligned_bytes) {
 		result_say(&r, CHECK_LIMIT,
 			   "The device begins %u bytes off a physical block, so that one block of "
 			   "the volume is two of the disk and a power cut can tear it.",
-			   c->facts.misaligned_bytes);
+			   c->facts.disk.misaligned_bytes);
 		result_advise(&r, "Use the whole LUN, or partition it on physical blocks.");
 	} else if (c->cfg.volume_cell_bytes && id->phys_bytes > c->cfg.volume_cell_bytes / 2 &&
 		   id->phys_bytes > 512 && id->phys_bytes > id->sector_bytes) {
@@ -137,11 +137,12 @@ void test_facts(struct check *c)
 /* A claim alone proves nothing, and so does its absence. */
 void test_claim(struct check *c)
 {
-	unsigned claim = c->facts.caw_claim_sectors;
+	const struct dev_identity *id = &c->s[0].dev->id;
+	unsigned claim = id->caw_claim_sectors;
 	bool works = c->caw_tried;
 	struct check_result r;
 
-	if (!c->facts.claim_known)
+	if (id->kind == DEV_KIND_FILE)
 		return;
 	result_init(&r, "claim");
 	result_value(&r, "max_compare_and_write_sectors", claim);

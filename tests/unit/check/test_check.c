@@ -45,7 +45,7 @@ struct bed {
 	struct side side[HOSTS_MAX];
 	unsigned sides, opened;
 	bool no_caw, one_machine, read_only, no_discard;
-	uint32_t sector_bytes;
+	uint32_t sector_bytes, claim;
 	uint64_t size_bytes, min_ns, max_ns;
 	atomic_uint running;
 };
@@ -61,6 +61,7 @@ static int open_session(void *ctx, struct dev **out, char *why, size_t why_len)
 	(void)why;
 	(void)why_len;
 	d->id.one_machine = t->one_machine;
+	d->id.caw_claim_sectors = t->claim;
 	d->id.read_only = t->read_only;
 	d->id.has_discard = !t->no_discard;
 	if (t->no_caw) {
@@ -320,8 +321,7 @@ static void without_leave_nothing_is_written_and_nothing_decided(void **state)
 	(void)state;
 	t->cfg.may_write = false;
 	t->cfg.volume = false;
-	t->facts.claim_known = true;
-	t->facts.caw_claim_sectors = 1;
+	t->claim = 1;
 	bed_run(t);
 	expect(t, CHECK_UNDECIDED);
 	simdev_counts(t->m, &n);
@@ -431,9 +431,9 @@ static void a_path_that_is_offline_is_named(void **state)
 	struct bed *t = bed_new();
 
 	(void)state;
-	t->facts.paths = 2;
-	t->facts.path[0] = (struct check_path){.node = "/dev/sda", .state = "running"};
-	t->facts.path[1] = (struct check_path){.node = "/dev/sdq", .state = "offline"};
+	t->facts.disk.paths = 2;
+	t->facts.disk.path[0] = (struct disk_path){.node = "/dev/sda", .state = "running"};
+	t->facts.disk.path[1] = (struct disk_path){.node = "/dev/sdq", .state = "offline"};
 	bed_run(t);
 	expect(t, CHECK_FIT_WITH_LIMITS);
 	assert_non_null(strstr(result(t, 0, "paths")->text, "/dev/sdq"));
@@ -449,8 +449,7 @@ static void a_device_that_claims_and_rejects_is_unfit(void **state)
 
 	(void)state;
 	t->no_caw = true;
-	t->facts.claim_known = true;
-	t->facts.caw_claim_sectors = 128;
+	t->claim = 128;
 	bed_run(t);
 	expect(t, CHECK_UNFIT);
 	expect_grade(t, "caw-match", CHECK_BAD);
