@@ -1,0 +1,95 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Fencing by persistent reservations on a real iSCSI target (the kernel's, in a small virtual
+# machine): a daemon that is stopped under load is fenced by another one; when it goes on, the target
+# refuses its writes, it says by whom it was fenced, answers EIO, and mounts again at once. What was
+# synced stands, nothing of the stopped one lands late, and in the end no key is left.
+. "$(dirname "$0")/lib.sh"
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+command -v jq >/dev/null || skip "jq is not installed"
+rc=0
+out=$(LUN_MB=512 "$HERE/iscsi_target.sh" start "$WORK/target") || rc=$?
+[ $rc -ne 77 ] || skip "$out"
+[ $rc -eq 0 ] || fail "the iSCSI target did not start: $out"
+CLEANUP+=("'$HERE/iscsi_target.sh' stop '$WORK/target'")
+read -r DEV <"$WORK/target/urls"
+export LUNFS_DEV=$DEV
+TIMING=600,1500,3000
+LEASE_MS=3000
+
+hosts() { "$LUNFS" hosts --json "$DEV"; }
+slot_of() { hosts | jq ".hosts[] | select(.host == \"$1\") | $2"; }
+is() { [ "$(slot_of "$1" "$2")" = "$3" ]; }
+logged() { grep -q "$2" "$(log_of "$1")"; }
+
+load() { # host: writes on and on, until it cannot
+	local i=0
+	while dd if=/dev/zero of="$(mnt "$1")/load.$1" bs=64k count=16 conv=fsync,notrunc oflag=direct \
+		status=none 2>/dev/null; do i=$((i + 1)); done
+	echo "$i" >"$WORK/load.$1"
+}
+
+make_image 512M
+for h in a b c; do mount_host "$h" fence=pr; done
+for h in a b c; do
+	is "$h" .fence '"pr"' || fail "host $h is not fenced by pr: $(hosts)"
+	is "$h" .registered true || fail "the key of host $h is not registered: $(hosts)"
+done
+[ "$(hosts | jq '.reserved, .reservation_type')" = $'true\n7' ] || fail "not reserved: $(hosts)"
+say "three hosts are registered, the device is reserved"
+
+"$MOUNT" -f -o host=d,fence=timer "$DEV" "$(mkdir -p "$WORK/mnt.d" && echo "$WORK/mnt.d")" 2>"$WORK/d.out" &&
+	fail "fence=timer was let in"
+grep -q "persistent reservations" "$WORK/d.out" || fail "no sentence: $(cat "$WORK/d.out")"
+say "a host with fence=timer is refused"
+
+# Stopped under load for more than its lease, and recovered meanwhile.
+load a &
+load_pid=$!
+sleep 0.5
+kill -STOP "$(pid_of a)"
+start=$(now_ms)
+wait_until 30 is a .state '"free"' || fail "host a was not recovered: $(hosts)"
+say "recovered $(($(now_ms) - start)) ms after it was stopped (lease $LEASE_MS ms)"
+is a .registered false || fail "the key of host a is still registered"
+by=b
+logged b 'host-fenced: host a' || by=c
+logged $by 'host-fenced: host a' || fail "nobody says that it fenced host a"
+echo "theirs" >"$(mnt $by)/load.a" # blocks that a was writing to are free now
+sync "$(mnt $by)/load.a"
+kill -CONT "$(pid_of a)"
+wait_until 30 logged a 'host-lost' || fail "host a does not notice that it was fenced"
+grep -m1 'host-lost' "$(log_of a)" | grep -q "fenced and recovered by host $by" ||
+	fail "host a does not say by whom: $(grep host-lost "$(log_of a)")"
+wait $load_pid
+err=$(cat "$(mnt a)/load.a" 2>&1 >/dev/null) && fail "host a still reads"
+grep -q 'Input/output error' <<<"$err" || fail "host a answers '$err'"
+say "$(grep -m1 -o 'it did not beat.*' "$(log_of a)" | sed 's/\. Everything.*//')"
+
+umount "$(mnt a)" || fail "the lost mount cannot be unmounted"
+wait_until 30 gone a || fail "the daemon of the lost mount did not end"
+wait "$(pid_of a)" && fail "the lost daemon says all was well"
+drop_host a
+start=$(now_ms)
+mount_host a fence=pr
+say "mounted again within $(($(now_ms) - start)) ms"
+for h in a b c; do
+	[ "$(cat "$(mnt "$h")/load.a")" = "theirs" ] || fail "host $h reads something else than was synced"
+done
+
+# Dead with its connection: no key of it stays, and its name comes back.
+load c &
+load_pid=$!
+sleep 0.5
+kill_host c
+wait $load_pid
+wait_until 30 is c .state '"free"' || fail "host c was not recovered: $(hosts)"
+is c .registered false || fail "the key of host c is still registered"
+mount_host c
+is c .fence '"pr"' || fail "host c came back without reservations: $(tail -n 3 "$(log_of c)")"
+
+umount_all
+[ "$(hosts | jq -c '[.reserved, (.keys | length)]')" = '[false,0]' ] || fail "keys are left: $(hosts)"
+check_clean
+pass "a stopped daemon is fenced by the target, says by whom, and mounts again"
