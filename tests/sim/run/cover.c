@@ -27,9 +27,8 @@ void cover_hit(struct sim_run *r, enum cover_point p)
 void cover_ats(struct sim_run *r, const struct ats *a)
 {
 	SC_CHECK(r->t,
-		 r->plan.profile == PROF_LIAR ||
-		     (!atomic_load(&a->stats.outcome[ATS_WENT_BACK]) &&
-		      !atomic_load(&a->stats.outcome[ATS_DAMAGED])),
+		 r->plan.profile == PROF_LIAR || (!atomic_load(&a->stats.outcome[ATS_WENT_BACK]) &&
+						  !atomic_load(&a->stats.outcome[ATS_DAMAGED])),
 		 "a host says that the device went back or a record is damaged, which is not so");
 	for (unsigned k = 0; k < ATS_OUTCOMES; k++)
 		cover_add(r, (enum cover_point)(COVER_ATS_DONE + k),

@@ -92,6 +92,17 @@ bool acts_for(const struct devcheck *dc, const struct inc *inc, uint64_t owner)
 	return state_of(&t->rec) == LUNFS_SLOT_RECOVERING && t->recoverer == inc;
 }
 
+int devcheck_unrecovered(const struct sim_run *r)
+{
+	const struct devcheck *dc = r->dc;
+
+	for (unsigned s = 0; s < dc->slots; s++)
+		if (state_of(&dc->slot[s].rec) != LUNFS_SLOT_FREE &&
+		    !(dc->slot[s].by && dc->slot[s].by->end == INC_RUNS))
+			return (int)s;
+	return -1;
+}
+
 /* ---- transitions ----------------------------------------------------------------------------- */
 
 static void same_incarnation(const struct judged *j, unsigned slot,

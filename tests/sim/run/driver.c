@@ -390,6 +390,40 @@ static void all_orphans_go(struct sim_run *r)
 	}
 }
 
+/* Whoever is dead by now is recovered by the others, if there are any. */
+static void all_recovered(struct sim_run *r)
+{
+	uint64_t until = simclock_true_ns(r->t->clk) + 30 * SC_S;
+	int slot;
+
+	while ((slot = devcheck_unrecovered(r)) >= 0 && r->plan.profile != PROF_LIAR) {
+		SC_CHECK(r->t, simclock_true_ns(r->t->clk) < until,
+			 "the dead host in slot %d has not been recovered in half a minute", slot);
+		clock_sleep_ns(r->t->clk, POLL_NS);
+	}
+}
+
+static void kill_all(struct sim_run *r)
+{
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		run_kill(r, &r->host[n], true, 0);
+}
+
+#define LIAR_NS (60 * SC_S)
+
+/* On a volume that a device has ruined there may be waits that do not end: not for ever here. */
+static void liar_watch(void *arg)
+{
+	struct sim_run *r = arg;
+
+	while (!r->kept && !(r->stopping && simclock_true_ns(r->t->clk) > r->stopped_ns + LIAR_NS))
+		clock_sleep_ns(r->t->clk, SC_S / 4);
+	if (r->kept)
+		return;
+	run_wrong(r, "hosts do not get on, a minute after the device lied last");
+	kill_all(r);
+}
+
 static void wait_for_keepers(struct sim_run *r)
 {
 	for (unsigned n = 0; n < r->plan.hosts; n++)
@@ -408,6 +442,11 @@ static void end(struct sim_run *r)
 {
 	bool up = false;
 
+	r->kept = true;
+	if (r->wrong) {
+		kill_all(r);
+		return;
+	}
 	for (unsigned n = 0; n < r->plan.hosts; n++)
 		up |= r->host[n].state == H_UP;
 	if (!up) { /* all are dead: somebody has to come */
@@ -416,6 +455,7 @@ static void end(struct sim_run *r)
 			return;
 	}
 	read_trees(r);
+	all_recovered(r);
 	all_orphans_go(r);
 	r->closing = true;
 	for (unsigned n = 0; n < r->plan.hosts; n++)
@@ -426,7 +466,7 @@ static void end(struct sim_run *r)
 static void body(struct simcluster *t)
 {
 	struct sim_run *r = t->ctx;
-	struct task *nemesis;
+	struct task *nemesis, *watch = NULL;
 
 	r->t = t;
 	the_run = r;
@@ -442,12 +482,16 @@ static void body(struct simcluster *t)
 		r->host[n].keeper = start_task(r, "keeper", keeper_main, &r->host[n]);
 	}
 	nemesis = start_task(r, "nemesis", nemesis_main, r);
+	if (r->plan.profile == PROF_LIAR)
+		watch = start_task(r, "liar-watch", liar_watch, r);
 	sc_join(t, nemesis);
 	trace_line("run", "faults have stopped");
 	r->stopping = true;
 	r->stopped_ns = clock_now_ns(t->clk);
 	wait_for_keepers(r);
 	end(r);
+	if (watch)
+		sc_join(t, watch);
 	r->hash = simclock_trace(t->clk);
 }
 

@@ -176,6 +176,7 @@ const char *hop_text(const struct hop *h, char *buf, size_t len)
 WRAPS(op_run);
 WRAPS(change_begin);
 WRAPS(trunc_set_size);
+WRAPS(trunc_remove_unwritten);
 
 struct wrapped {
 	int (*body)(struct op *o, void *arg);
@@ -200,6 +201,7 @@ static int wrapped_body(struct op *o, void *arg)
 	struct hop *h = w->hop;
 	int rc = w->body(o, w->arg);
 
+	h->bodies++;
 	if (h->runs == 1) {
 		h->point = history_tick(the_run->hist);
 		h->body_rc = rc;
@@ -253,6 +255,16 @@ int __wrap_trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *be
 	if (h && !was && *begun)
 		h->early = history_tick(the_run->hist);
 	return rc;
+}
+
+/* A punch has zeroed its range when it begins to give the blocks up. */
+int __wrap_trunc_remove_unwritten(struct op *o, struct inode *i, uint64_t from, uint64_t to)
+{
+	struct hop *h = hop_of(o);
+
+	if (h && !h->early)
+		h->early = history_tick(the_run->hist);
+	return __real_trunc_remove_unwritten(o, i, from, to);
 }
 
 /* ---- contents -------------------------------------------------------------------------------- */

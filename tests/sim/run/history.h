@@ -65,6 +65,7 @@ struct hop {
 	uint64_t call_ns, ret_ns;
 	uint64_t early;		 /* the moment of the first step, of what goes in steps */
 	unsigned runs;		 /* of op_run() */
+	unsigned bodies;	 /* how often its body ran: it let its locks go in between */
 	unsigned changes;	 /* transactions joined */
 	uint64_t joined;	 /* the moment of the first */
 	uint64_t txn_lo, txn_hi; /* the first and the last of them */

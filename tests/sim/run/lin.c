@@ -530,6 +530,13 @@ static unsigned repairs(const struct lin *l, size_t k, struct repair *out, unsig
 		if (hop_changes(y) && l->item[i].at + 1 < moment(x->ret))
 			out[n++] = (struct repair){x, l->item[i].at + 1};
 	}
+	for (size_t i = 0; x && i < k && n < max; i++) { /* what let its locks go half-way */
+		struct hop *y = l->item[i].hop;
+
+		if (y && y->bodies > 1 && y->changes && related(y, x) &&
+		    l->item[i].at != moment(y->joined))
+			out[n++] = (struct repair){y, moment(y->joined)};
+	}
 	for (size_t i = k; x && i-- > 0 && n < max;) {
 		struct hop *y = l->item[i].hop;
 

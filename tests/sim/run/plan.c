@@ -64,7 +64,7 @@ void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
 	p->weights = (unsigned)sim_rand_below(&rng, 3);
 	p->lie =
 	    p->profile == PROF_LIAR ? (enum lie)(1 + sim_rand_below(&rng, LIES - 1)) : LIE_NONE;
-	p->lie_one_in = 20u << sim_rand_below(&rng, 6);
+	p->lie_one_in = (p->lie == LIE_LOST_WRITE ? 4u : 20u) << sim_rand_below(&rng, 6);
 	p->pr = sim_chance(&rng, 2) || p->profile == PROF_ZOMBIE;
 	if (sim_chance(&rng, 2))
 		for (unsigned n = 0; n < p->hosts; n++)

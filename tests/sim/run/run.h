@@ -138,6 +138,7 @@ struct sim_run {
 	uint64_t begin_ns, stop_ns; /* the actors' time */
 	bool stopping;		    /* faults have stopped; everybody who may live comes back */
 	uint64_t stopped_ns;	    /* since when */
+	bool kept;		    /* the keepers have ended */
 	bool closing;		    /* the end: no more operations */
 	struct sim_host host[SC_HOSTS_MAX];
 	struct inc inc[INCS_MAX];
