@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Installs what is missing (Debian 12, as root), builds, runs every test. Last line: N passed, N failed,
-# N skipped. Exit code 1 if anything failed. Arguments: names of system tests to run instead of all.
+# N skipped. Exit code 1 if anything failed. Arguments: names of system tests to run instead of all, or
+# protocol for the simulator, the mutation check and the model.
 set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=tests/setup.sh
@@ -44,10 +45,10 @@ unit_tests() {
 	return 0
 }
 
-system_test() { # script
-	local name rc=0 t0=$SECONDS
-	name=$(basename "$1" .sh)
-	timeout -k 30 "${LUNFS_TEST_SECONDS:-420}" bash "$1" >"$LOG/$name" 2>&1 </dev/null || rc=$?
+run_test() { # name command...
+	local name=$1 rc=0 t0=$SECONDS
+	shift
+	timeout -k 30 "${LUNFS_TEST_SECONDS:-600}" "$@" >"$LOG/$name" 2>&1 </dev/null || rc=$?
 	case $rc in
 	0)
 		passed=$((passed + 1))
@@ -65,14 +66,31 @@ system_test() { # script
 	esac
 }
 
+system_test() { # script
+	run_test "$(basename "$1" .sh)" bash "$1"
+}
+
+# What proves the protocol: whole clusters in a simulator, weakened code that it must notice, a model.
+protocol_tests() {
+	run_test simulate bash "$TOP/tests/simulate.sh"
+	run_test mutations python3 "$TOP/tests/sim/mutations/run.py" "$TOP"
+	run_test spin python3 "$TOP/tests/spin/run.py"
+}
+
 is_test() { # a test says so by sourcing lib.sh
 	grep -q '/lib.sh"$' "$1"
 }
 
 if [ $# -eq 0 ]; then
 	unit_tests
+	protocol_tests
 	for t in "$TOP"/tests/system/*.sh; do is_test "$t" && system_test "$t"; done
 else
-	for t in "$@"; do system_test "$TOP/tests/system/$t.sh"; done
+	for t in "$@"; do
+		case $t in
+		protocol) protocol_tests ;;
+		*) system_test "$TOP/tests/system/$t.sh" ;;
+		esac
+	done
 fi
 finish
