@@ -33,8 +33,11 @@ static int on_flush(void *ctx, struct lock *l, enum lock_mode keep)
 {
 	struct volume *v = ctx;
 	uint64_t addr = lock_addr(l);
-	int rc = txn_flush_guard(v->txns, addr, keep);
+	int rc;
 
+	if (atomic_load(&v->lost)) /* a write of unknown fate may still land under this lock */
+		return -EIO;
+	rc = txn_flush_guard(v->txns, addr, keep);
 	if (rc || keep != LOCK_NONE)
 		return rc;
 	alloc_lock_gone(v->alloc, addr);
@@ -96,11 +99,15 @@ static void on_lost(void *ctx, const char *why)
 	mark_lost(ctx, why);
 }
 
+/* A volume that has failed keeps all its locks: its slot is left to the others. */
 static bool on_alive(void *ctx)
 {
 	struct volume *v = ctx;
 
-	return !v->running || (locks_alive(v->locks) && (v->read_only || txns_alive(v->txns)));
+	if (!v->running)
+		return true;
+	return !atomic_load(&v->lost) && locks_alive(v->locks) &&
+	       (v->read_only || txns_alive(v->txns));
 }
 
 struct lock_cb vol_lock_cb(struct volume *v)
