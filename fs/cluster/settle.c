@@ -83,6 +83,26 @@ static int read_once(struct locks *ls, struct lock *l, void *buf, bool whole,
 	return rc ? rc : lock_rec_decode(g, buf, l->addr, r);
 }
 
+/*
+ * The number of a record's image only grows, so a read that shows less than this host has seen
+ * there shows the past; a lock in our own name in it would be one that was given up long ago.
+ */
+static bool shows_the_past(struct locks *ls, const struct lock *l, const struct lunfs_lock_rec *r)
+{
+	uint64_t seq = le64_get(r->hdr.image_seq);
+
+	if (!l->known_valid || seq >= le64_get(l->known.hdr.image_seq))
+		return false;
+	atomic_fetch_add(&ls->ats->stats.outcome[ATS_WENT_BACK], 1);
+	log_err("lock-went-back",
+		"The record of lock %llu shows image %llu, but this host has seen image %llu "
+		"there: a stale cache, a lost write or a roll-back of the array. This host stops "
+		"using the volume; look at the array before mounting it again.",
+		(unsigned long long)l->addr, (unsigned long long)seq,
+		(unsigned long long)le64_get(l->known.hdr.image_seq));
+	return true;
+}
+
 int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
@@ -105,6 +125,8 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 		    (unsigned long long)l->addr);
 	if (rc)
 		return rc == -EUCLEAN || rc == -ETIMEDOUT ? rc : -EIO;
+	if (shows_the_past(ls, l, &r))
+		return -EIO;
 	if (le64_get(r.hdr.setter_nonce) == ls->nonce &&
 	    le64_get(r.hdr.image_seq) > l->sec.resolved_seq)
 		l->sec.resolved_seq = le64_get(r.hdr.image_seq);
