@@ -98,7 +98,12 @@ bool result_excused(struct check *c, struct check_result *r)
 		result_advise(r, "Run the check again.");
 	}
 	mtx_unlock(&c->mtx);
-	if (!is && check_over(c)) {
+	if (!is && atomic_load(&c->silent)) {
+		result_say(r, CHECK_UNKNOWN,
+			   "The device stopped answering before this could be "
+			   "told.");
+		is = true;
+	} else if (!is && check_over(c)) {
 		result_say(r, CHECK_UNKNOWN, "It was interrupted before this could be told.");
 		is = true;
 	}
@@ -140,6 +145,20 @@ enum check_verdict check_verdict(const struct check_result *r, unsigned n)
 	return count[CHECK_LIMIT] ? CHECK_FIT_WITH_LIMITS : CHECK_FIT;
 }
 
+static void say_silent(struct check *c)
+{
+	struct check_result r;
+
+	if (!atomic_load(&c->silent))
+		return;
+	result_init(&r, "answers");
+	result_say(&r, CHECK_BAD,
+		   "The device stopped answering: no command came back for several deadlines.");
+	result_advise(&r, "Look at the target's and the kernel's log, and at the paths; then check "
+			  "again.");
+	result_add(c, &r);
+}
+
 void check_add_hang(struct check *c)
 {
 	struct check_result r;
@@ -161,7 +180,7 @@ void check_add_hang(struct check *c)
 
 bool check_over(const struct check *c)
 {
-	return atomic_load(&c->stopped);
+	return atomic_load(&c->stopped) || atomic_load(&c->silent);
 }
 
 uint64_t check_now(const struct check *c)
@@ -314,6 +333,7 @@ void check_run(struct check *c)
 		goto out_close;
 	}
 	try_all(c);
+	say_silent(c);
 out_close:
 	check_progress(c, "closing", 99);
 	sessions_close(c);

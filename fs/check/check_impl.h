@@ -114,7 +114,8 @@ struct check {
 	unsigned sessions, tasks;
 	struct session s[CHECK_SESSIONS_MAX];
 	struct hist lat[LAT_OPS];
-	atomic_ullong timeouts;
+	atomic_ullong timeouts, answered_ns; /* when the last answer came */
+	atomic_bool silent;		     /* none comes any more */
 	bool no_caw;	/* the device rejects COMPARE AND WRITE, or it cannot be relied on at all */
 	bool caw_tried; /* at least one was answered as it should be */
 	unsigned cell;	/* of our member record, of MEMBERS */
@@ -146,7 +147,7 @@ bool check_is_disturbed(struct check *c);
 /* Fill @r in the place of a verdict that cannot be given (disturbed, stopped); false: it can. */
 bool result_excused(struct check *c, struct check_result *r);
 void check_progress(struct check *c, const char *what, unsigned percent);
-bool check_over(const struct check *c); /* told to stop */
+bool check_over(const struct check *c); /* told to stop, or the device is silent */
 uint64_t check_now(const struct check *c);
 void check_nap(const struct check *c, uint64_t ns);
 uint64_t check_random(const struct check *c);

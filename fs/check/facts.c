@@ -35,10 +35,12 @@ static void test_identity(struct check *c)
 			      "Its locks hold between the processes of this machine; for several "
 			      "machines use a LUN with COMPARE AND WRITE.");
 	} else {
-		result_say(&r, CHECK_OK, "%s%s%s%s%s (%s%s%s).", f->vendor[0] ? f->vendor : "",
-			   f->vendor[0] ? " " : "", f->product[0] ? f->product : "unnamed product",
+		bool more = f->transport[0] && id->kind == DEV_KIND_SG;
+
+		result_say(&r, CHECK_OK, "%s%s%s%s%s (%s%s%s).", f->vendor, f->vendor[0] ? " " : "",
+			   f->product[0] ? f->product : "unnamed product",
 			   f->revision[0] ? ", revision " : "", f->revision, kind_name(id->kind),
-			   f->transport[0] ? ", " : "", f->transport);
+			   more ? ", " : "", more ? f->transport : "");
 	}
 	result_add(c, &r);
 }

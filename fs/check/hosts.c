@@ -317,16 +317,16 @@ void test_hosts(struct check *c)
 	int rc;
 
 	result_init(&r, "hosts");
+	if (c->no_caw) {
+		result_say(&r, CHECK_SKIPPED, "There is no COMPARE AND WRITE to be contended for.");
+		result_add(c, &r);
+		return;
+	}
 	if (c->cfg.hosts < 2) {
 		result_say(&r, CHECK_NOTE, "Only this host was tried.");
 		result_advise(&r,
 			      "To prove it between hosts, run 'lunfs check-device --hosts N' on "
 			      "N of them at the same time.");
-		result_add(c, &r);
-		return;
-	}
-	if (c->no_caw) {
-		result_say(&r, CHECK_SKIPPED, "There is no COMPARE AND WRITE to be contended for.");
 		result_add(c, &r);
 		return;
 	}

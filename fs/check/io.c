@@ -11,6 +11,7 @@
 #define NAP_NS (2 * MS_NS)
 #define NAP_MAX_NS (64 * MS_NS)
 #define CONFLICTS_MAX 3u
+#define SILENT_DEADLINES 2ull
 #define DEADLINE_MIN_MS 8000u /* slower ones are to be measured, not to be cut off */
 
 const char *io_error(int err)
@@ -35,6 +36,11 @@ const char *io_error(int err)
 	}
 }
 
+static uint32_t bound_ms(const struct check *c)
+{
+	return c->cfg.deadline_ms > DEADLINE_MIN_MS ? c->cfg.deadline_ms : DEADLINE_MIN_MS;
+}
+
 /* ---- sessions -------------------------------------------------------------------------------- */
 
 static int session_open(struct check *c, unsigned i, char *why, size_t why_len)
@@ -46,8 +52,8 @@ static int session_open(struct check *c, unsigned i, char *why, size_t why_len)
 		s->dev = NULL;
 		return rc;
 	}
-	dev_set_deadline(s->dev, c->cfg.deadline_ms > DEADLINE_MIN_MS ? c->cfg.deadline_ms
-								      : DEADLINE_MIN_MS);
+	dev_set_deadline(s->dev, bound_ms(c));
+	atomic_store(&c->answered_ns, check_now(c));
 	return 0;
 }
 
@@ -148,10 +154,18 @@ static bool after_conflict(struct check *c, unsigned s, unsigned *conflicts)
 	return ++*conflicts <= CONFLICTS_MAX && make_key(c, s, why, sizeof(why)) == 0;
 }
 
+/* A device that answers nothing for some deadlines in a row is not asked any more. */
 static int counted(struct check *c, int rc)
 {
-	if (rc == -ETIMEDOUT)
-		atomic_fetch_add(&c->timeouts, 1);
+	uint64_t now = check_now(c);
+
+	if (rc != -ETIMEDOUT) {
+		atomic_store(&c->answered_ns, now);
+		return rc;
+	}
+	atomic_fetch_add(&c->timeouts, 1);
+	if (now > atomic_load(&c->answered_ns) + SILENT_DEADLINES * bound_ms(c) * MS_NS)
+		atomic_store(&c->silent, true);
 	return rc;
 }
 

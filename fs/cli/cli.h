@@ -18,6 +18,7 @@ struct cli {
 	const char *target; /* device or mount point */
 };
 
+int cmd_check_device(int argc, char **argv, bool json);
 int cmd_clear_keys(const struct cli *c);
 int cmd_hosts(const struct cli *c);
 int cmd_info(const struct cli *c);

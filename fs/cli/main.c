@@ -15,6 +15,7 @@ static const struct command {
 	 */
 	int (*main)(int argc, char **argv, bool json);
 } commands[] = {
+    {"check-device", "DEVICE", "try whether hosts can share it", NULL, cmd_check_device},
     {"clear-keys", "DEVICE", "take left-over reservation keys away when nobody uses it",
      cmd_clear_keys},
     {"hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts},
@@ -27,7 +28,7 @@ static void usage(FILE *to)
 {
 	fputs("Usage: lunfs COMMAND [--json] ARGUMENT\n\nCommands:\n", to);
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(to, "  %-10s %-10s %s\n", commands[i].name, commands[i].argument,
+		fprintf(to, "  %-12s %-10s %s\n", commands[i].name, commands[i].argument,
 			commands[i].help);
 	fputs("\nOptions:\n  --json         one JSON object on standard output\n"
 	      "  -V, --version  print the version\n  -h, --help     print this\n"

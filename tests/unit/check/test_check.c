@@ -46,7 +46,7 @@ struct bed {
 	unsigned sides, opened;
 	bool no_caw, one_machine, read_only, no_discard;
 	uint32_t sector_bytes, claim;
-	uint64_t size_bytes, min_ns, max_ns;
+	uint64_t size_bytes, min_ns, max_ns, took_ns;
 	atomic_uint running;
 };
 
@@ -98,6 +98,7 @@ static void run_sides(void *arg)
 {
 	struct bed *t = arg;
 	struct task *beside = NULL;
+	uint64_t start = clock_now_ns(t->clk);
 
 	atomic_store(&t->running, t->sides);
 	for (unsigned i = 0; i < t->sides; i++)
@@ -106,6 +107,7 @@ static void run_sides(void *arg)
 		t->clk->ops->task_start(t->clk, "beside", meanwhile_main, t, &beside);
 	for (unsigned i = 0; i < t->sides; i++)
 		t->clk->ops->task_join(t->clk, t->side[i].task);
+	t->took_ns = clock_now_ns(t->clk) - start;
 	if (beside)
 		t->clk->ops->task_join(t->clk, beside);
 }
@@ -482,6 +484,31 @@ static void a_device_that_is_too_small_is_unfit(void **state)
 	bed_run(t);
 	expect(t, CHECK_UNFIT);
 	bed_close(t);
+	free(t);
+}
+
+static void goes_silent(struct bed *t)
+{
+	clock_sleep_ns(t->clk, 300 * MS);
+	simdev_outage_all(t->m, CLOCK_FOREVER, SIMDEV_OUTAGE_SILENT);
+}
+
+static void a_device_that_falls_silent_is_unfit_and_soon_left_alone(void **state)
+{
+	struct bed *t = bed_new();
+
+	(void)state;
+	t->meanwhile = goes_silent;
+	for (t->seed = 1; t->seed <= 5; t->seed++) {
+		bed_run(t);
+		expect(t, CHECK_UNFIT);
+		expect_grade(t, "answers", CHECK_BAD);
+		if (t->took_ns >= 150 * S) {
+			print_all(t);
+			fail_msg("it took %llu s", (unsigned long long)(t->took_ns / S));
+		}
+		bed_close(t);
+	}
 	free(t);
 }
 
@@ -892,6 +919,7 @@ int main(void)
 	    T(a_device_that_claims_and_rejects_is_unfit),
 	    T(a_write_protected_device_is_unfit),
 	    T(a_device_that_is_too_small_is_unfit),
+	    T(a_device_that_falls_silent_is_unfit_and_soon_left_alone),
 	    T(a_device_that_compares_first_and_writes_later_is_caught),
 	    T(so_is_one_that_does_so_rarely),
 	    T(a_device_that_writes_without_comparing_is_caught),
