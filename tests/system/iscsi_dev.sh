@@ -22,16 +22,16 @@ CLEANUP+=("kill $proxy 2>/dev/null")
 wait_until 10 [ -s "$WORK/port" ] || fail "the proxy did not start"
 via=$(sed "s,127.0.0.1:[0-9]*,127.0.0.1:$(cat "$WORK/port"),;q" "$WORK/target/urls")
 
-try() { # what test_dev_live-arguments...
+try() { # what program arguments...
 	local what=$1
 	shift
-	timeout 120 "$LIVE" "$@" >"$WORK/live.log" 2>&1 || fail "test_dev_live on $what"
+	timeout 120 "$@" >"$WORK/live.log" 2>&1 || fail "${1##*/} on $what"
 	grep -E 'writes answered|sectors|fenced in' "$WORK/live.log" | sed 's/^/  /' || true
 }
 
-try "sectors of 512 bytes" "$via" "kill -USR1 $proxy" "kill -USR2 $proxy"
-try "a LUN that is reserved" "$via" reserve "$via" "kill -USR1 $proxy"
-try "sectors of 4096 bytes" "${url[1]}"
-try "a LUN that rejects FUA" "${url[2]}"
+try "sectors of 512 bytes" "$LIVE" "$via" "kill -USR1 $proxy" "kill -USR2 $proxy"
+try "a LUN that is reserved" "$BUILD/tests/unit/dev/test_dev_reserve" "$via" "$via" "kill -USR1 $proxy"
+try "sectors of 4096 bytes" "$LIVE" "${url[1]}"
+try "a LUN that rejects FUA" "$LIVE" "${url[2]}"
 grep -q 'with FUA bit set, but' "$WORK/target/console.log" || fail "no LUN was asked for FUA in vain"
 pass "iscsi backend on the kernel's target: 512- and 4096-byte sectors, with and without FUA; persistent reservations"

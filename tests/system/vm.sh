@@ -4,14 +4,16 @@
 # disks. Sourced; everything lives in one folder, and the machine is ended by the pid kept there.
 #
 #   vm_build DIR "modules..." INIT [file...]   initramfs in DIR: busybox, modules with what they
-#                                              need, INIT as /init, programs with their libraries
+#                                              need, INIT as /init, programs with their libraries,
+#                                              vm_guest.sh as /guest.sh
 #   vm_boot DIR MEMORY_MB [qemu options...]    in the background; console in DIR/console.log
 #   vm_wait DIR SECONDS TEXT                   until the console shows a line TEXT
 #   vm_kill DIR
 #
 # The kernel comes from the package linux-image-amd64: the one installed, or one that is downloaded
 # and unpacked (not installed) below LUNFS_KERNEL_CACHE. All functions return non-zero with
-# a sentence on stderr; vm_missing prints why there can be no machine here.
+# a sentence on stderr; vm_missing prints why there can be no machine here. vm_iscsistart prints the
+# files that make the kernel's own iSCSI initiator log in (package open-iscsi, unpacked likewise).
 
 KERNEL_CACHE=${LUNFS_KERNEL_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lunfs-test-kernel}
 
@@ -61,6 +63,24 @@ vm_download() {
 	local rc=$?
 	rm -rf "$tmp"
 	return $rc
+}
+
+# Prints the paths of iscsistart and of a library of its own; both go into a machine's /bin.
+vm_iscsistart() {
+	local tmp dir=$KERNEL_CACHE/open-iscsi
+	if [ ! -x "$dir/iscsistart" ]; then
+		mkdir -p "$dir"
+		tmp=$(mktemp -d "$KERNEL_CACHE/new.XXXXXX")
+		(
+			cd "$tmp" &&
+				timeout 120 apt-get download open-iscsi libopeniscsiusr >/dev/null 2>&1 &&
+				for p in ./*.deb; do dpkg -x "$p" .; done &&
+				cp -L usr/lib/*/libopeniscsiusr.so.0.2.0 "$dir/" &&
+				cp "$(find . -name iscsistart -type f)" "$dir/"
+		) || rm -rf "$dir"
+		rm -rf "$tmp"
+	fi
+	[ -x "$dir/iscsistart" ] && printf '%s\n' "$dir"/*
 }
 
 # Modules in the order in which depmod says that they can be loaded, as paths below MODULES.
@@ -116,6 +136,7 @@ vm_build() { # dir modules init files...
 	vm_add_modules "$root" "$moddir" $mods
 	for f in "$@"; do vm_add_program "$root" "$f"; done
 	cp "$init" "$root/init"
+	cp "$(dirname "${BASH_SOURCE[0]}")/vm_guest.sh" "$root/guest.sh"
 	chmod +x "$root/init"
 	(cd "$root" && find . | cpio -o -H newc --quiet) >"$dir/initramfs" || return 1
 	rm -rf "$root"
