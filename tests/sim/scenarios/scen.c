@@ -5,30 +5,47 @@
 #include "base/crc.h"
 #include "fsck/fsck.h"
 
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-unsigned long long scen_fsck(struct simcluster *t)
+static int run_passes(struct fsck *f)
 {
 	static int (*const pass[])(struct fsck *) = {
 	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]) && rc == 0; i++)
+		rc = pass[i](f);
+	return rc;
+}
+
+unsigned long long scen_fsck(struct simcluster *t)
+{
 	struct fsck f = {.dev = simdev_attach(t->medium)};
 	char why[512] = "";
+	int rc;
 
 	SC_CHECK(t, vol_read_super(f.dev, &f.geo, NULL, why, sizeof(why)) == 0, "fsck: %s", why);
-	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]); i++) {
-		int rc = pass[i](&f);
-
-		SC_CHECK(t, rc == 0 || f.problems.total, "fsck could not be finished: %s",
-			 strerror(-rc));
-		if (rc)
-			break;
-	}
+	rc = run_passes(&f);
+	SC_CHECK(t, rc == 0 || f.problems.total, "fsck could not be finished: %s", strerror(-rc));
 	dev_close(f.dev);
 	maps_free(&f);
 	return f.problems.total;
+}
+
+void scen_try_fsck(struct simcluster *t)
+{
+	struct fsck f = {.dev = simdev_attach(t->medium), .problems.json = true};
+	char why[512] = "";
+
+	if (vol_read_super(f.dev, &f.geo, NULL, why, sizeof(why)) == 0)
+		run_passes(&f);
+	json_object_put(f.problems.list);
+	dev_close(f.dev);
+	maps_free(&f);
 }
 
 static void run_body(struct simcluster *t)

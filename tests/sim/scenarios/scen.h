@@ -141,5 +141,7 @@ void worker_end(struct worker *w);
 void worker_check(struct simcluster *t, unsigned reader, const struct worker *w);
 
 unsigned long long scen_fsck(struct simcluster *t); /* problems found */
+/* On a volume in use: whatever it finds, it ends. */
+void scen_try_fsck(struct simcluster *t);
 
 #endif
