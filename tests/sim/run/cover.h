@@ -42,6 +42,7 @@
 	X(FAULT_SLOW, "fault: slow host")                                                          \
 	X(FAULT_PATH, "fault: a host's path to the array lost")                                    \
 	X(FAULT_PR_LOST, "fault: registrations lost")                                              \
+	X(FAULT_EIO, "fault: a command fails for good")                                            \
 	X(FAULT_LEAVE, "fault: host leaves and comes back")                                        \
 	X(FAULT_POWER, "fault: power cut of everything")                                           \
 	X(FAULT_OUTAGE, "fault: outage of the array")                                              \

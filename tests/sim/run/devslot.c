@@ -170,6 +170,8 @@ static void take(const struct judged *j, unsigned slot, struct slot_truth *t,
 			  (unsigned long long)le64_get(now->recoverer));
 	t->recoverer = j->inc;
 	t->taken_ns = j->l->at_ns;
+	j->dc->r->takes++;
+	j->dc->r->taker = j->inc->host;
 	if (t->by)
 		run_inc_taken(j->dc->r, t->by, slot);
 	cover_hit(j->dc->r, COVER_SLOT_TAKE);

@@ -438,6 +438,26 @@ static struct task *start_task(struct sim_run *r, const char *name, void (*fn)(v
 	return task;
 }
 
+static void all_down(struct sim_run *r)
+{
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		if (r->host[n].state == H_UP)
+			SC_CHECK(r->t, host_unmount(&r->host[n]), "a host died in the end");
+}
+
+/* A host that could not unmount cleanly is for the next who mounts. */
+static void clean_up(struct sim_run *r)
+{
+	all_down(r);
+	while (r->plan.profile != PROF_LIAR && devcheck_unrecovered(r) >= 0) {
+		if (!host_mount(&r->host[0]))
+			return;
+		all_recovered(r);
+		all_orphans_go(r);
+		all_down(r);
+	}
+}
+
 static void end(struct sim_run *r)
 {
 	bool up = false;
@@ -458,15 +478,13 @@ static void end(struct sim_run *r)
 	all_recovered(r);
 	all_orphans_go(r);
 	r->closing = true;
-	for (unsigned n = 0; n < r->plan.hosts; n++)
-		if (r->host[n].state == H_UP)
-			SC_CHECK(r->t, host_unmount(&r->host[n]), "a host died in the end");
+	clean_up(r);
 }
 
 static void body(struct simcluster *t)
 {
 	struct sim_run *r = t->ctx;
-	struct task *nemesis, *watch = NULL;
+	struct task *nemesis, *watch = NULL, *in_wait = NULL;
 
 	r->t = t;
 	the_run = r;
@@ -482,12 +500,16 @@ static void body(struct simcluster *t)
 		r->host[n].keeper = start_task(r, "keeper", keeper_main, &r->host[n]);
 	}
 	nemesis = start_task(r, "nemesis", nemesis_main, r);
+	if (r->plan.profile == PROF_MIXED || r->plan.profile == PROF_CRASH)
+		in_wait = start_task(r, "ambush", ambush_main, r);
 	if (r->plan.profile == PROF_LIAR)
 		watch = start_task(r, "liar-watch", liar_watch, r);
 	sc_join(t, nemesis);
 	trace_line("run", "faults have stopped");
 	r->stopping = true;
 	r->stopped_ns = clock_now_ns(t->clk);
+	if (in_wait)
+		sc_join(t, in_wait);
 	wait_for_keepers(r);
 	end(r);
 	if (watch)

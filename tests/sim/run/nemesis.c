@@ -106,12 +106,6 @@ static enum simdev_outage_how some_how(struct sim_run *r)
 	return how[run_random(r, r->plan.pr ? 3 : 2)];
 }
 
-static void may_say_eio(struct sim_host *h, enum simdev_outage_how how)
-{
-	if (h->inc && how == SIMDEV_OUTAGE_ERROR)
-		h->inc->hard_errors = true;
-}
-
 static void outage(struct sim_run *r)
 {
 	enum simdev_outage_how how = some_how(r);
@@ -119,8 +113,6 @@ static void outage(struct sim_run *r)
 
 	trace_line("array", "GONE for %llu ms", (unsigned long long)(ns / MS));
 	cover_hit(r, COVER_FAULT_OUTAGE);
-	for (unsigned n = 0; n < r->plan.hosts; n++)
-		may_say_eio(&r->host[n], how);
 	simdev_outage_all(r->t->medium, now(r) + ns, how);
 }
 
@@ -134,7 +126,6 @@ static void path_lost(struct sim_run *r)
 		return;
 	trace_host(h->number, "PATH LOST for %llu ms", (unsigned long long)(ns / MS));
 	cover_hit(r, COVER_FAULT_PATH);
-	may_say_eio(h, how);
 	simdev_outage(r->t->dev[h->number], now(r) + ns, how);
 }
 
@@ -152,6 +143,22 @@ static void forget_keys(struct sim_run *r)
 		trace_host(h->number, "ITS REGISTRATION IS GONE");
 		simdev_pr_forget(r->t->medium, SC_NEXUS + h->number);
 	}
+}
+
+/* The device fails one command of a host for good: the host may pass that on, or stop. */
+static void hard_error(struct sim_run *r)
+{
+	static const enum simdev_op op[] = {SIMDEV_CAW, SIMDEV_WRITE, SIMDEV_READ, SIMDEV_FLUSH};
+	struct sim_host *h = some_host(r);
+	struct simdev_fault f = {.kind = SIMDEV_FAIL, .nth = 1 + run_random(r, 20)};
+
+	if (h->state != H_UP)
+		return;
+	f.ops = op[run_random(r, sizeof(op) / sizeof(op[0]))];
+	trace_host(h->number, "HARD ERROR to come");
+	cover_hit(r, COVER_FAULT_EIO);
+	h->inc->hard_errors = true;
+	simdev_inject(r->t->dev[h->number], &f);
 }
 
 /* Everything loses power: all hosts and the array. */
@@ -260,11 +267,13 @@ static void strike(struct sim_run *r)
 			       in_zombie[] = {zombie, zombie, zombie, crash, leave, pause_short},
 			       in_flaky[] = {pause_short, leave, crash, slow_host},
 			       in_power[] = {power, power, crash, leave},
-			       in_outage[] = {outage, path_lost, path_lost, leave, crash},
+			       in_outage[] = {outage, path_lost, path_lost,
+					      leave,  crash,	 hard_error},
 			       in_mixed_timer[] = {crash,  leave,     pause_short, slow_host,
 						   outage, path_lost, power},
-			       in_mixed[] = {crash,  leave,	pause_short, slow_host,	  outage,
-					     zombie, path_lost, power,	     forget_keys, zombie};
+			       in_mixed[] = {crash,	  leave,  pause_short, slow_host,
+					     outage,	  zombie, path_lost,   power,
+					     forget_keys, zombie, hard_error};
 #define ONE_OF(table) table[run_random(r, sizeof(table) / sizeof((table)[0]))](r)
 
 	switch (r->plan.profile) {
@@ -295,12 +304,62 @@ static void strike(struct sim_run *r)
 #undef ONE_OF
 }
 
+/* ---- in the middle of a recovery --------------------------------------------------------------
+ */
+
+static void ambush(struct sim_run *r, unsigned recoverer)
+{
+	struct sim_host *h = &r->host[recoverer];
+	uint64_t ns = between(r, lease_ns(r), 2 * lease_ns(r));
+
+	switch (run_random(r, 4)) {
+	case 0:
+		if (r->plan.pr)
+			r->t->boot[h->number]++;
+		run_kill(r, h, false, now(r) + run_random(r, lease_ns(r)));
+		break;
+	case 1:
+		trace_line("array", "GONE for %llu ms", (unsigned long long)(ns / MS));
+		cover_hit(r, COVER_FAULT_OUTAGE);
+		simdev_outage_all(r->t->medium, now(r) + ns, SIMDEV_OUTAGE_SILENT);
+		break;
+	case 2:
+		if (r->plan.pr) {
+			trace_host(recoverer, "PAUSED for %llu ms", (unsigned long long)(ns / MS));
+			simclock_pause(r->t->clk, recoverer + 1, now(r) + ns);
+		}
+		break;
+	default:
+		break;
+	}
+}
+
+/* Strikes where it hurts: when a host has just begun to recover another. */
+void ambush_main(void *arg)
+{
+	struct sim_run *r = arg;
+	unsigned seen = 0;
+
+	while (!r->stopping) {
+		clock_sleep_ns(r->t->clk, MS);
+		if (r->takes == seen)
+			continue;
+		seen = r->takes;
+		clock_sleep_ns(r->t->clk, run_random(r, 4 * MS));
+		if (!r->stopping && run_random(r, 2))
+			ambush(r, r->taker);
+	}
+}
+
 static void stop_faults(struct sim_run *r)
 {
 	flaky(r, false);
 	simdev_set_hook(r->t->medium, NULL, NULL);
-	for (unsigned n = 0; n < r->plan.hosts; n++)
+	for (unsigned n = 0; n < r->plan.hosts; n++) {
 		simclock_set_slow(r->t->clk, n + 1, 1, 0);
+		if (r->host[n].state == H_UP)
+			simdev_inject_clear(r->t->dev[n]);
+	}
 }
 
 void nemesis_main(void *arg)

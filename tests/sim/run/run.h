@@ -143,10 +143,11 @@ struct sim_run {
 	struct sim_host host[SC_HOSTS_MAX];
 	struct inc inc[INCS_MAX];
 	unsigned n_incs;
-	uint64_t hash; /* out: of the schedule */
-	unsigned lied; /* times that the device did */
-	bool said;     /* a host has told that something is wrong with the device or the volume */
-	bool wrong;    /* something was, and it was said: nothing more is checked */
+	uint64_t hash;	       /* out: of the schedule */
+	unsigned takes, taker; /* recoveries begun; the host that began the latest */
+	unsigned lied;	       /* times that the device did */
+	bool said;  /* a host has told that something is wrong with the device or the volume */
+	bool wrong; /* something was, and it was said: nothing more is checked */
 	struct nodeid shared[3], root;
 	unsigned n_shared;
 };
@@ -177,6 +178,7 @@ void actor_read_tree(struct sim_run *r, struct sim_host *h); /* a task of the ho
 
 /* nemesis.c */
 void nemesis_main(void *arg);
+void ambush_main(void *arg);
 void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t back_ns);
 
 /* fsck.c: in this process, of the medium as it is. Number of problems; they are printed. */
