@@ -3,10 +3,10 @@
  * fallocate: preallocate, punch holes, zero ranges. Worked off in transactions of a few extents;
  * what was done stays done when space runs out half-way, as POSIX allows.
  *
- * What a punch or a zeroing does to the contents it does once: the range becomes unwritten, and the
- * blocks at its ends are zeroed. If the operation must let its locks go after that (to wait for the
- * allocator), it only gives blocks up, or adds them, when it goes on: another host may have written
- * to the range meanwhile.
+ * What a punch or a zeroing does to the contents it does once, and together with the size: the
+ * range becomes unwritten, and the blocks at its ends are zeroed. Blocks are added before that and
+ * given up after it, since both may have to wait for the allocator with all locks let go; another
+ * host may have written to the range meanwhile.
  */
 #include "vol/vol_impl.h"
 #include <linux/falloc.h>
@@ -263,10 +263,10 @@ static int allocate(struct op *o, struct inode *i, struct falloc *a)
 	rc = data_leave_inline(o, i);
 	if (rc == 0)
 		rc = data_zero_tail(o, i, end);
-	if (rc == 0 && (a->mode & FALLOC_FL_ZERO_RANGE))
-		rc = zero_range(o, i, a);
 	if (rc == 0)
 		rc = fill_holes(o, i, a->off / BLK, (end + BLK - 1) / BLK);
+	if (rc == 0 && (a->mode & FALLOC_FL_ZERO_RANGE))
+		rc = zero_range(o, i, a);
 	return rc ? rc : set_end(o, i, keep ? 0 : end);
 }
 
