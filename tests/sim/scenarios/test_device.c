@@ -284,5 +284,7 @@ int main(void)
 	    cmocka_unit_test(a_journal_that_cannot_be_read_keeps_its_locks_until_it_can),
 	};
 
+	if (getenv("LUNFS_SCENARIO")) /* this one only */
+		cmocka_set_test_filter(getenv("LUNFS_SCENARIO"));
 	return cmocka_run_group_tests_name("scenario-device", tests, NULL, NULL);
 }

@@ -284,5 +284,7 @@ int main(void)
 		an_inode_number_used_again_by_a_later_incarnation_has_another_generation),
 	};
 
+	if (getenv("LUNFS_SCENARIO")) /* this one only */
+		cmocka_set_test_filter(getenv("LUNFS_SCENARIO"));
 	return cmocka_run_group_tests_name("scenario-files", tests, NULL, NULL);
 }

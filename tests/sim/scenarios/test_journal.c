@@ -288,5 +288,7 @@ int main(void)
 	    cmocka_unit_test(enough_incarnations_were_cut_off),
 	};
 
+	if (getenv("LUNFS_SCENARIO")) /* this one only */
+		cmocka_set_test_filter(getenv("LUNFS_SCENARIO"));
 	return cmocka_run_group_tests_name("scenario-journal", tests, NULL, NULL);
 }

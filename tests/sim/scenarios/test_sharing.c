@@ -421,5 +421,7 @@ int main(void)
 		space_that_a_dead_host_was_giving_up_is_used_before_the_volume_is_full),
 	};
 
+	if (getenv("LUNFS_SCENARIO")) /* this one only */
+		cmocka_set_test_filter(getenv("LUNFS_SCENARIO"));
 	return cmocka_run_group_tests_name("scenario-sharing", tests, NULL, NULL);
 }

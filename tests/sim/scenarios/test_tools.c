@@ -248,5 +248,7 @@ int main(void)
 	    cmocka_unit_test(fsck_beside_hosts_at_work_writes_nothing_and_ends),
 	};
 
+	if (getenv("LUNFS_SCENARIO")) /* this one only */
+		cmocka_set_test_filter(getenv("LUNFS_SCENARIO"));
 	return cmocka_run_group_tests_name("scenario-tools", tests, NULL, NULL);
 }
