@@ -6,10 +6,13 @@
 #include "base/geo.h"
 #include <lunfs/dev.h>
 
+struct health;
+
 struct env {
 	struct dev *dev;
 	struct clock *clk;
 	const struct geo *geo; /* changes only while the volume lock is held exclusively */
+	struct health *health; /* told how long I/O takes (cluster/health.h); NULL: nobody is */
 };
 
 #endif

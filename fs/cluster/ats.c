@@ -7,7 +7,8 @@
  * cannot take effect any more, and a sector that equals an image we tried to set proves that the
  * command landed. A read that still shows the test image proves nothing about a command without an
  * answer; the same command is then sent again, and whichever of the two comes first makes the other
- * harmless. Statistics and sentences are ats_log.c's, many at once ats_batch.c's.
+ * harmless. Counters are ats_log.c's, sentences ats_say.c's, pauses ats_retry.c's, many at once
+ * ats_batch.c's.
  */
 #include "cluster/ats_impl.h"
 
@@ -20,11 +21,10 @@
 
 #define REC_BYTES 512u
 #define DEFAULT_DEADLINE_MS 8000u
-#define BACKOFF_MIN_NS 500000ull
-#define BACKOFF_MAX_NS 50000000ull
-#define UNEXPLAINED_TRIES 5u /* commands before a miscompare is called unexplained */
-#define DAMAGED_READS 4u     /* unchanged bad reads before a record is called damaged */
-#define UNRELIABLE_AFTER 3u  /* unexplained outcomes in a row */
+#define REREAD_MIN_NS 500000ull /* between reads of a damaged record */
+#define UNEXPLAINED_TRIES 5u	/* commands before a miscompare is called unexplained */
+#define DAMAGED_READS 4u	/* unchanged bad reads before a record is called damaged */
+#define UNRELIABLE_AFTER 3u	/* unexplained outcomes in a row */
 #define RESOLVE_ROUNDS 16u
 #define SEQ_LIMIT (1ull << 62) /* an image_seq above it was not counted up to */
 
@@ -36,6 +36,7 @@ void ats_init(struct ats *a, const struct env *env)
 {
 	memset(a, 0, sizeof(*a));
 	a->env = *env;
+	health_init(&a->health, env);
 	mtx_init(&a->mtx, env->clk);
 }
 
@@ -50,6 +51,14 @@ void ats_set_owner(struct ats *a, uint64_t nonce, uint64_t owner)
 	a->nonce = nonce;
 	a->owner = owner;
 	mtx_unlock(&a->mtx);
+}
+
+void ats_set_names(struct ats *a,
+		   const char *(*name_of)(void *ctx, uint64_t owner, char *buf, size_t len),
+		   void *ctx)
+{
+	a->name_of = name_of;
+	a->name_ctx = ctx;
 }
 
 static void hdr_fill(const struct geo *g, struct lunfs_ats_hdr *hdr, enum lunfs_ats_type type,
@@ -156,6 +165,24 @@ uint64_t ats_deadline_ns(const struct ats *a)
 	return (uint64_t)(ms ? ms : DEFAULT_DEADLINE_MS) * 1000000;
 }
 
+/* What the images say it is; a beat keeps the slot LIVE for its owner. */
+static enum health_op op_of(const void *test, const void *set)
+{
+	const struct lunfs_slot_rec *a = test, *b = set;
+
+	switch (le16_get(b->hdr.type)) {
+	case LUNFS_ATS_LOCK:
+		return HEALTH_LOCK;
+	case LUNFS_ATS_SLOT:
+		return le16_get(a->state) == LUNFS_SLOT_LIVE &&
+			       le16_get(b->state) == LUNFS_SLOT_LIVE
+			   ? HEALTH_BEAT
+			   : HEALTH_SLOT;
+	default:
+		return HEALTH_OTHER;
+	}
+}
+
 void ats_try_begin(struct ats_try *t, uint64_t entered_ns)
 {
 	struct lunfs_ats_hdr *hdr = t->set;
@@ -165,6 +192,7 @@ void ats_try_begin(struct ats_try *t, uint64_t entered_ns)
 		hdr->image_seq = le64_make(t->s->tried_seq + 1);
 	t->s->tried_seq = le64_get(hdr->image_seq);
 	crc_seal(t->set, REC_BYTES, offsetof(struct lunfs_ats_hdr, crc));
+	t->op = op_of(t->test, t->set);
 	t->entered_ns = entered_ns;
 	t->deadline_ns = entered_ns + ats_deadline_ns(t->a);
 }
@@ -172,11 +200,12 @@ void ats_try_begin(struct ats_try *t, uint64_t entered_ns)
 static int submit(struct ats_try *t)
 {
 	struct env *e = &t->a->env;
+	struct dev_caw_io io = {.off_bytes = t->s->off_bytes, .test = t->test, .set = t->set};
 	uint64_t sent = clock_now_ns(e->clk);
-	int r = dev_caw(e->dev, t->s->off_bytes, t->test, t->set);
 
-	ats_count_command(t, t->commands ? sent : t->entered_ns, sent, clock_now_ns(e->clk));
-	return r;
+	dev_caw_batch(e->dev, &io, 1);
+	ats_count_command(t, &io, t->commands ? sent : t->entered_ns, sent, clock_now_ns(e->clk));
+	return io.result;
 }
 
 static int read_now(struct ats_try *t)
@@ -204,6 +233,7 @@ static bool same(const struct ats_try *t, const void *a, const void *b)
 static enum ats_outcome unread(struct ats_try *t, int error)
 {
 	remember(t->s, seq_of(t->set));
+	t->now_valid = false;
 	t->pending = true;
 	t->give_up = ATS_UNKNOWN;
 	t->error = error;
@@ -221,7 +251,7 @@ static enum ats_outcome judge_damaged(struct ats_try *t)
 
 	for (unsigned i = 0; i < 2 * DAMAGED_READS && same_reads < DAMAGED_READS && !sound; i++) {
 		memcpy(before, t->now, len);
-		clock_sleep_ns(t->a->env.clk, BACKOFF_MIN_NS << i);
+		clock_sleep_ns(t->a->env.clk, REREAD_MIN_NS << i);
 		if (read_now(t))
 			continue;
 		sound = !ats_check(t->a, t->now, le16_get(set->type), t->s->off_bytes);
@@ -272,14 +302,17 @@ static enum ats_outcome judge(struct ats_try *t, bool miscompare)
 
 	if (r)
 		return unread(t, r);
+	t->now_valid = true;
 	if (same(t, t->now, t->set)) {
 		landed(t->s, seq_of(t->set));
 		t->s->unresolved = 0;
 		return ATS_DONE_LATE;
 	}
 	if (same(t, t->now, t->test)) {
-		if (miscompare)
+		if (miscompare) {
 			t->unexplained++;
+			ats_count_false(t);
+		}
 		t->give_up = t->pending || t->s->unresolved ? ATS_UNKNOWN : ATS_UNEXPLAINED;
 		return t->unexplained < UNEXPLAINED_TRIES ? TRY_AGAIN : t->give_up;
 	}
@@ -327,17 +360,15 @@ static bool time_left(struct ats_try *t)
 /* Wait before sending again; false: the time is up. */
 static bool back_off(struct ats_try *t)
 {
-	struct clock *clk = t->a->env.clk;
-	uint64_t wait = BACKOFF_MIN_NS << (t->commands < 8 ? t->commands : 8);
-	uint8_t jitter;
+	uint64_t wait;
 
 	if (!time_left(t))
 		return false;
 	if (t->test == t->own_test && t->commands < 4)
 		return true; /* we know what stands there */
-	clk->ops->random(clk, &jitter, 1);
-	wait = (wait < BACKOFF_MAX_NS ? wait : BACKOFF_MAX_NS) * (128u + jitter) / 256;
-	clock_sleep_ns(clk, wait);
+	wait = ats_pause_ns(t);
+	if (wait)
+		clock_sleep_ns(t->a->env.clk, wait);
 	return time_left(t);
 }
 
@@ -453,7 +484,7 @@ enum ats_outcome ats_resolve(struct ats *a, struct ats_sector *s,
 		int r = dev_read(a->env.dev, s->off_bytes, len, v.now);
 
 		if (r) {
-			clock_sleep_ns(clk, BACKOFF_MIN_NS << (i < 6 ? i : 6));
+			clock_sleep_ns(clk, REREAD_MIN_NS << (i < 6 ? i : 6));
 			err = r;
 			continue;
 		}

@@ -9,6 +9,7 @@
 #define CLUSTER_ATS_H
 
 #include "base/env.h"
+#include "cluster/health.h"
 
 enum ats_outcome {
 	ATS_DONE,	 /* the device said GOOD */
@@ -29,16 +30,17 @@ static inline bool ats_ok(enum ats_outcome o)
 	return o == ATS_DONE || o == ATS_DONE_LATE;
 }
 
-#define ATS_HIST_BUCKETS 24 /* bucket i: latency < 2^i microseconds; last: the rest */
-
 struct ats_stats {
 	atomic_ullong outcome[ATS_OUTCOMES];
 	atomic_ullong commands; /* COMPARE AND WRITE commands sent, retries included */
 	atomic_ullong retries;
-	atomic_ullong hist_queue[ATS_HIST_BUCKETS];
-	atomic_ullong hist_device[ATS_HIST_BUCKETS];
-	atomic_ullong max_device_us;
+	atomic_ullong miscompares;	 /* answers; why, the re-read tells */
+	atomic_ullong false_miscompares; /* of these: the sector held what was expected */
+	atomic_ullong cause[DEV_CAUSES]; /* commands not carried out or of unknown fate */
 };
+
+/* What was said, and how much of its kind was not, so that a storm is one line now and then. */
+#define ATS_TELLS ((unsigned)ATS_OUTCOMES + (unsigned)DEV_CAUSES)
 
 struct ats { /* one per mounted volume */
 	struct env env;
@@ -47,9 +49,13 @@ struct ats { /* one per mounted volume */
 	uint64_t owner; /* owner id, 0 before the claim */
 	struct mtx mtx;
 	uint64_t unexplained_in_a_row;
-	bool unreliable;		/* ATS failed unexplained too often, or went back */
-	uint64_t told_ns[ATS_OUTCOMES]; /* last sentence about such an outcome */
-	uint64_t untold[ATS_OUTCOMES];	/* outcomes since, not logged */
+	bool unreliable;	     /* ATS failed unexplained too often, or went back */
+	uint64_t told_ns[ATS_TELLS]; /* last sentence about such an outcome; errors: by cause */
+	uint64_t untold[ATS_TELLS];  /* outcomes since, not logged */
+	struct health health;
+	/* For sentences: the host with this owner id, without I/O. NULL: only numbers are known. */
+	const char *(*name_of)(void *ctx, uint64_t owner, char *buf, size_t len);
+	void *name_ctx;
 };
 
 /*
@@ -80,6 +86,10 @@ void ats_hdr_format(const struct geo *g, void *sector, enum lunfs_ats_type type,
 void ats_init(struct ats *a, const struct env *env);
 void ats_destroy(struct ats *a);
 void ats_set_owner(struct ats *a, uint64_t nonce, uint64_t owner);
+/* @name_of must not sleep long; it is called with no mutex held. NULL takes it back. */
+void ats_set_names(struct ats *a,
+		   const char *(*name_of)(void *ctx, uint64_t owner, char *buf, size_t len),
+		   void *ctx);
 
 /* Fill @hdr of a new image that follows @prev (NULL: sector never written). */
 void ats_stamp(struct ats *a, struct lunfs_ats_hdr *hdr, const struct lunfs_ats_hdr *prev,
@@ -99,9 +109,11 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
  * ours had landed, it was replaced by @set. Except on UNKNOWN, FENCED and ERROR, @found (a sector,
  * may be NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED,
  * UNEXPLAINED, and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence
- * for each outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Retries BUSY,
- * unit attention and unexplained miscompares itself, with back-off by the clock, bounded by the
- * device deadline; a command without an answer is sent once more after that. Sleeps.
+ * for each outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Sends again
+ * itself what had no effect for now (busy, task set full, unit attention, not ready), what
+ * miscompared unexplained and what had no answer, each after a pause of its own (ats_retry.c),
+ * bounded by the device deadline; a command without an answer is sent once more after that. What
+ * the device rejects for good is never sent again. Sleeps.
  */
 enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void *set, void *found,
 		     int *error);

@@ -24,16 +24,16 @@ static void send_all(struct ats_try *t, struct dev_caw_io *io, size_t n)
 	uint64_t sent, done;
 
 	for (size_t i = 0; i < n; i++) {
-		io[i].off_bytes = t[i].s->off_bytes;
-		io[i].test = t[i].test;
-		io[i].set = t[i].set;
-		io[i].result = -EIO;
+		io[i] = (struct dev_caw_io){.off_bytes = t[i].s->off_bytes,
+					    .test = t[i].test,
+					    .set = t[i].set,
+					    .result = -EIO};
 	}
 	sent = clock_now_ns(e->clk);
 	dev_caw_batch(e->dev, io, n);
 	done = clock_now_ns(e->clk);
 	for (size_t i = 0; i < n; i++)
-		ats_count_command(&t[i], t[i].entered_ns, sent, done);
+		ats_count_command(&t[i], &io[i], t[i].entered_ns, sent, done);
 }
 
 static void reread(struct ats_try *t, const struct dev_caw_io *io, size_t n)

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What atomic operations cost and how they ended: counters, histograms, and the log's sentences. */
+/*
+ * How atomic operations ended and how long they took: counters and distributions, and whether a
+ * sentence is due (ats_say.c has the sentences). Lost races are normal: counted, not told.
+ */
 #include "cluster/ats_impl.h"
 
-#include "base/log.h"
+#include <string.h>
 
 #define TELL_EVERY_NS 5000000000ull /* at most one sentence of a kind in this time */
+#define RELAXED memory_order_relaxed
 
 const char *ats_outcome_name(enum ats_outcome o)
 {
@@ -19,99 +23,77 @@ const char *ats_outcome_name(enum ats_outcome o)
 	return (unsigned)o < ATS_OUTCOMES ? names[o] : "invalid";
 }
 
-static void hist_add(atomic_ullong *hist, uint64_t us)
+static void count(atomic_ullong *n)
 {
-	unsigned i = 0;
-
-	while (i < ATS_HIST_BUCKETS - 1 && us >= 1ull << i)
-		i++;
-	atomic_fetch_add(&hist[i], 1);
+	atomic_fetch_add_explicit(n, 1, RELAXED);
 }
 
-void ats_count_command(struct ats_try *t, uint64_t ready_ns, uint64_t sent_ns, uint64_t done_ns)
+bool ats_is_doubt(enum dev_cause c)
+{
+	return c == DEV_CAUSE_NO_ANSWER || c == DEV_CAUSE_ABORTED || c == DEV_CAUSE_TRANSPORT ||
+	       c == DEV_CAUSE_NOT_DURABLE;
+}
+
+void ats_count_command(struct ats_try *t, const struct dev_caw_io *io, uint64_t ready_ns,
+		       uint64_t sent_ns, uint64_t done_ns)
 {
 	struct ats_stats *st = &t->a->stats;
-	uint64_t device_us = (done_ns - sent_ns) / 1000;
-	unsigned long long max = atomic_load(&st->max_device_us);
+	struct health *h = &t->a->health;
+	uint64_t wait = io->device_ns ? io->wait_ns : 0, all = done_ns - sent_ns;
+	uint64_t device = io->device_ns ? io->device_ns : all;
 
-	atomic_fetch_add(&st->commands, 1);
+	count(&st->commands);
 	if (t->commands++)
-		atomic_fetch_add(&st->retries, 1);
-	hist_add(st->hist_queue, (sent_ns - ready_ns) / 1000);
-	hist_add(st->hist_device, device_us);
-	while (device_us > max &&
-	       !atomic_compare_exchange_weak(&st->max_device_us, &max, device_us))
-		;
+		count(&st->retries);
+	if (io->result == DEV_CAW_MISCOMPARE)
+		count(&st->miscompares);
+	if (io->cause)
+		count(&st->cause[io->cause]);
+	t->cause = io->cause;
+	if (ats_is_doubt(io->cause) || (io->cause && !ats_is_doubt(t->blame)))
+		t->blame = io->cause;
+	health_count(h, t->op, sent_ns - ready_ns + wait, device);
+	health_note(h, HEALTH_COMMAND);
+	if (ats_is_doubt(io->cause))
+		health_note(h, HEALTH_DOUBT);
+	if (io->cause == DEV_CAUSE_BUSY || io->cause == DEV_CAUSE_TASK_SET_FULL)
+		health_note(h, HEALTH_REFUSED);
 }
 
-static const char *cause(enum ats_outcome o)
+void ats_count_false(struct ats_try *t)
 {
-	switch (o) {
-	case ATS_DONE_LATE:
-		return "an earlier command had no answer or a wrong one, yet it had landed; taken "
-		       "as "
-		       "done";
-	case ATS_UNEXPLAINED:
-		return "the device reports a miscompare although the sector holds exactly what was "
-		       "expected; given up after several attempts";
-	case ATS_WENT_BACK:
-		return "the sector shows an older state that was replaced long ago: a lost write, "
-		       "a "
-		       "stale cache or a roll-back of the array; do not write to this device "
-		       "before that is explained";
-	case ATS_DAMAGED:
-		return "the record fails its checks and does not change; run fsck.lunfs";
-	case ATS_UNKNOWN:
-		return "the command had no answer within the deadline and may still land; it will "
-		       "be settled before anything relies on it";
-	case ATS_FENCED:
-		return "reservation conflict: this host was fenced by another";
-	default:
-		return "the device failed the command";
-	}
+	count(&t->a->stats.false_miscompares);
+	health_note(&t->a->health, HEALTH_DOUBT);
 }
 
-static void tell(struct ats_try *t, enum ats_outcome o, uint64_t untold)
+/* Sentences of one kind are rationed together; each kind of error is one. */
+static unsigned kind_of(const struct ats_try *t, enum ats_outcome o)
 {
-	static const char *const events[ATS_OUTCOMES] = {
-	    [ATS_DONE_LATE] = "ats-done-late", [ATS_UNEXPLAINED] = "ats-unexplained",
-	    [ATS_WENT_BACK] = "ats-went-back", [ATS_DAMAGED] = "ats-damaged",
-	    [ATS_UNKNOWN] = "ats-unknown",     [ATS_FENCED] = "ats-fenced",
-	    [ATS_ERROR] = "ats-error",
-	};
-	const struct lunfs_ats_hdr *hdr = t->now ? t->now : t->test;
-	uint64_t owner = le64_get(hdr->setter_owner);
-	enum log_level lvl = o == ATS_DONE_LATE ? LOG_LVL_INFO : LOG_LVL_WARN;
-
-	log_msg(lvl, events[o],
-		"Atomic update of the sector at byte %llu of %s (%s %llu, last set by slot %u "
-		"generation %llu): %s (error %d, %u commands sent, %llu more like this since the "
-		"last report).",
-		(unsigned long long)t->s->off_bytes, t->a->env.dev->id.name,
-		t->s->kind ? t->s->kind : "sector", (unsigned long long)t->s->addr,
-		LUNFS_OWNER_SLOT(owner), (unsigned long long)LUNFS_OWNER_GEN(owner), cause(o),
-		t->error, t->commands, (unsigned long long)untold);
+	return o == ATS_ERROR ? (unsigned)ATS_OUTCOMES + (unsigned)t->blame : (unsigned)o;
 }
 
 void ats_count_outcome(struct ats_try *t, enum ats_outcome o)
 {
 	struct ats *a = t->a;
 	uint64_t now = clock_now_ns(a->env.clk), untold = 0;
+	unsigned kind = kind_of(t, o);
 	bool say;
 
-	atomic_fetch_add(&a->stats.outcome[o], 1);
+	count(&a->stats.outcome[o]);
 	if (o == ATS_DONE || o == ATS_LOST_RACE)
 		return;
+	if (o == ATS_DONE_LATE && !t->blame) /* it miscompared with itself */
+		health_note(&a->health, HEALTH_DOUBT);
 	mtx_lock(&a->mtx);
-	say = !a->told_ns[o] || now - a->told_ns[o] >= TELL_EVERY_NS;
+	say = !a->told_ns[kind] || now - a->told_ns[kind] >= TELL_EVERY_NS;
 	if (say) {
-		a->told_ns[o] = now ? now : 1;
-		untold = a->untold[o];
-		a->untold[o] = 0;
+		a->told_ns[kind] = now | 1;
+		untold = a->untold[kind];
+		a->untold[kind] = 0;
 	} else {
-		a->untold[o]++;
+		a->untold[kind]++;
 	}
 	mtx_unlock(&a->mtx);
 	if (say)
-		tell(t, o, untold);
+		ats_say(t, o, untold);
 }

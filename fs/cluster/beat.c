@@ -280,6 +280,8 @@ void beat_main(void *arg)
 	uint64_t next = host_now(h) + beat_ns(h);
 
 	for (;;) {
+		struct health_beat b = {.beat_ms = h->cfg.beat_ms,
+					.deadline_ms = h->cfg.deadline_ms};
 		uint64_t start;
 		bool stop;
 		int r;
@@ -287,13 +289,18 @@ void beat_main(void *arg)
 		mtx_lock(&h->mtx);
 		while (!h->stop && !h->beat_now && host_now(h) < next)
 			cond_wait(&h->beat_wake, &h->mtx, next);
+		b.due_ns = next;
 		h->beat_now = false;
 		stop = h->stop || atomic_load(&h->state) == HOST_LOST;
 		mtx_unlock(&h->mtx);
 		if (stop)
 			return;
-		start = host_now(h);
+		start = b.sent_ns = host_now(h);
+		b.lease_end_ns = atomic_load(&h->lease_end_ns);
 		r = next_beat(h);
+		b.returned_ns = host_now(h);
+		b.stands = !r;
+		health_beat(&h->ats->health, &b);
 		if (r == -EIO) {
 			leave_when_lost(h);
 			return;

@@ -92,6 +92,7 @@ int host_new(const struct env *env, struct ats *ats, const struct host_config *c
 	dev_set_deadline(env->dev, h->cfg.deadline_ms);
 	env->dev->conflict_ctx = h;
 	env->dev->conflict = host_conflict;
+	ats_set_names(ats, host_owner_name, h);
 	*out = h;
 	return 0;
 }
@@ -103,6 +104,8 @@ void host_free(struct host *h)
 	lunfs_assert(!h->beat_task && !h->watch_task && !h->rec_task && !h->note_task);
 	if (h->env.dev->conflict_ctx == h)
 		h->env.dev->conflict = NULL;
+	if (h->ats->name_ctx == h)
+		ats_set_names(h->ats, NULL, NULL);
 	watchdog_free(h->own_wd);
 	cond_destroy(&h->changed);
 	cond_destroy(&h->beat_wake);

@@ -146,6 +146,9 @@ int host_free_slot(struct host *h); /* LIVE -> FREE of our own slot; threads are
 bool host_check_lease(struct host *h);
 void host_conflict(void *host); /* dev->conflict: RESERVATION CONFLICT */
 
+/* owner.c: for ats_set_names(), from the cached table. */
+const char *host_owner_name(void *host, uint64_t owner, char *buf, size_t len);
+
 /* notify.c: the thread that makes the upcalls */
 void notify_main(void *host);
 

@@ -33,6 +33,24 @@ static int gate(struct outage *u)
 	return r;
 }
 
+/* All of these tell how long the device took. */
+static void timed_batch(struct host_io *x, enum health_op op, struct dev_io *io, size_t n)
+{
+	uint64_t sent = clock_now_ns(x->clk);
+
+	dev_batch(x->dev, io, n);
+	health_count_io(x->health, op, clock_now_ns(x->clk) - sent);
+}
+
+static int timed_flush(struct host_io *x)
+{
+	uint64_t sent = clock_now_ns(x->clk);
+	int r = dev_flush(x->dev);
+
+	health_count_io(x->health, HEALTH_FLUSH, clock_now_ns(x->clk) - sent);
+	return r;
+}
+
 /* One sentence an outage, whoever meets it first. */
 static void begins(struct outage *u, const char *what, uint64_t off_bytes)
 {
@@ -110,7 +128,7 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n)
 
 		if (r)
 			return r;
-		dev_batch(u->x->dev, io, n);
+		timed_batch(u->x, HEALTH_WRITE, io, n);
 		r = keep_undone(io, &n, &unknown);
 		hard = hard ? hard : r;
 		if (n == 0)
@@ -153,8 +171,10 @@ static int read_again(struct outage *u, struct dev_io *io)
 	begins(u, "read", io->off_bytes);
 	while (passes(r)) {
 		r = wait_and_see(u);
-		if (!r)
-			r = dev_read(u->x->dev, io->off_bytes, io->len_bytes, io->buf);
+		if (r)
+			continue;
+		timed_batch(u->x, HEALTH_READ, io, 1);
+		r = io->result;
 	}
 	return r;
 }
@@ -164,7 +184,7 @@ int host_io_read(struct host_io *x, struct dev_io *io, size_t n)
 	struct outage u = {.x = x};
 	int r = 0;
 
-	dev_batch(x->dev, io, n);
+	timed_batch(x, HEALTH_READ, io, n);
 	for (size_t i = 0; i < n; i++) {
 		if (passes(io[i].result))
 			io[i].result = read_again(&u, &io[i]);
@@ -178,13 +198,13 @@ int host_io_read(struct host_io *x, struct dev_io *io, size_t n)
 int host_io_flush(struct host_io *x)
 {
 	struct outage u = {.x = x};
-	int r = dev_flush(x->dev);
+	int r = timed_flush(x);
 
 	while (passes(r)) {
 		begins(&u, "flush", 0);
 		r = wait_and_see(&u);
 		if (!r)
-			r = dev_flush(x->dev);
+			r = timed_flush(x);
 	}
 	ends(&u);
 	return r;

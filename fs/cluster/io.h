@@ -13,12 +13,14 @@
 #ifndef CLUSTER_IO_H
 #define CLUSTER_IO_H
 
+#include "cluster/health.h"
 #include "cluster/host.h"
 
 struct host_io { /* one for each layer that does I/O */
 	struct host *host;
 	struct clock *clk;
 	struct dev *dev;
+	struct health *health;	 /* may be NULL */
 	const atomic_bool *stop; /* ends a wait, with -EIO; may be NULL */
 	atomic_uint gated;	 /* threads that wait until the lease is long enough */
 	atomic_uint waiting;	 /* threads that wait for the device */
@@ -30,6 +32,7 @@ static inline void host_io_init(struct host_io *x, const struct env *env, struct
 	x->host = host;
 	x->clk = env->clk;
 	x->dev = env->dev;
+	x->health = env->health;
 	x->stop = stop;
 	atomic_init(&x->gated, 0);
 	atomic_init(&x->waiting, 0);

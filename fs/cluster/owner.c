@@ -7,6 +7,7 @@
 #include "cluster/host_impl.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /*
  * Tags that may lie ahead of a cached generation, as counted round the tag's 14 bits. No slot is
@@ -28,6 +29,27 @@ static enum judged judge(const struct slot_seen *s, uint64_t gen)
 static bool is_fresh(struct host *h, const struct slot_seen *s)
 {
 	return s->valid && !s->damaged && host_now(h) - s->read_ns < h->cfg.beat_ms * MS_NS;
+}
+
+const char *host_owner_name(void *host, uint64_t owner, char *buf, size_t len)
+{
+	unsigned slot = LUNFS_OWNER_SLOT(owner);
+	struct host *h = host;
+	char label[HOST_LABEL_BYTES];
+	struct slot_seen s;
+
+	if (owner && owner == host_owner(h)) {
+		snprintf(buf, len, "this host (%s, slot %u, generation %llu)", h->cfg.name, slot,
+			 (unsigned long long)LUNFS_OWNER_GEN(owner));
+		return buf;
+	}
+	if (!owner || slot >= h->n)
+		return NULL;
+	watch_get(h, slot, &s);
+	if (!s.valid || s.hi.generation != LUNFS_OWNER_GEN(owner))
+		return NULL;
+	snprintf(buf, len, "%s", host_label(&s.hi, label));
+	return buf;
 }
 
 int host_owner_state(struct host *h, uint64_t owner, bool fresh, enum owner_state *out)

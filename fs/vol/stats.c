@@ -1,22 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Statistics as one JSON object, for `lunfs stats`. Counters count since the mount. Keys:
- *
- *   ats_commands                         COMPARE AND WRITE commands sent, retries included
- *   dev_reads, dev_writes, dev_flushes, dev_discards, dev_read_bytes, dev_write_bytes
- *   device, device_kind                  name and backend (file, sg, iscsi, sim)
- *   uuid, label, read_only
- *   host                                 name, slot, generation, state (active, suspended, lost),
- *                                        fence (none, timer, pidfd, pr, watchdog), lease_left_ms
- *   ats                                  outcomes by name, retries, max_device_us,
- *                                        latency_us: queue and device, {"<2^n": count}
- *   locks                                cold (read and taken), cached (no I/O), asked, received,
- *                                        handed_over, released, upgraded, waits, wait_us,
- *                                        board_reads, board_writes
- *   transactions                         commits, committed_blocks, checkpoints,
- *                                        checkpointed_blocks, log_blocks, replays, replayed_blocks,
- *                                        skipped_blocks, cache_hits, cache_misses, commit_us_max
- *   orphans                              waiting (looked after now), freed
+ * Statistics as one JSON object, for `lunfs stats`. Counters count since the mount. All keys are
+ * documented in lunfs(8); a test compares.
  */
 #include "base/text.h"
 #include "vol/vol_impl.h"
@@ -99,34 +84,86 @@ static struct json_object *host_json(struct volume *v)
 	return o;
 }
 
-static struct json_object *hist_json(atomic_ullong *hist)
+/* Only buckets that hold something: pairs of upper bound and count. */
+static struct json_object *dist_json(struct dist *d)
+{
+	struct json_object *o = json_object_new_object(), *buckets = json_object_new_array();
+	uint64_t max = atomic_load(&d->max_us), p50, p99;
+	struct dist_copy c;
+
+	dist_read(d, &c);
+	p50 = dist_quantile_us(&c, 500);
+	p99 = dist_quantile_us(&c, 990);
+	put(o, "count", c.n);
+	put(o, "sum_us", c.sum_us);
+	put(o, "max_us", max);
+	put(o, "p50_us", p50 < max ? p50 : max);
+	put(o, "p99_us", p99 < max ? p99 : max);
+	for (unsigned k = 0; k < DIST_BUCKETS; k++) {
+		struct json_object *pair;
+
+		if (!c.bucket[k])
+			continue;
+		pair = json_object_new_array();
+		json_object_array_add(pair, json_object_new_uint64(dist_floor_us(k + 1)));
+		json_object_array_add(pair, json_object_new_uint64(c.bucket[k]));
+		json_object_array_add(buckets, pair);
+	}
+	json_object_object_add(o, "buckets", buckets);
+	return o;
+}
+
+static struct json_object *latency_json(struct volume *v)
+{
+	struct json_object *all = json_object_new_object();
+	struct health *h = &v->ats.health;
+
+	for (unsigned op = 0; op < HEALTH_OPS; op++) {
+		struct json_object *o = json_object_new_object();
+
+		if (op <= HEALTH_OTHER)
+			json_object_object_add(o, "queue", dist_json(&h->queue[op]));
+		json_object_object_add(o, "device", dist_json(&h->device[op]));
+		json_object_object_add(all, health_op_name((enum health_op)op), o);
+	}
+	return all;
+}
+
+static struct json_object *beats_json(struct volume *v)
 {
 	struct json_object *o = json_object_new_object();
-	char key[24];
+	struct health *h = &v->ats.health;
+	uint64_t min = atomic_load(&h->lease_left_min_us);
 
-	for (unsigned k = 0; k < ATS_HIST_BUCKETS; k++) {
-		unsigned long long n = atomic_load(&hist[k]);
+	json_object_object_add(o, "delay", dist_json(&h->beat_delay));
+	json_object_object_add(o, "lease_left", dist_json(&h->lease_left));
+	put(o, "lease_left_min_us", min == UINT64_MAX ? v->geo.lease_ms * 1000ull : min);
+	return o;
+}
 
-		snprintf(key, sizeof(key), "%s%llu", k + 1 < ATS_HIST_BUCKETS ? "<" : ">=",
-			 k + 1 < ATS_HIST_BUCKETS ? 1ull << k : 1ull << (k - 1));
-		if (n)
-			put(o, key, n);
-	}
+static struct json_object *warnings_json(struct volume *v)
+{
+	struct json_object *o = json_object_new_object();
+
+	for (unsigned w = 0; w < HEALTH_WARNINGS; w++)
+		put(o, health_warning_name((enum health_warning)w),
+		    atomic_load(&v->ats.health.warnings[w]));
 	return o;
 }
 
 static struct json_object *ats_json(struct volume *v)
 {
-	struct json_object *o = json_object_new_object(), *lat = json_object_new_object();
+	struct json_object *o = json_object_new_object(), *errors = json_object_new_object();
 	struct ats_stats *s = &v->ats.stats;
 
 	for (unsigned k = 0; k < ATS_OUTCOMES; k++)
 		put(o, ats_outcome_name((enum ats_outcome)k), atomic_load(&s->outcome[k]));
 	put(o, "retries", atomic_load(&s->retries));
-	put(o, "max_device_us", atomic_load(&s->max_device_us));
-	json_object_object_add(lat, "queue", hist_json(s->hist_queue));
-	json_object_object_add(lat, "device", hist_json(s->hist_device));
-	json_object_object_add(o, "latency_us", lat);
+	put(o, "miscompares", atomic_load(&s->miscompares));
+	put(o, "false_miscompares", atomic_load(&s->false_miscompares));
+	for (unsigned k = DEV_CAUSE_NONE + 1; k < DEV_CAUSES; k++)
+		put(errors, dev_cause_name((enum dev_cause)k), atomic_load(&s->cause[k]));
+	json_object_object_add(o, "errors", errors);
 	return o;
 }
 
@@ -175,8 +212,12 @@ char *vol_stats_json(struct volume *v)
 	char *text;
 
 	put_device(o, v);
+	put(o, "uptime_ms", (clock_now_ns(v->env.clk) - v->ats.health.since_ns) / 1000000);
 	json_object_object_add(o, "host", host_json(v));
 	json_object_object_add(o, "ats", ats_json(v));
+	json_object_object_add(o, "latency", latency_json(v));
+	json_object_object_add(o, "beats", beats_json(v));
+	json_object_object_add(o, "warnings", warnings_json(v));
 	json_object_object_add(o, "locks", locks_json(v));
 	json_object_object_add(o, "transactions", txns_json(v));
 	orphans_count(v->orphans, &waiting, &freed);

@@ -126,6 +126,7 @@ static struct volume *volume_new(struct dev *dev, struct clock *clk, const struc
 	v->read_only = opt->read_only;
 	mtx_init(&v->super_mtx, clk);
 	ats_init(&v->ats, &v->env);
+	v->env.health = &v->ats.health;
 	return v;
 }
 

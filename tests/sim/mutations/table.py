@@ -16,8 +16,8 @@ MUTATIONS = [
         "a plain write instead of a test and set",
         ["calm", "mixed"],
         "fs/cluster/ats.c",
-        "int r = dev_caw(e->dev, t->s->off_bytes, t->test, t->set);",
-        "int r = dev_write(e->dev, t->s->off_bytes, e->geo->sector_bytes, t->set);",
+        "dev_caw_batch(e->dev, &io, 1);",
+        "io.result = dev_write(e->dev, t->s->off_bytes, e->geo->sector_bytes, t->set);",
     ),
     Mutation(
         "a miscompare is taken for success without reading again",
