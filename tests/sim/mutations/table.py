@@ -38,8 +38,8 @@ MUTATIONS = [
         "recovery begins before the lease of the dead host has ended",
         ["mixed", "zombie"],
         "fs/cluster/watch.c",
-        "		return host_now(h) >= s->since_ns + watch_allowance_ns(&s->hi) ||",
-        "		return host_now(h) >= s->since_ns + watch_allowance_ns(&s->hi) / 4 ||",
+        "		return now >= s->since_ns + watch_allowance_ns(&s->hi) &&",
+        "		return now >= s->since_ns + watch_allowance_ns(&s->hi) / 4 &&",
     ),
     Mutation(
         "locks of a host that is being recovered count as free",
