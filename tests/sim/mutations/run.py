@@ -5,7 +5,7 @@ Mutation check: weakens the production code in each of the ways of table.py, in 
 and runs the simulator until a check fails. A mutation that nothing notices fails this test, and so
 does one whose text no longer stands in the code. The unchanged code runs the same seeds first.
 
-usage: run.py TOP [--seeds N] [--only WORD] [--jobs J] [--json FILE]
+usage: run.py TOP [--only WORD] [--jobs J] [--json FILE]
 
 Exit status: 0 all were caught, 1 at least one was not, 2 the copy could not be built or is
 not clean itself.
@@ -80,7 +80,8 @@ def simulate(tree, profile, first, last, jobs):
 def baseline(tree, mutations, args):
     """What is wrong with the code as it is, over the same seeds: else nothing below would count."""
     for profile in sorted({p for m in mutations for p in m.profiles}):
-        found = simulate(tree, profile, 1, args.seeds, args.jobs)
+        seeds = max(m.seeds for m in mutations if profile in m.profiles)
+        found = simulate(tree, profile, 1, seeds, args.jobs)
         if found:
             return f"the unchanged code fails seed {found[0]} of {profile}: {found[1]}"
     return None
@@ -97,13 +98,13 @@ def try_one(tree, mutation, args):
         if error:
             return {"caught": False, "what": "does not compile: " + error[-400:]}
         for profile in mutation.profiles:
-            for first in range(1, args.seeds, CHUNK):
-                last = min(first + CHUNK - 1, args.seeds)
+            for first in range(1, mutation.seeds, CHUNK):
+                last = min(first + CHUNK - 1, mutation.seeds)
                 found = simulate(tree, profile, first, last, args.jobs)
                 if found:
                     seed, what = found
                     return {"caught": True, "profile": profile, "seed": seed, "what": what}
-        return {"caught": False, "what": f"survived {args.seeds} seeds a profile"}
+        return {"caught": False, "what": f"survived {mutation.seeds} seeds a profile"}
     finally:
         path.write_text(text)
 
@@ -111,7 +112,6 @@ def try_one(tree, mutation, args):
 def main():
     ap = argparse.ArgumentParser(description="mutation check of the simulator")
     ap.add_argument("top")
-    ap.add_argument("--seeds", type=int, default=200, help="seeds a profile")
     ap.add_argument("--only", default="", help="mutations whose name holds this word")
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("--json", help="write the results to this file")

@@ -2,14 +2,15 @@
 """
 Ways to weaken the production code, each of which the simulator must notice.
 
-Each entry: what the weakened code does wrong, the profile of lunfs-sim that should notice, the
-file, the text that is replaced and the text that replaces it. The text must stand in the file
-exactly once, so that a mutation never silently stops to apply.
+Each entry: what the weakened code does wrong, the profiles of lunfs-sim that should notice, the
+file, the text that is replaced and the text that replaces it, and how many seeds of each profile may
+pass before it must have been noticed. The text must stand in the file exactly once, so that a
+mutation never silently stops to apply.
 """
 
 from collections import namedtuple
 
-Mutation = namedtuple("Mutation", "name profiles file old new")
+Mutation = namedtuple("Mutation", "name profiles file old new seeds", defaults=[150])
 
 MUTATIONS = [
     Mutation(
@@ -33,6 +34,7 @@ MUTATIONS = [
         "	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);\n",
         "	o = dev_read(ls->env.dev, lock_off(l->addr), ls->env.geo->sector_bytes, found)\n"
         "		? ATS_UNKNOWN : ATS_DONE;\n	(void)keep_content;\n	l->sec.unresolved = 0;\n",
+        600,
     ),
     Mutation(
         "recovery begins before the lease of the dead host has ended",
@@ -81,8 +83,30 @@ MUTATIONS = [
         "replay takes a log record whatever its sequence",
         ["crash", "mixed"],
         "fs/txn/scan.c",
-        "le64_get(c->nonce) == rp->nonce && le64_get(c->seq) == rp->seq &&",
-        "le64_get(c->nonce) == rp->nonce &&",
+        "	if (!r && desc_ok(rp, d, 0)) {\n",
+        "	rp->seq = le64_get(d->seq);\n	if (!r && desc_ok(rp, d, 0)) {\n",
+    ),
+    Mutation(
+        "replay takes the log records of an older incarnation",
+        ["crash", "mixed"],
+        "fs/txn/scan.c",
+        "	if (!r && desc_ok(rp, d, 0)) {\n",
+        "	rp->nonce = le64_get(d->nonce);\n	if (!r && desc_ok(rp, d, 0)) {\n",
+    ),
+    Mutation(
+        "a dead host is not fenced",
+        ["zombie"],
+        "fs/cluster/recover.c",
+        "	if (fence_host(h, j, &j->dead))\n		return STEP_RETRY;\n",
+        "",
+    ),
+    Mutation(
+        "a lock is taken as held when its ATS had no answer",
+        ["flaky"],
+        "fs/cluster/settle.c",
+        "	case ATS_UNKNOWN:\n		set_unsettled(ls, l);\n		return -EINPROGRESS;\n",
+        "	case ATS_UNKNOWN:\n		(void)set_unsettled;\n"
+        "		memcpy(&r, op->set, sizeof(r));\n		adopt(ls, l, &r, LOCK_EX);\n		return 0;\n",
     ),
     Mutation(
         "replay takes the first mention of a block instead of the last",
