@@ -56,6 +56,14 @@ void run_wrong(struct sim_run *r, const char *fmt, ...)
 		trace_line("run", "WRONG, as was said: %s", text);
 		return;
 	}
+	/* Of two commands that both say GOOD neither host can know: lunfs check-device is for that.
+	 */
+	if (r->plan.lie == LIE_CAW_SPLIT && r->lied) {
+		if (!r->wrong)
+			cover_hit(r, COVER_LIE_UNSEEN);
+		r->wrong = true;
+		return;
+	}
 	sc_fail(r->t, __FILE__, __LINE__, "%s%s", text,
 		r->plan.profile == PROF_LIAR ? " and nobody has said a word" : "");
 }
@@ -520,10 +528,12 @@ static void body(struct simcluster *t)
 static void done(struct simcluster *t)
 {
 	struct sim_run *r = t->ctx;
-	unsigned long long problems;
+	unsigned long long problems, stale;
 
 	devcheck_stop(r);
-	problems = run_fsck(t);
+	problems = run_fsck(t, &stale);
+	if (stale && r->lied)
+		r->said = true; /* nobody has looked there since; fsck says it */
 	if (problems)
 		run_wrong(r, "fsck.lunfs -n finds %llu problems", problems);
 	if (!r->wrong)

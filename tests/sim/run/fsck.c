@@ -4,7 +4,7 @@
 
 #include "fsck/fsck.h"
 
-unsigned long long run_fsck(struct simcluster *t)
+unsigned long long run_fsck(struct simcluster *t, unsigned long long *stale)
 {
 	static int (*const pass[])(struct fsck *) = {
 	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
@@ -22,5 +22,6 @@ unsigned long long run_fsck(struct simcluster *t)
 	}
 	dev_close(f.dev);
 	maps_free(&f);
+	*stale = f.problems.count[PROBLEM_LOST_WRITE];
 	return f.problems.total;
 }

@@ -181,8 +181,11 @@ void nemesis_main(void *arg);
 void ambush_main(void *arg);
 void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t back_ns);
 
-/* fsck.c: in this process, of the medium as it is. Number of problems; they are printed. */
-unsigned long long run_fsck(struct simcluster *t);
+/*
+ * fsck.c: in this process, of the medium as it is. Number of problems; they are printed. @stale: so
+ * many of them are lost writes that show as such.
+ */
+unsigned long long run_fsck(struct simcluster *t, unsigned long long *stale);
 
 /* trace.c */
 void trace_device(struct sim_run *r); /* from now on what the device is told, does and answers */
