@@ -63,6 +63,11 @@ struct check_config {
 	 * reservations may be tried too.
 	 */
 	bool may_write, destructive;
+	/*
+	 * With @destructive: also see what a COMPARE AND WRITE that is refused leaves behind. A
+	 * target with a known fault (Linux's own) is of no use after that until it is set up anew.
+	 */
+	bool provoke;
 	bool volume;				 /* it holds a lunfs volume ... */
 	uint32_t volume_cell_bytes;		 /* ... with cells of this size */
 	uint32_t beat_ms, deadline_ms, lease_ms; /* to be met: the volume's, or the usual ones */

@@ -167,9 +167,8 @@ int io_caw_as(struct check *c, unsigned s, uint64_t off_bytes, const void *test,
 	      enum lat_op op);
 const char *io_error(int err); /* in plain words */
 int sessions_open(struct check *c);
-/* Keys for all sessions if the device is reserved now. */
+/* Keys for all sessions, where they may be needed. */
 int sessions_register(struct check *c, char *why, size_t why_len);
-bool session_may_write(struct check *c, unsigned s);
 void sessions_close(struct check *c);
 
 /* member.c */
@@ -203,6 +202,7 @@ void test_reads(struct check *c);	 /* reads.c */
 void test_latency(struct check *c);	 /* latency.c: nobody else on the device, from here */
 void test_timing(struct check *c);	 /* latency.c: what was measured against the timing */
 void test_atomic(struct check *c);	 /* atomic.c */
+void test_atomic_again(struct check *c); /* atomic.c: after one was refused */
 void test_hosts(struct check *c);	 /* hosts.c */
 void test_reservations(struct check *c); /* reserve.c */
 void test_discard(struct check *c);	 /* discard.c */

@@ -45,6 +45,23 @@ static void test_identity(struct check *c)
 	result_add(c, &r);
 }
 
+/* Nothing is tried that would bring it about, see reserve.c. */
+static void say_known_fault(struct check *c)
+{
+	struct check_result r;
+
+	if (strcmp(c->facts.vendor, "LIO-ORG") != 0)
+		return;
+	result_init(&r, "known-fault");
+	result_say(
+	    &r, CHECK_NOTE,
+	    "This is Linux's own target (LIO). On kernel 6.1 its COMPARE AND WRITE stops being "
+	    "atomic once one was refused by a reservation or met a unit attention.");
+	result_advise(&r, "After a host was fenced or the LUN was reset, check it again; if that "
+			  "says unfit, unmount it everywhere and restart the target.");
+	result_add(c, &r);
+}
+
 static bool path_good(const struct disk_path *p)
 {
 	return (!p->state[0] || !strcmp(p->state, "running")) &&
@@ -132,6 +149,7 @@ static void test_sectors(struct check *c)
 void test_facts(struct check *c)
 {
 	test_identity(c);
+	say_known_fault(c);
 	test_paths(c);
 	test_sectors(c);
 }

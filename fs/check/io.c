@@ -2,9 +2,9 @@
 /*
  * Sessions with the device, and one command at a time through them.
  *
- * A device that is reserved refuses whoever is not registered; then a session makes itself a
- * temporary key, which goes away with the session. Made only when it is needed: a key on a path
- * that several programs of this machine use would keep a mount from making its own.
+ * A device that is reserved refuses whoever is not registered, so each session makes itself a
+ * temporary key, which goes away with it. On a volume it does so before anything else, reserved or
+ * not: a host may mount at any time, and a COMPARE AND WRITE should not be refused (reserve.c).
  */
 #include "check/check_impl.h"
 
@@ -120,24 +120,28 @@ static int make_key(struct check *c, unsigned i, char *why, size_t why_len)
 	return rc;
 }
 
-static bool reserved_now(struct check *c)
+/* Is it reserved, or could a host that mounts meanwhile reserve it? */
+static bool keys_needed(struct check *c)
 {
 	uint64_t *keys = calloc(DEV_PR_KEYS_MAX, sizeof(*keys));
 	struct dev_pr_state st = {.keys = keys};
 	struct dev *d = c->s[0].dev;
-	bool is;
+	char why[WHY_BYTES];
+	bool needed = false;
 
 	lunfs_assert(keys);
-	is = d->ops->pr && d->ops->pr->read_state(d, &st) == 0 && st.reserved;
+	if (d->ops->pr && d->ops->pr->read_state(d, &st) == 0)
+		needed = st.reserved ||
+			 (!c->cfg.destructive && d->ops->pr->probe(d, why, sizeof(why)) == 0);
 	free(keys);
-	return is;
+	return needed;
 }
 
 int sessions_register(struct check *c, char *why, size_t why_len)
 {
 	int rc = 0;
 
-	if (!reserved_now(c))
+	if (!keys_needed(c))
 		return 0;
 	for (unsigned i = 0; i < c->sessions && !rc; i++)
 		rc = make_key(c, i, why, why_len);

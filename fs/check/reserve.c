@@ -4,6 +4,11 @@
  * touched. Where nothing is reserved, a key is registered and taken away again. On a device that is
  * nobody's (--destructive), the whole of a fencing is played through between two sessions: who is
  * registered writes, who is not or was preempted does not, and reads always pass.
+ *
+ * What is refused is a plain write. Linux's own target (LIO, seen on kernel 6.1) gives its one
+ * semaphore of COMPARE AND WRITE back once more than it was taken when such a command is refused,
+ * or meets a unit attention: from then on two run at once. So no session of this check that may
+ * have a unit attention waiting, or be refused, sends one, unless that is asked for (.provoke).
  */
 #include "check/check_impl.h"
 
@@ -16,6 +21,7 @@ struct pr_try {
 	uint64_t key[2]; /* of sessions 0 and 1 while registered */
 	struct dev_pr_state st;
 	uint8_t *buf;
+	bool provoked; /* a COMPARE AND WRITE was refused */
 };
 
 static struct dev *dev_of(struct pr_try *t, unsigned s)
@@ -91,12 +97,17 @@ static bool step(struct pr_try *t, const char *what, int rc, int want)
 
 /* ---- the short form -------------------------------------------------------------------------- */
 
+/* The session's own temporary key shows as much as another one would. */
 static bool try_key(struct pr_try *t)
 {
-	uint64_t key = check_random(t->c);
+	uint64_t key = t->c->s[0].pr.key;
 	bool ok;
-	int rc = register_key(t, 0, key);
+	int rc = 0;
 
+	if (!key) {
+		key = check_random(t->c);
+		rc = register_key(t, 0, key);
+	}
 	if (rc == -EBADE) {
 		result_say(t->r, CHECK_NOTE,
 			   "This machine's path is registered already, with another program's key; "
@@ -152,8 +163,8 @@ static bool fence_other(struct pr_try *t)
 		return false;
 	}
 	return step(t, "A write by a session that was preempted", write_by(t, 1), -EBADE) &&
-	       step(t, "A COMPARE AND WRITE by a session that was preempted", caw_by(t, 1),
-		    -EBADE) &&
+	       (!t->c->cfg.provoke || step(t, "A COMPARE AND WRITE by a session that was preempted",
+					   caw_by(t, 1), -EBADE)) &&
 	       step(t, "A read by a session that was preempted",
 		    dev_read(dev_of(t, 1), own_off(t->c, OWN_LATENCY), CELL_BYTES, t->buf), 0);
 }
@@ -163,8 +174,6 @@ static bool try_fencing(struct pr_try *t)
 	return step(t, "Reserving (Write Exclusive, All Registrants)",
 		    ops(t)->reserve(dev_of(t, 0), t->key[0]), 0) &&
 	       step(t, "A write by a session that is not registered", write_by(t, 1), -EBADE) &&
-	       step(t, "A COMPARE AND WRITE by a session that is not registered", caw_by(t, 1),
-		    -EBADE) &&
 	       step(t, "Registering a second session", register_key(t, 1, check_random(t->c)), 0) &&
 	       step(t, "A write by a registered session", write_by(t, 1), 0) && fence_other(t);
 }
@@ -199,10 +208,11 @@ static void try_free(struct pr_try *t)
 	struct check *c = t->c;
 	bool ok = try_key(t), full = false;
 
-	if (ok && c->cfg.destructive && c->joined && !c->no_caw && !others_here(c) &&
+	if (ok && c->cfg.destructive && t->key[0] && c->joined && !c->no_caw && !others_here(c) &&
 	    own_nexus(t)) {
 		full = true;
 		ok = try_fencing(t);
+		t->provoked = ok && c->cfg.provoke;
 	}
 	drop_keys(t);
 	if (!ok)
@@ -213,7 +223,7 @@ static void try_free(struct pr_try *t)
 	    full ? "Persistent reservations work and fence: a session that is not registered, "
 		   "or was preempted, can read and cannot write."
 		 : "Persistent reservations can be had (type 7, kept through a power loss), "
-		   "and a key could be registered and taken away again.");
+		   "and a key could be registered.");
 }
 
 static void say_reserved(struct pr_try *t)
@@ -293,4 +303,6 @@ void test_reservations(struct check *c)
 	free(t.st.keys);
 	free(t.buf);
 	result_add(c, &r);
+	if (t.provoked)
+		test_atomic_again(c);
 }

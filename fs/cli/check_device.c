@@ -32,7 +32,7 @@
 
 struct run {
 	const char *name;
-	bool json, quiet, facts_only, destructive, yes, force;
+	bool json, quiet, facts_only, destructive, provoke, yes, force;
 	unsigned seconds, hosts, wait_s, sessions, tasks;
 	struct geo geo;
 	bool volume;
@@ -59,10 +59,20 @@ static void on_signal(int sig)
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-enum { OPT_DESTRUCTIVE = 256, OPT_HOSTS, OPT_WAIT, OPT_SECONDS, OPT_SESSIONS, OPT_TASKS, OPT_JSON };
+enum {
+	OPT_DESTRUCTIVE = 256,
+	OPT_HOSTS,
+	OPT_WAIT,
+	OPT_SECONDS,
+	OPT_SESSIONS,
+	OPT_TASKS,
+	OPT_JSON,
+	OPT_PROVOKE
+};
 
 static const struct option longs[] = {{"json", no_argument, NULL, OPT_JSON},
 				      {"destructive", no_argument, NULL, OPT_DESTRUCTIVE},
+				      {"provoke", no_argument, NULL, OPT_PROVOKE},
 				      {"hosts", required_argument, NULL, OPT_HOSTS},
 				      {"wait", required_argument, NULL, OPT_WAIT},
 				      {"seconds", required_argument, NULL, OPT_SECONDS},
@@ -77,24 +87,26 @@ static const struct option longs[] = {{"json", no_argument, NULL, OPT_JSON},
 
 static void usage(FILE *to)
 {
-	fputs("Usage: lunfs check-device [options] DEVICE\n"
-	      "Try on DEVICE what lunfs relies on, and say whether hosts can share it.\n"
-	      "\n"
-	      "      --hosts N        together with N - 1 other hosts that run the same now\n"
-	      "      --wait SECONDS   how long to wait for them (60)\n"
-	      "      --seconds N      how long to try (10)\n"
-	      "      --sessions N     sessions with the device (4)\n"
-	      "      --tasks N        commands at once in each session (8)\n"
-	      "      --destructive    a device without a lunfs volume: overwrite 512 KiB of it\n"
-	      "  -y, --yes            do not ask before that\n"
-	      "  -f, --force          even if something stands on it, or a host is alive\n"
-	      "  -n, --dry-run        only what the device and the kernel say; write nothing\n"
-	      "      --json           one JSON object on standard output\n"
-	      "  -q, --quiet          the verdict and what speaks against it, nothing else\n"
-	      "  -h, --help           print this\n"
-	      "\n"
-	      "Exit codes: 0 fit, 3 fit with limits, 4 unfit, 5 undecided, 1 failed, 2 usage.\n",
-	      to);
+	fputs(
+	    "Usage: lunfs check-device [options] DEVICE\n"
+	    "Try on DEVICE what lunfs relies on, and say whether hosts can share it.\n"
+	    "\n"
+	    "      --hosts N        together with N - 1 other hosts that run the same now\n"
+	    "      --wait SECONDS   how long to wait for them (60)\n"
+	    "      --seconds N      how long to try (10)\n"
+	    "      --sessions N     sessions with the device (4)\n"
+	    "      --tasks N        commands at once in each session (8)\n"
+	    "      --destructive    a device without a lunfs volume: overwrite 512 KiB of it\n"
+	    "      --provoke        with that: leave behind what a refused command leaves behind\n"
+	    "  -y, --yes            do not ask before that\n"
+	    "  -f, --force          even if something stands on it, or a host is alive\n"
+	    "  -n, --dry-run        only what the device and the kernel say; write nothing\n"
+	    "      --json           one JSON object on standard output\n"
+	    "  -q, --quiet          the verdict and what speaks against it, nothing else\n"
+	    "  -h, --help           print this\n"
+	    "\n"
+	    "Exit codes: 0 fit, 3 fit with limits, 4 unfit, 5 undecided, 1 failed, 2 usage.\n",
+	    to);
 }
 
 static int number(const char *option, const char *text, unsigned max, unsigned *out)
@@ -121,6 +133,9 @@ static int option(struct run *r, int o)
 		return 0;
 	case OPT_DESTRUCTIVE:
 		r->destructive = true;
+		return 0;
+	case OPT_PROVOKE:
+		r->provoke = true;
 		return 0;
 	case OPT_HOSTS:
 		return number("hosts", optarg, CHECK_HOSTS_MAX, &r->hosts);
@@ -169,6 +184,10 @@ static int parse(struct run *r, int argc, char **argv)
 	}
 	if (r->facts_only && r->destructive) {
 		fputs("lunfs: --dry-run and --destructive exclude each other\n", stderr);
+		return EX_CLI_USAGE;
+	}
+	if (r->provoke && !r->destructive) {
+		fputs("lunfs: --provoke needs --destructive\n", stderr);
 		return EX_CLI_USAGE;
 	}
 	r->name = argv[optind];
@@ -336,6 +355,7 @@ static void configure(struct run *r, struct check_config *cfg)
 	    .facts = &r->facts,
 	    .may_write = r->destructive || (r->volume && !r->facts_only),
 	    .destructive = r->destructive,
+	    .provoke = r->provoke,
 	    .volume = r->volume,
 	    .volume_cell_bytes = r->volume ? geo_cell_bytes(g) : 0,
 	    .beat_ms = r->volume ? g->beat_ms : 3000,

@@ -44,7 +44,7 @@ struct bed {
 	struct check_config cfg; /* of every side */
 	struct side side[HOSTS_MAX];
 	unsigned sides, opened;
-	bool no_caw, one_machine, read_only, no_discard;
+	bool no_caw, one_machine, read_only, no_discard, refused;
 	uint32_t sector_bytes, claim;
 	uint64_t size_bytes, min_ns, max_ns, took_ns;
 	atomic_uint running;
@@ -272,6 +272,60 @@ static void fencing_is_played_through_on_a_device_of_nobody(void **state)
 	expect_grade(t, "discard", CHECK_OK);
 	bed_close(t);
 	seeds(t, 10, CHECK_FIT);
+}
+
+/* Linux's own target: after a refused COMPARE AND WRITE its semaphore lets two through at once. */
+static void loses_atomicity(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+			    struct simdev_fault *out)
+{
+	struct bed *t = ctx;
+
+	if (cmd->op != SIMDEV_CAW)
+		return;
+	if (!simdev_may_write(d))
+		t->refused = true;
+	else if (t->refused)
+		*out = (struct simdev_fault){.kind = SIMDEV_LIE_SPLIT, .delay_ns = MS};
+}
+
+static void watch_refusals(struct bed *t)
+{
+	t->refused = false;
+	simdev_set_hook(t->m, loses_atomicity, t);
+}
+
+static void no_command_is_refused_that_could_break_the_target(void **state)
+{
+	struct bed *t = bed_new();
+
+	(void)state;
+	t->cfg.destructive = true;
+	t->prepare = watch_refusals;
+	bed_run(t);
+	expect(t, CHECK_FIT);
+	assert_int_equal(value(t, 0, "reservations", "fencing_tried"), 1);
+	assert_false(t->refused);
+	bed_close(t);
+	free(t);
+}
+
+static void a_target_that_breaks_by_a_refusal_is_found_when_provoked(void **state)
+{
+	struct bed *t = bed_new();
+
+	(void)state;
+	t->cfg.destructive = t->cfg.provoke = true;
+	bed_run(t);
+	expect(t, CHECK_FIT);
+	expect_grade(t, "atomic-after-refusal", CHECK_OK);
+	bed_close(t);
+	t->prepare = watch_refusals;
+	bed_run(t);
+	expect(t, CHECK_UNFIT);
+	expect_grade(t, "atomic", CHECK_OK);
+	expect_grade(t, "atomic-after-refusal", CHECK_BAD);
+	bed_close(t);
+	free(t);
 }
 
 static uint64_t outside_hash(struct bed *t)
@@ -804,6 +858,14 @@ static void a_host_that_mounts_meanwhile_and_reserves_does_no_harm(void **state)
 
 	(void)state;
 	t->meanwhile = reserve_later;
+	t->prepare = watch_refusals;
+	bed_run(t);
+	expect(t, CHECK_FIT);
+	assert_true(simdev_pr_reserved(t->m));
+	assert_false(t->refused);
+	bed_close(t);
+	t->cfg.destructive = true; /* no keys before they are needed */
+	t->prepare = NULL;
 	bed_run(t);
 	expect(t, CHECK_FIT);
 	assert_true(simdev_pr_reserved(t->m));
@@ -907,6 +969,8 @@ int main(void)
 	    T(a_sound_device_is_fit_whatever_the_seed),
 	    T(so_is_one_with_sectors_of_4096_bytes),
 	    T(fencing_is_played_through_on_a_device_of_nobody),
+	    T(no_command_is_refused_that_could_break_the_target),
+	    T(a_target_that_breaks_by_a_refusal_is_found_when_provoked),
 	    T(nothing_is_written_outside_the_scratch_area),
 	    T(without_leave_nothing_is_written_and_nothing_decided),
 	    T(several_hosts_at_once_find_each_other),
