@@ -6,6 +6,7 @@
 #include "check/check_impl.h"
 
 #define ROUNDS 16u
+#define WRITE_TRIES 3u
 #define BESIDE 3u /* the sector in question stands between two others */
 
 struct trio {
@@ -29,17 +30,22 @@ static void make(struct trio *t, unsigned i, void *sector)
 
 static int trio_write(struct trio *t, unsigned s)
 {
-	for (unsigned i = 0; i < BESIDE; i++)
-		make(t, i, t->is + (size_t)i * t->c->sector);
-	return io_write(t->c, s, t->off_bytes, BESIDE * t->c->sector, t->is);
+	int rc = -ETIMEDOUT;
+
+	for (unsigned try = 0; try < WRITE_TRIES && rc == -ETIMEDOUT && !check_over(t->c); try++) {
+		for (unsigned i = 0; i < BESIDE; i++)
+			make(t, i, t->is + (size_t)i * t->c->sector);
+		rc = io_write(t->c, s, t->off_bytes, BESIDE * t->c->sector, t->is);
+	}
+	return rc;
 }
 
 static bool plain_error(struct check_result *r, const char *what, int rc)
 {
 	if (!rc)
 		return false;
-	result_say(r, rc == -EBADE ? CHECK_UNKNOWN : CHECK_BAD, "%s fails: %s.", what,
-		   io_error(rc));
+	result_say(r, rc == -EBADE || rc == -ETIMEDOUT ? CHECK_UNKNOWN : CHECK_BAD, "%s fails: %s.",
+		   what, io_error(rc));
 	result_advise(r, "Look at the device's and the kernel's log.");
 	return true;
 }
@@ -69,6 +75,12 @@ static bool trio_holds(struct trio *t, unsigned s, const char *what, struct chec
 		return true;
 	if (disturbed(t, r))
 		return false;
+	if (atomic_load(&t->c->timeouts)) {
+		result_say(r, CHECK_UNKNOWN,
+			   "A write whose answer never came may have landed late, so "
+			   "that nothing can be told from what the sector holds.");
+		return false;
+	}
 	if (memcmp(t->seen + len, t->is + len, len))
 		result_say(r, CHECK_BAD, "After %s the sector does not hold what it should.", what);
 	else
