@@ -275,9 +275,35 @@ static int wait_lease(struct host *h, uint64_t need_ns)
 	return r;
 }
 
+static uint64_t write_need_ns(const struct host *h)
+{
+	return h->fence == LUNFS_FENCE_PR ? 1 : h->cfg.deadline_ms * MS_NS;
+}
+
 int host_write_gate(struct host *h)
 {
-	return wait_lease(h, h->fence == LUNFS_FENCE_PR ? 1 : h->cfg.deadline_ms * MS_NS);
+	return wait_lease(h, write_need_ns(h));
+}
+
+/* Counted first, looked second: whoever registers anew has closed the gate before it looks here. */
+int host_write_begin(struct host *h)
+{
+	for (;;) {
+		int r;
+
+		atomic_fetch_add(&h->writing, 1);
+		if (host_lease_left_ns(h) >= write_need_ns(h))
+			return 0;
+		host_write_end(h);
+		r = host_write_gate(h);
+		if (r)
+			return r;
+	}
+}
+
+void host_write_end(struct host *h)
+{
+	atomic_fetch_sub(&h->writing, 1);
 }
 
 int host_wait_active(struct host *h)

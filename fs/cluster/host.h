@@ -146,6 +146,13 @@ uint64_t host_lease_left_ns(struct host *h);
  * writes of a dead host, until the lease ends). 0, or -EIO when the host is LOST.
  */
 int host_write_gate(struct host *h);
+/*
+ * The same round a write: from 0 on until host_write_end() the write counts as on its way, and a
+ * registration with the device that got lost meanwhile is not made anew. Else a thread that stood
+ * still between gate and device would write when its host was fenced long ago.
+ */
+int host_write_begin(struct host *h);
+void host_write_end(struct host *h);
 /* Wait until ACTIVE: 0, or -EIO when LOST. */
 int host_wait_active(struct host *h);
 

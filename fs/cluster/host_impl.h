@@ -109,6 +109,7 @@ struct host {
 	 * why. Set on any thread.
 	 */
 	atomic_bool conflict;
+	atomic_uint writing; /* writes past the gate that have not come back */
 	bool refused; /* this suspension is due to that */
 	struct watchdog *wd, *own_wd;
 	uint64_t wd_timeout_ns; /* armed with it; 0 = not armed */

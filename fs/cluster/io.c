@@ -28,7 +28,7 @@ static int gate(struct outage *u)
 	if (stopped(u))
 		return -EIO;
 	atomic_fetch_add(&u->x->gated, 1);
-	r = host_write_gate(u->x->host);
+	r = host_write_begin(u->x->host);
 	atomic_fetch_sub(&u->x->gated, 1);
 	return r;
 }
@@ -129,6 +129,7 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n)
 		if (r)
 			return r;
 		timed_batch(u->x, HEALTH_WRITE, io, n);
+		host_write_end(u->x->host);
 		r = keep_undone(io, &n, &unknown);
 		hard = hard ? hard : r;
 		if (n == 0)

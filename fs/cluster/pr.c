@@ -421,8 +421,11 @@ static int restore_failed(struct host *h, const char *what, int r)
 static int register_anew(struct host *h, const struct pr_view *v)
 {
 	struct dev *d = h->env.dev;
-	int r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+	int r;
 
+	if (atomic_load(&h->writing)) /* the gate is closed since h->conflict was set */
+		return restore_failed(h, "earlier writes of it have not come back", -EBUSY);
+	r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
 	if (r == -EOPNOTSUPP) {
 		host_set_lost(h, "its registration with the device is gone, and the device cannot "
 				 "prove that earlier writes of this host are out of the way");

@@ -669,6 +669,26 @@ TEST(a_registration_is_not_made_anew_while_earlier_writes_are_on_their_way)
 	unmake(&a);
 }
 
+TEST(a_registration_is_not_made_anew_while_a_write_stands_between_gate_and_device)
+{
+	struct member a = {0}, b = {0};
+
+	with_pr(w);
+	mount_host(&a, w, "a");
+	mount_host(&b, w, "b");
+	assert_int_equal(host_write_begin(a.h), 0);
+	simdev_pr_forget(w->medium, a.nexus);
+	assert_int_equal(scribble(&a), -EBADE);
+	rest(w, 2 * BEAT);
+	assert_int_equal(key_of(&a), 0);
+	host_write_end(a.h);
+	UNTIL(w, key_of(&a) == host_nonce(a.h));
+	UNTIL(w, a.suspended == 1 && a.resumed == 1);
+	assert_int_equal(a.lost + b.lost, 0);
+	umount_host(&a);
+	umount_host(&b);
+}
+
 static struct dev *watched_dev;
 static unsigned watched_prs;
 
@@ -1054,6 +1074,7 @@ int main(void)
 	    UNIT(a_registration_that_got_lost_is_made_anew_and_nothing_dies),
 	    UNIT(a_target_reset_that_nobody_noticed_is_put_right),
 	    UNIT(a_registration_is_not_made_anew_while_earlier_writes_are_on_their_way),
+	    UNIT(a_registration_is_not_made_anew_while_a_write_stands_between_gate_and_device),
 	    UNIT(a_zombie_does_not_register_anew_when_it_was_fenced),
 	    UNIT(a_key_left_over_from_this_machine_is_replaced),
 	    UNIT(a_key_left_over_after_a_clean_unmount_is_replaced),
