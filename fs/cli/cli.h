@@ -22,7 +22,7 @@ int cmd_check_device(int argc, char **argv, bool json);
 int cmd_clear_keys(const struct cli *c);
 int cmd_hosts(const struct cli *c);
 int cmd_info(const struct cli *c);
-int cmd_stats(const struct cli *c);
+int cmd_stats(int argc, char **argv, bool json);
 
 /* Open @name read-only and read its superblock; says what is wrong on standard error. */
 int cli_open(const char *name, struct dev **dev, struct geo *geo);

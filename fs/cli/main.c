@@ -20,7 +20,7 @@ static const struct command {
      cmd_clear_keys},
     {"hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts},
     {"info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info},
-    {"stats", "DIRECTORY", "counters of the daemon that serves a mount point", cmd_stats},
+    {"stats", "DIRECTORY", "counters and latencies of a mount point", NULL, cmd_stats},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
