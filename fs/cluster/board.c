@@ -189,7 +189,7 @@ static void read_row(struct locks *ls)
 
 	if (!live_columns(ls, &from, &to))
 		return;
-	rc = dev_read(ls->env.dev, geo_board_off(g, ls->slot, from),
+	rc = health_read(&ls->env, geo_board_off(g, ls->slot, from),
 		      (size_t)(to - from) * g->sector_bytes, ls->board.row_buf);
 	LOCK_COUNT(ls, board_reads);
 	if (rc)

@@ -79,6 +79,15 @@ void health_count_io(struct health *h, enum health_op op, uint64_t device_ns)
 		dist_add(&h->device[op], device_ns);
 }
 
+int health_read(const struct env *e, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	uint64_t sent = clock_now_ns(e->clk);
+	int r = dev_read(e->dev, off_bytes, len_bytes, buf);
+
+	health_count_io(e->health, HEALTH_READ, clock_now_ns(e->clk) - sent);
+	return r;
+}
+
 void health_note(struct health *h, enum health_event e)
 {
 	atomic_fetch_add_explicit(&h->event[e], 1, RELAXED);

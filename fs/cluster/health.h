@@ -66,6 +66,8 @@ void health_init(struct health *h, const struct env *env);
 void health_count(struct health *h, enum health_op op, uint64_t queue_ns, uint64_t device_ns);
 /* Plain I/O: it waited in no queue of ours. */
 void health_count_io(struct health *h, enum health_op op, uint64_t device_ns);
+/* dev_read() that is counted. */
+int health_read(const struct env *e, uint64_t off_bytes, size_t len_bytes, void *buf);
 void health_note(struct health *h, enum health_event e);
 
 struct health_beat { /* one attempt to beat; moments by the clock */

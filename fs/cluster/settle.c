@@ -77,7 +77,7 @@ static int read_once(struct locks *ls, struct lock *l, void *buf, bool whole,
 		     struct lunfs_lock_rec *r)
 {
 	const struct geo *g = ls->env.geo;
-	int rc = dev_read(ls->env.dev, lock_off(l->addr),
+	int rc = health_read(&ls->env, lock_off(l->addr),
 			  whole ? geo_cell_bytes(g) : g->sector_bytes, buf);
 
 	return rc ? rc : lock_rec_decode(g, buf, l->addr, r);

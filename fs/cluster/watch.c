@@ -156,7 +156,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 static int read_slots(struct host *h, unsigned first, unsigned n)
 {
 	uint64_t start = host_now(h), end;
-	int r = dev_read(h->env.dev, geo_slot_off(first), n * LUNFS_SLOT_STRIDE, h->table_buf);
+	int r = health_read(&h->env, geo_slot_off(first), n * LUNFS_SLOT_STRIDE, h->table_buf);
 
 	if (r)
 		return r;
@@ -192,7 +192,7 @@ int watch_read_slot(struct host *h, unsigned slot, struct slot_seen *out)
 {
 	uint8_t *buf = dev_buf_alloc(h->env.geo->sector_bytes);
 	uint64_t start = host_now(h);
-	int r = dev_read(h->env.dev, geo_slot_off(slot), h->env.geo->sector_bytes, buf);
+	int r = health_read(&h->env, geo_slot_off(slot), h->env.geo->sector_bytes, buf);
 
 	if (!r)
 		r = watch_note(h, slot, buf, start, host_now(h));
