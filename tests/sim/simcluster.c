@@ -31,6 +31,7 @@ static void format(struct simcluster *t, const struct sc_shape *s)
 {
 	const struct mkfs_options opts = {.label = "",
 					  .hosts = t->hosts,
+					  .journal_bytes = s->journal_bytes,
 					  .beat_ms = 150,
 					  .deadline_ms = 400,
 					  .lease_ms = 800,

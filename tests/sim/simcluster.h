@@ -37,8 +37,9 @@ struct sc_shape {
 	uint64_t size_bytes;   /* 0: 64 MiB */
 	uint32_t sector_bytes; /* 0: 512 */
 	uint64_t seed;
-	unsigned hosts; /* 0: SC_HOSTS */
-	void *ctx;	/* for the body, in t->ctx */
+	uint64_t journal_bytes; /* 0: as mkfs chooses */
+	unsigned hosts;		/* 0: SC_HOSTS */
+	void *ctx;		/* for the body, in t->ctx */
 	/* The run is over, nobody is up: instead of fsck.lunfs of the environment. May be NULL. */
 	void (*done)(struct simcluster *t);
 };

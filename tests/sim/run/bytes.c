@@ -119,22 +119,26 @@ bool model_write(struct model *m, const struct hop *h, struct mnode *n)
 	bool append = h->flags & VWRITE_APPEND;
 	uint64_t at = append ? n->size : h->off;
 	struct mval v = {h->index + 1, append ? at : 0};
+	uint64_t len = h->len;
 
 	if (m->how == MODEL_ANSWERED) {
-		if (h->done != h->len)
+		if (h->done != h->len && !(m->full && h->done && h->done < h->len))
 			return model_no(m, "should have written %llu bytes",
 					(unsigned long long)h->len);
 		if (h->at != at)
 			return model_no(m, "should have written at %llu", (unsigned long long)at);
 	}
-	if (at + h->len > n->size)
-		set_size(n, at + h->len);
-	cover(n, at, at + h->len, v);
+	if (m->how == MODEL_ANSWERED)
+		len = h->done;
+	if (at + len > n->size)
+		set_size(n, at + len);
+	cover(n, at, at + len, v);
+	maybe(n, at + len, at + h->len, v);
 	for (unsigned k = 0; m->peers && k < m->peers->n; k++) { /* side by side: either's bytes */
 		const struct hop *p = m->peers->hop[k];
 
 		if (p->kind == HOP_WRITE && p->point && p->point < h->point)
-			maybe(n, max(at, p->off), min(at + h->len, p->off + p->len), val_of(p));
+			maybe(n, max(at, p->off), min(at + len, p->off + p->len), val_of(p));
 	}
 	return true;
 }

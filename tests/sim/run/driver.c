@@ -349,6 +349,30 @@ static void make_shared(struct sim_run *r)
 	}
 }
 
+#define LEFT_BLKS 300u
+
+/* A file that takes all but a little of the space. */
+static void fill_up(struct sim_run *r)
+{
+	struct simcluster *t = r->t;
+	struct hop *h = hop_begin(r, 0, 0, HOP_MKNOD);
+	struct statvfs sv;
+	struct vattr va;
+
+	h->id = r->root;
+	snprintf(h->name, sizeof(h->name), "fill");
+	hop_call(r, h);
+	SC_OK(t, vol_mknod(t->v[0], &h->ctx, h->id, h->name, S_IFREG | 0644, 0, &va));
+	hop_end(r, h, 0, &va);
+	SC_OK(t, vol_statfs(t->v[0], &sv));
+	h = hop_begin(r, 0, 0, HOP_FALLOCATE);
+	h->id = va.id;
+	h->len = (sv.f_bavail - LEFT_BLKS) * 4096;
+	hop_call(r, h);
+	SC_OK(t, vol_fallocate(t->v[0], &h->ctx, h->id, 0, 0, h->len));
+	hop_end(r, h, 0, NULL);
+}
+
 /* A clean mount by host 0, as part of the history. */
 static void begin(struct sim_run *r)
 {
@@ -359,6 +383,8 @@ static void begin(struct sim_run *r)
 	devcheck_start(r);
 	SC_CHECK(t, host_mount(h), "the first mount");
 	make_shared(r);
+	if (r->plan.full)
+		fill_up(r);
 	SC_CHECK(t, host_unmount(h), "the first unmount");
 	r->begin_ns = clock_now_ns(t->clk);
 	r->stop_ns = r->begin_ns + r->plan.work_ns;
@@ -550,6 +576,7 @@ void run_seed(struct sim_run *r)
 	sc_run(body, &(struct sc_shape){.seed = r->plan.seed,
 					.hosts = r->plan.hosts,
 					.sector_bytes = r->plan.sector_bytes,
+					.journal_bytes = r->plan.journal_bytes,
 					.ctx = r,
 					.done = done});
 	__atomic_fetch_add(&r->cover->seeds, 1, __ATOMIC_RELAXED);

@@ -638,7 +638,7 @@ void lin_check(struct sim_run *r)
 	struct lin l = {.r = r, .n_hops = history_len(r->hist)};
 
 	name_objects(&l);
-	l.m = model_new(l.objects);
+	l.m = model_new(l.objects, r->plan.full);
 	l.peers = calloc(l.n_hops + 1, sizeof(*l.peers));
 	l.fate = calloc(l.n_hops + 1, 1);
 	l.late = calloc(l.n_hops + 1, sizeof(*l.late));

@@ -32,12 +32,13 @@ static const char *err(int rc)
 
 /* ---- nodes and names ------------------------------------------------------------------------- */
 
-struct model *model_new(uint32_t objects)
+struct model *model_new(uint32_t objects, bool full)
 {
 	struct model *m = calloc(1, sizeof(*m));
 
 	lunfs_assert(m);
 	m->objects = objects;
+	m->full = full;
 	m->node_of = calloc(objects + 1, sizeof(*m->node_of));
 	lunfs_assert(m->node_of);
 	return m;
@@ -646,6 +647,20 @@ static bool is_dying(struct model *m, const struct hop *h)
 	}
 }
 
+/* Nothing was done; or, of what goes in steps, the first ones. */
+static bool no_space(struct model *m, const struct hop *h)
+{
+	struct mnode *n = node_at(m, h->o_id);
+
+	if (!m->full || h->rc != -ENOSPC || !hop_changes(h))
+		return false;
+	if (n && n->type == S_IFREG && !n->dead) {
+		model_bytes_lost(m, h, n);
+		n->muddled |= h->changes > 0;
+	}
+	return true;
+}
+
 bool model_apply(struct model *m, const struct hop *h, enum model_how how,
 		 const struct model_peers *peers, char *why, size_t why_len)
 {
@@ -662,7 +677,7 @@ bool model_apply(struct model *m, const struct hop *h, enum model_how how,
 		}
 		return true;
 	}
-	if (is_dying(m, h))
+	if (is_dying(m, h) || (how == MODEL_ANSWERED && no_space(m, h)))
 		return true;
 	return table[h->kind] ? table[h->kind](m, h) : true;
 }

@@ -25,7 +25,8 @@ struct model_peers {
 	unsigned n;
 };
 
-struct model *model_new(uint32_t objects);
+/* @full: -ENOSPC is a right answer of whatever may take space. */
+struct model *model_new(uint32_t objects, bool full);
 void model_free(struct model *m);
 /* Empty but for the root directory, which is object @root of that inode number. */
 void model_reset(struct model *m, uint32_t root, uint64_t root_ino);

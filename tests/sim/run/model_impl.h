@@ -46,6 +46,7 @@ struct mnode {
 
 struct model {
 	uint32_t objects;
+	bool full;
 	uint32_t *node_of; /* of each object: 1 + index in node, 0: none */
 	struct mnode *node;
 	uint32_t n_nodes, cap_nodes;

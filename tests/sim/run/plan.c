@@ -62,6 +62,9 @@ void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
 	p->think_ns = sim_rand_below(&rng, 3) * MS;
 	p->events = 1 + (unsigned)sim_rand_below(&rng, 3);
 	p->weights = (unsigned)sim_rand_below(&rng, 3);
+	if (sim_chance(&rng, 4)) /* not the smallest there is */
+		p->journal_bytes = 3ull << 20;
+	p->full = p->profile != PROF_LIAR && sim_chance(&rng, 8);
 	p->lie =
 	    p->profile == PROF_LIAR ? (enum lie)(1 + sim_rand_below(&rng, LIES - 1)) : LIE_NONE;
 	p->lie_one_in = (p->lie == LIE_LOST_WRITE ? 4u : 20u) << sim_rand_below(&rng, 6);

@@ -61,7 +61,9 @@ struct plan {
 	uint64_t think_ns;
 	unsigned events; /* host faults */
 	unsigned weights;
-	enum lie lie; /* PROF_LIAR */
+	uint64_t journal_bytes; /* 0: as mkfs chooses */
+	bool full;		/* next to no space is left from the beginning */
+	enum lie lie;		/* PROF_LIAR */
 	unsigned lie_one_in;
 	int drift_ppm[SC_HOSTS_MAX];
 };
