@@ -45,6 +45,21 @@ int fdio_errno(int err)
 	}
 }
 
+static bool doubtful(const struct fdio *f, int err)
+{
+	return f->doubt && (err == EIO || err == ENODEV || err == ENXIO);
+}
+
+/* 0: the call that failed with the positive errno @err is to be made again. */
+static int failed(const struct fdio *f, int err, unsigned *doubts)
+{
+	if (err == EINTR)
+		return 0;
+	if (doubtful(f, err))
+		return f->doubt(f->doubt_ctx, (*doubts)++);
+	return fdio_errno(err);
+}
+
 /* ---- opening ------------------------------------------------------------------------------ */
 
 static int open_direct(const char *path, int flags, bool *direct)
@@ -146,14 +161,19 @@ void fdio_close(struct fdio *f)
 
 static int transfer(struct fdio *f, enum dev_io_op op, uint64_t off, size_t len, uint8_t *buf)
 {
+	unsigned doubts = 0;
+
 	while (len) {
 		ssize_t n = op == DEV_READ ? pread(f->fd, buf, len, (off_t)off)
 					   : pwrite(f->fd, buf, len, (off_t)off);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0) {
+			int rc = failed(f, errno, &doubts);
+
+			if (rc)
+				return rc;
 			continue;
-		if (n < 0)
-			return fdio_errno(errno);
+		}
 		if ((size_t)n < len && f->direct)
 			n -= n % (ssize_t)f->sector_bytes; /* direct I/O goes on at a sector */
 		if (n <= 0)
@@ -201,14 +221,16 @@ int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void 
 
 int fdio_flush(struct fdio *f)
 {
-	int rc;
+	unsigned doubts = 0;
 
 	if (f->read_only)
 		return 0;
-	do
-		rc = fdatasync(f->fd);
-	while (rc && errno == EINTR);
-	return rc ? fdio_errno(errno) : 0;
+	while (fdatasync(f->fd)) {
+		int rc = failed(f, errno, &doubts);
+		if (rc)
+			return rc;
+	}
+	return 0;
 }
 
 /* ---- ranges ------------------------------------------------------------------------------- */
@@ -216,16 +238,21 @@ int fdio_flush(struct fdio *f)
 static int range_call(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)
 {
 	uint64_t range[2] = {off, len};
+	unsigned doubts = 0;
 	int rc;
 
-	do {
+	for (;;) {
 		if (f->block)
 			rc = ioctl(f->fd, request, range);
 		else
 			rc = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				       (off_t)off, (off_t)len);
-	} while (rc && errno == EINTR);
-	return rc ? fdio_errno(errno) : 0;
+		if (!rc)
+			return 0;
+		rc = failed(f, errno, &doubts);
+		if (rc)
+			return rc;
+	}
 }
 
 static int range_op(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)
@@ -293,6 +320,8 @@ static size_t run_at_once(struct fdio *f, struct run *r)
 		else
 			n = pwritev(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
 	} while (n < 0 && errno == EINTR);
+	if (n < 0 && doubtful(f, errno))
+		return 0; /* one by one, then */
 	for (; n < 0 && done < r->n; done++)
 		r->io[done].result = fdio_errno(errno);
 	for (; done < r->n && (size_t)n >= r->io[done].len_bytes; done++) {

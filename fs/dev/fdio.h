@@ -20,6 +20,13 @@ struct fdio {
 	uint32_t sector_bytes, phys_bytes;
 	uint64_t size_bytes;
 	struct pool *pool; /* for batches on block devices, else NULL */
+	/*
+	 * Optional. The kernel has given a command up, or the device, and does not tell whether
+	 * that failed or did not answer. 0: send it again; else the result. @tries: how often
+	 * it was asked about this command before. (What the device said itself has other errnos.)
+	 */
+	int (*doubt)(void *ctx, unsigned tries);
+	void *doubt_ctx;
 };
 
 /* Open @path; -EINVAL etc. as open(2). Fills everything but the sector size of a regular file. */

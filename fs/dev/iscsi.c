@@ -303,6 +303,10 @@ static void hand_over(struct iscsi_session *s, struct iscsi_link *k)
 	static const int dir[] = {SCSI_XFER_NONE, SCSI_XFER_READ, SCSI_XFER_WRITE};
 	struct iscsi_cmd *c = k->cmd;
 
+	if (c->not_after_ns && dev_now_ns() > c->not_after_ns) {
+		complete(s, k, -EAGAIN);
+		return;
+	}
 	k->task = scsi_create_task((int)c->cdb_len, c->cdb, dir[c->dir], (int)c->len_bytes);
 	if (!k->task) {
 		complete(s, k, -EAGAIN);

@@ -28,7 +28,9 @@ struct iscsi_cmd {
 	 * (busy, unit attention, never sent); -ETIMEDOUT: sent, and its fate is unknown.
 	 */
 	int result;
-	size_t got_bytes;	    /* out, ISCSI_IN: how much came; the rest of buf is as it was */
+	uint64_t
+	    not_after_ns; /* CLOCK_BOOTTIME; later it is not sent any more (-EAGAIN); 0: always */
+	size_t got_bytes; /* out, ISCSI_IN: how much came; the rest of buf is as it was */
 	enum dev_cause cause;	    /* out: of a negative result, where that alone does not tell */
 	uint64_t sent_ns, ended_ns; /* out: handed to libiscsi (0: never), and its end */
 };

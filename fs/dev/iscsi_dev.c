@@ -9,6 +9,7 @@
  */
 #include "dev/dev_impl.h"
 #include "dev/iscsi.h"
+#include "dev/scout.h"
 #include "dev/scsi_pr.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct iscsi_dev {
 	atomic_bool no_fua, no_same, sync10;
 	atomic_bool has_registered; /* so that the nexus's key is ours, or nobody's */
 	atomic_uint login_ms;
+	struct scout scout;
 };
 
 static struct iscsi_dev *iscsi_of(struct dev *d)
@@ -244,6 +246,29 @@ static int iscsi_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 	return rc;
 }
 
+/* ---- commands without data blocks --------------------------------------------------------- */
+
+/*
+ * The one session is the one path; a login with the same ISID keeps its registration. So it may
+ * have one from the start: of a process that died, whose commands our login has ended.
+ */
+static int pr_send(void *ctx, unsigned path, struct spr_cmd *p)
+{
+	struct iscsi_cmd c = {.cdb_len = p->cdb_len, .buf = p->buf, .len_bytes = p->len_bytes};
+
+	(void)path;
+	c.dir = !p->len_bytes ? ISCSI_NO_DATA : p->out ? ISCSI_OUT : ISCSI_IN;
+	memcpy(c.cdb, p->cdb, sizeof(c.cdb));
+	run_plain(ctx, &c, 1);
+	p->got_bytes = c.got_bytes;
+	return c.result;
+}
+
+static struct spr_link pr_link(struct dev *d)
+{
+	return (struct spr_link){.ctx = iscsi_of(d), .paths = 1, .send = pr_send};
+}
+
 /* ---- the atomic operation ----------------------------------------------------------------- */
 
 /* @both: one after the other, test and set. */
@@ -300,6 +325,18 @@ static void caw_explain(const struct iscsi_cmd *c, bool flushed, uint64_t from_n
 	}
 }
 
+/* Sets the time after which they shall not go out, or gives them all the result @rc. */
+static void caw_admit(struct iscsi_cmd *c, size_t n, int rc, uint64_t not_after_ns)
+{
+	for (size_t k = 0; k < n; k++) {
+		c[k].not_after_ns = not_after_ns;
+		if (!rc)
+			continue;
+		c[k].result = rc;
+		c[k].cause = rc == -EAGAIN ? DEV_CAUSE_NOT_SENT : DEV_CAUSE_CONFLICT;
+	}
+}
+
 static void iscsi_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
 	struct iscsi_dev *i = iscsi_of(d);
@@ -308,14 +345,21 @@ static void iscsi_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 	struct iscsi_cmd few[FEW], *c = cmds_alloc(n, few);
 	uint64_t until_ns = begin(i), from_ns = dev_now_ns();
 	bool fua = !atomic_load(&i->no_fua), flush = false;
+	struct spr_link l = pr_link(d);
+	uint64_t not_after_ns;
+	int rc = scout_ahead(&i->scout, &l, &not_after_ns);
 
 	for (size_t k = 0; k < n; k++, at += 2 * sector) {
 		memcpy(at, io[k].test, sector);
 		memcpy(at + sector, io[k].set, sector);
 		caw_plan(i, &c[k], io[k].off_bytes, at, fua);
 	}
-	isess_run(i->s, c, n, until_ns);
-	if (fua)
+	caw_admit(c, n, rc, not_after_ns);
+	if (!rc)
+		isess_run(i->s, c, n, until_ns);
+	for (size_t k = 0; !rc && k < n; k++)
+		scout_answered(&i->scout, c[k].sent_ns, c[k].result, c[k].cause);
+	if (!rc && fua)
 		caw_without_fua(i, c, n, until_ns);
 	for (size_t k = 0; k < n; k++)
 		flush = flush || (c[k].result == DEV_CAW_GOOD && !c[k].cdb[1]);
@@ -341,27 +385,6 @@ static int iscsi_drain(struct dev *d)
 
 /* ---- persistent reservations -------------------------------------------------------------- */
 
-/*
- * The one session is the one path; a login with the same ISID keeps its registration. So it may
- * have one from the start: of a process that died, whose commands our login has ended.
- */
-static int pr_send(void *ctx, unsigned path, struct spr_cmd *p)
-{
-	struct iscsi_cmd c = {.cdb_len = p->cdb_len, .buf = p->buf, .len_bytes = p->len_bytes};
-
-	(void)path;
-	c.dir = p->out ? ISCSI_OUT : ISCSI_IN;
-	memcpy(c.cdb, p->cdb, sizeof(c.cdb));
-	run_plain(ctx, &c, 1);
-	p->got_bytes = c.got_bytes;
-	return c.result;
-}
-
-static struct spr_link pr_link(struct dev *d)
-{
-	return (struct spr_link){.ctx = iscsi_of(d), .paths = 1, .send = pr_send};
-}
-
 static int iscsi_pr_probe(struct dev *d, char *why, size_t why_len)
 {
 	struct spr_link l = pr_link(d);
@@ -378,8 +401,10 @@ static int iscsi_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
 	if (rc == -EBADE && !old_key && new_key && !atomic_load(&i->has_registered) &&
 	    isess_name_is_locked(i->s))
 		rc = spr_register_anyway(&l, new_key);
-	if (!rc)
+	if (!rc) {
 		atomic_store(&i->has_registered, true);
+		scout_registered(&i->scout, new_key);
+	}
 	return rc;
 }
 
@@ -572,6 +597,7 @@ int iscsi_dev_open(const struct dev_open_args *a, struct dev **out)
 		iscsi_close(&i->dev);
 		return rc;
 	}
+	scout_init(&i->scout, &i->dev);
 	*out = &i->dev;
 	return 0;
 }

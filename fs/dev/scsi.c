@@ -192,6 +192,12 @@ size_t sbc_cdb_sync10(uint8_t *cdb)
 	return 10;
 }
 
+size_t sbc_cdb_test_unit_ready(uint8_t *cdb)
+{
+	memset(cdb, 0, SBC_CDB_MAX);
+	return 6;
+}
+
 size_t sbc_cdb_inquiry(uint8_t *cdb)
 {
 	memset(cdb, 0, SBC_CDB_MAX);

@@ -41,6 +41,7 @@ size_t sbc_cdb_write16(uint8_t *cdb, uint64_t lba, uint32_t sectors);
 size_t sbc_cdb_caw(uint8_t *cdb, uint64_t lba, bool fua);
 size_t sbc_cdb_sync16(uint8_t *cdb);
 size_t sbc_cdb_sync10(uint8_t *cdb);
+size_t sbc_cdb_test_unit_ready(uint8_t *cdb);
 size_t sbc_cdb_inquiry(uint8_t *cdb);
 size_t sbc_cdb_vpd(uint8_t *cdb, enum sbc_vpd page);
 size_t sbc_cdb_capacity16(uint8_t *cdb);

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define SENSE_BYTES 64u
+#define DOUBTS 2u		/* how often a command is sent again that the kernel gave up */
 #define RESET_NO_ESCALATE 0x100 /* SG_SCSI_RESET_NO_ESCALATE, absent from glibc's header */
 #define BAD_TARGET 0x04		/* host byte of the kernel, DID_BAD_TARGET: nobody there */
 #define TIME_OUT 0x03		/* DID_TIME_OUT */
@@ -51,7 +52,7 @@ static int os_error(int err)
 		return -EACCES;
 	case ENODEV:
 	case ENXIO:
-		return -ENODEV;
+		return -ENXIO; /* not sent: it is offline, or gone */
 	case ENOTTY:
 	case EINVAL:
 	case ENOSYS:
@@ -134,6 +135,10 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 	rc = judge(pt, do_scsi_pt(pt, -1, timeout_s(&s->dev), 0), sense);
 	c->host = get_scsi_pt_transport_err(pt) & 0xff;
 	c->cause = cause(pt, sense, rc);
+	if (rc == -ENXIO) {
+		rc = sysfs_has_block(s->rdev) ? -EAGAIN : -ENODEV;
+		c->cause = rc == -EAGAIN ? DEV_CAUSE_NOT_SENT : DEV_CAUSE_NONE;
+	}
 	if (!rc && c->in_len) {
 		int left = get_scsi_pt_resid(pt);
 
@@ -243,8 +248,26 @@ static int caw_both(struct sg_dev *s, uint64_t off_bytes, const uint8_t *both, e
 struct caw_batch {
 	struct dev *d;
 	struct dev_caw_io *io;
-	uint64_t from_ns;
+	uint64_t from_ns, not_after_ns;
+	int refused; /* by the scout, with this error */
 };
+
+static struct caw_batch caw_begin(struct dev *d, struct dev_caw_io *io)
+{
+	struct caw_batch b = {.d = d, .io = io, .from_ns = dev_now_ns()};
+
+	b.refused = sg_scout(sg_of(d), &b.not_after_ns);
+	return b;
+}
+
+static bool caw_admitted(const struct caw_batch *b, struct dev_caw_io *io)
+{
+	io->result = b->refused;
+	if (!io->result && dev_now_ns() > b->not_after_ns)
+		io->result = -EAGAIN;
+	io->cause = io->result == -EAGAIN ? DEV_CAUSE_NOT_SENT : DEV_CAUSE_NONE;
+	return !io->result;
+}
 
 static void caw_element(void *arg, size_t i)
 {
@@ -256,7 +279,10 @@ static void caw_element(void *arg, size_t i)
 
 	memcpy(both, io->test, sector);
 	memcpy(both + sector, io->set, sector);
-	io->result = caw_both(sg_of(b->d), io->off_bytes, both, &io->cause);
+	if (caw_admitted(b, io)) {
+		io->result = caw_both(sg_of(b->d), io->off_bytes, both, &io->cause);
+		scout_answered(&sg_of(b->d)->scout, sent_ns, io->result, io->cause);
+	}
 	io->wait_ns = sent_ns - b->from_ns;
 	io->device_ns = dev_now_ns() - sent_ns;
 	free(both);
@@ -265,7 +291,7 @@ static void caw_element(void *arg, size_t i)
 static int sg_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
 {
 	struct dev_caw_io io = {.off_bytes = off_bytes, .test = test, .set = set};
-	struct caw_batch b = {d, &io, dev_now_ns()};
+	struct caw_batch b = caw_begin(d, &io);
 
 	caw_element(&b, 0);
 	return io.result;
@@ -273,7 +299,7 @@ static int sg_caw(struct dev *d, uint64_t off_bytes, const void *test, const voi
 
 static void sg_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
-	struct caw_batch b = {d, io, dev_now_ns()};
+	struct caw_batch b = caw_begin(d, io);
 
 	if (n > 1 && sg_of(d)->f.pool) {
 		pool_run(sg_of(d)->f.pool, n, caw_element, &b);
@@ -316,6 +342,30 @@ static void sg_batch(struct dev *d, struct dev_io *io, size_t n)
 }
 
 /*
+ * The kernel gave a command up. Does the device answer at all? Then it failed, unless it goes well
+ * now; else it is as if there was no answer: an array between two controllers is no bad disk.
+ */
+static int sg_doubt(void *ctx, unsigned tries)
+{
+	struct sg_dev *s = ctx;
+	int rc = -EAGAIN;
+
+	for (unsigned i = 0; i < SBC_QUERY_TRIES && rc == -EAGAIN; i++) {
+		struct sg_cmd c = {0};
+
+		c.cdb_len = sbc_cdb_test_unit_ready(c.cdb);
+		rc = sg_send(s, &c);
+		if (rc == -EAGAIN && c.cause != DEV_CAUSE_UNIT_ATTENTION)
+			return -ETIMEDOUT;
+	}
+	if (rc == -ENODEV)
+		return sysfs_has_block(s->rdev) ? -ETIMEDOUT : rc;
+	if (rc == -ETIMEDOUT)
+		return rc;
+	return tries < DOUBTS ? 0 : -EIO;
+}
+
+/*
  * A logical unit reset: aborts every command on it (SAM-5 8.5), those of other hosts too, which
  * see a unit attention and send them again. Asked for only after a command of unknown fate.
  */
@@ -323,7 +373,10 @@ static int sg_drain(struct dev *d)
 {
 	int what = SG_SCSI_RESET_DEVICE | RESET_NO_ESCALATE;
 
-	return ioctl(sg_of(d)->sg_fd, SG_SCSI_RESET, &what) ? -EOPNOTSUPP : 0;
+	if (!ioctl(sg_of(d)->sg_fd, SG_SCSI_RESET, &what))
+		return 0;
+	/* The adapter says EIO for a reset that failed; while the device is away they all do. */
+	return errno == EIO || errno == EBUSY || errno == EAGAIN ? -ETIMEDOUT : -EOPNOTSUPP;
 }
 
 /* ---- open and close ----------------------------------------------------------------------- */
@@ -482,11 +535,14 @@ int sg_open(const struct dev_open_args *a, struct dev **out)
 	}
 	s->dev.ops = &sg_ops;
 	s->sg_fd = -1;
+	s->f.doubt = sg_doubt;
+	s->f.doubt_ctx = s;
 	rc = set_up(s, a, rdev);
 	if (rc) {
 		sg_close(&s->dev);
 		return rc;
 	}
+	scout_init(&s->scout, &s->dev);
 	*out = &s->dev;
 	return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "dev/dev_impl.h"
 #include "dev/fdio.h"
+#include "dev/scout.h"
 #include "dev/scsi.h"
 
 #include <sys/types.h>
@@ -16,11 +17,12 @@ struct sg_dev {
 	struct dev dev;
 	struct fdio f;
 	int sg_fd;
-	dev_t rdev;
+	dev_t rdev; /* of the block device */
 	bool multipath;
 	uint64_t start_bytes; /* of the partition on its disk: the pass-through counts from there */
 	uint32_t max_caw;     /* VPD B0's claim, sectors */
 	atomic_bool no_fua, caw_seen;
+	struct scout scout;
 };
 
 struct sg_cmd {
@@ -45,6 +47,9 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c);
 /* A descriptor for one path of a multipath device, or a negative errno. */
 int sg_path_open(const char *node);
 void sg_path_close(int fd);
+
+/* scout_ahead() along the path that the device's own node takes. */
+int sg_scout(struct sg_dev *s, uint64_t *until_ns);
 
 extern const struct dev_pr_ops sg_pr_ops;
 

@@ -82,6 +82,14 @@ static int path_send(void *ctx, unsigned path, struct spr_cmd *c)
 	}
 }
 
+int sg_scout(struct sg_dev *s, uint64_t *until_ns)
+{
+	struct sg_paths p = {.s = s, .n = 1, .fd = {s->sg_fd}};
+	struct spr_link l = {.ctx = &p, .paths = 1, .send = path_send};
+
+	return scout_ahead(&s->scout, &l, until_ns);
+}
+
 /* Of the descriptors opened on 0 the caller disposes by paths_close(). */
 static int link_open(struct dev *d, struct sg_paths *p, struct spr_link *l)
 {
@@ -129,6 +137,8 @@ static int sg_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
 		return rc;
 	rc = spr_register(&l, old_key, new_key);
 	paths_close(&p);
+	if (!rc)
+		scout_registered(&sg_of(d)->scout, new_key);
 	return rc;
 }
 

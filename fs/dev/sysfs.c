@@ -42,6 +42,13 @@ static bool block_dir(dev_t rdev, char *dir)
 	return realpath(link, dir) != NULL;
 }
 
+bool sysfs_has_block(dev_t rdev)
+{
+	char dir[PATH_MAX];
+
+	return block_dir(rdev, dir);
+}
+
 static bool on_scsi_bus(const char *dir)
 {
 	char link[PATH_MAX], target[PATH_MAX];

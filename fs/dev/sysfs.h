@@ -26,6 +26,8 @@ struct sysfs_path {
 };
 /* The SCSI disks directly beneath a mapping; the number of @out that is filled. */
 unsigned sysfs_paths(dev_t rdev, struct sysfs_path out[SYSFS_PATHS_MAX]);
+/* false: the kernel has removed it, its open descriptors are of no use any more. */
+bool sysfs_has_block(dev_t rdev);
 /* First byte of a partition on its disk, 0 for a whole disk. */
 uint64_t sysfs_start_bytes(dev_t rdev);
 /* The kernel's own node (/dev/NAME) of a block device if it is there; false: none. */
