@@ -35,7 +35,7 @@
 #define ANY_STOLEN(h) (STOLEN(JOB(h, 0)) || STOLEN(JOB(h, 1)) || STOLEN(JOB(h, N - 1)))
 #define RENEWAL_FAILS(h) (lease[h] == OVER && ANY_STOLEN(h))
 
-/* Every write that passed the gate has come back to who sent it. */
+/* Every write that passed the gate has come back to who sent it: host.c host_write_begin() */
 #ifdef M_RESTORE_PAST_GATE
 #define ALL_BACK(h) true
 #else
