@@ -85,7 +85,7 @@ void ats_count_outcome(struct ats_try *t, enum ats_outcome o)
 	if (o == ATS_DONE_LATE && !t->blame) /* it miscompared with itself */
 		health_note(&a->health, HEALTH_DOUBT);
 	mtx_lock(&a->mtx);
-	say = !a->told_ns[kind] || now - a->told_ns[kind] >= TELL_EVERY_NS;
+	say = !a->told_ns[kind] || now >= a->told_ns[kind] + TELL_EVERY_NS;
 	if (say) {
 		a->told_ns[kind] = now | 1;
 		untold = a->untold[kind];

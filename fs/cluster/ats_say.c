@@ -244,7 +244,12 @@ static void what_text(const struct ats_try *t, enum ats_outcome o, const struct 
 	char doubt[128];
 
 	doubt_text(t, o, doubt, sizeof(doubt));
-	if (o == ATS_DONE_LATE)
+	if (o == ATS_DONE_LATE && t->late)
+		snprintf(
+		    buf, len,
+		    "took effect after an earlier one of this host whose fate had been unknown "
+		    "and which had landed");
+	else if (o == ATS_DONE_LATE)
 		snprintf(buf, len, "took effect although a command of it %s", doubt);
 	else if (o == ATS_UNKNOWN)
 		snprintf(buf, len, "%s, so that nobody can tell whether it takes effect", doubt);

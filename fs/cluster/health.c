@@ -102,7 +102,7 @@ static bool say(struct health *h, enum health_warning w, const struct health_bea
 	uint64_t now = clock_now_ns(h->clk);
 
 	atomic_fetch_add_explicit(&h->warnings[w], 1, RELAXED);
-	if (h->told_ns[w] && now - h->told_ns[w] < TELL_EVERY_BEATS * b->beat_ms * MS_NS) {
+	if (h->told_ns[w] && now < h->told_ns[w] + TELL_EVERY_BEATS * b->beat_ms * MS_NS) {
 		h->untold[w]++;
 		return false;
 	}
