@@ -172,11 +172,12 @@ TEST(one_beats_times_are_not_the_next_ones)
 {
 	struct health *h = new_health(w);
 
-	health_count(h, HEALTH_BEAT, 0, 190 * MS);
-	beat(h, 0, 190);
-	health_count(h, HEALTH_BEAT, 150 * MS, 60 * MS);
+	health_count(h, HEALTH_BEAT, 150 * MS, 10 * MS);
+	beat(h, 0, 160);
+	health_count(h, HEALTH_BEAT, 20 * MS, 190 * MS);
 	beat(h, 0, 210);
-	assert_int_equal(warned(h, HEALTH_BEAT_QUEUED), 1);
+	assert_int_equal(warned(h, HEALTH_BEAT_LATE), 1);
+	assert_int_equal(warned_of_anything(h), 1);
 	free(h);
 }
 
@@ -276,7 +277,7 @@ TEST(a_queue_that_takes_longer_than_the_device_is_said)
 	struct health *h = new_health(w);
 
 	for (unsigned i = 0; i < 50; i++)
-		health_count(h, HEALTH_LOCK, 5 * MS, 20 * MS);
+		health_count(h, HEALTH_LOCK, 20 * MS, 30 * MS);
 	end_window(w, h);
 	assert_int_equal(warned_of_anything(h), 0);
 	for (unsigned i = 0; i < 50; i++)
