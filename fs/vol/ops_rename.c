@@ -7,6 +7,7 @@
 #include "vol/vol_impl.h"
 #include <linux/fs.h>
 
+#define WALKS_MAX 8u	 /* up the same tree, while directories go */
 #define DEPTH_MAX 65536u /* directories above one another; more is a loop on a damaged volume */
 
 struct renaming {
@@ -27,22 +28,23 @@ struct rn {					/* what one round found */
 
 /* ---- ancestors ------------------------------------------------------------------------------- */
 
-static int parent_of(struct op *o, uint64_t ino, uint64_t *parent)
+/* -ESTALE: it is no directory, or one that was removed. */
+static int parent_of(struct op *o, struct nodeid id, uint64_t *parent)
 {
 	struct volume *v = o->v;
 	struct inode i;
 	struct lock *l;
 	int rc;
 
-	if (!cell_addr_ok(&v->geo, ino) || !blk_range_ok(&v->geo, ino, v->geo.cell_blks))
+	if (!cell_addr_ok(&v->geo, id.ino) || !blk_range_ok(&v->geo, id.ino, v->geo.cell_blks))
 		return -EUCLEAN;
-	rc = lock_pin(v->locks, ino, LOCK_SH, LOCAL_SHARED, 0, o->c ? o->c->intr : NULL, &l);
+	rc = lock_pin(v->locks, id.ino, LOCK_SH, LOCAL_SHARED, 0, o->c ? o->c->intr : NULL, &l);
 	if (rc)
 		return rc;
-	rc = inode_get(&v->ne, l, 0, &i);
+	rc = inode_get(&v->ne, l, id.generation, &i);
 	if (rc == 0) {
-		if (!S_ISDIR(i.mode))
-			rc = -EUCLEAN;
+		if (!S_ISDIR(i.mode) || i.nlink == 0)
+			rc = -ESTALE;
 		*parent = i.parent;
 		inode_put(&v->ne, &i);
 	}
@@ -50,25 +52,42 @@ static int parent_of(struct op *o, uint64_t ino, uint64_t *parent)
 	return rc;
 }
 
-/* -EINVAL: @dir is @src or stands below it. Only the volume and rename locks are pinned. */
-static int check_ancestors(struct op *o, uint64_t dir, uint64_t src)
+/* Upwards from @dir: -EINVAL: @src was met; -ESTALE: at step @depth. */
+static int walk_up(struct op *o, struct nodeid dir, uint64_t src, unsigned *depth)
 {
-	unsigned depth = 0;
-
-	while (dir != src) {
+	for (*depth = 0; dir.ino != src; ++*depth) {
 		uint64_t up = 0;
 		int rc;
 
-		if (dir == o->v->geo.root_ino)
+		if (dir.ino == o->v->geo.root_ino)
 			return 0;
+		if (*depth > DEPTH_MAX)
+			return -ELOOP;
 		rc = parent_of(o, dir, &up);
 		if (rc)
 			return rc;
-		if (++depth > DEPTH_MAX)
-			return -ELOOP;
-		dir = up;
+		dir = (struct nodeid){up, 0};
 	}
 	return -EINVAL;
+}
+
+/*
+ * -EINVAL: @dir is @src or stands below it. Only the volume and rename locks are pinned, so @dir
+ * may have been removed since it was looked at, and then what was above it, and all that may serve
+ * as something else by now; the body finds that @dir is gone.
+ */
+static int check_ancestors(struct op *o, struct nodeid dir, uint64_t src)
+{
+	for (unsigned k = 0; k < WALKS_MAX; k++) {
+		unsigned depth;
+		int rc = walk_up(o, dir, src, &depth);
+
+		if (rc != -ESTALE)
+			return rc;
+		if (depth == 0)
+			return 0;
+	}
+	return -EUCLEAN;
 }
 
 /*
@@ -81,9 +100,9 @@ static int walk_body(struct op *o, void *arg)
 	int rc = 0;
 
 	if (a->walked_src)
-		rc = check_ancestors(o, a->newdir.ino, a->walked_src);
+		rc = check_ancestors(o, a->newdir, a->walked_src);
 	if (rc == 0 && a->walked_tgt)
-		rc = check_ancestors(o, a->dir.ino, a->walked_tgt);
+		rc = check_ancestors(o, a->dir, a->walked_tgt);
 	a->cycle = rc == -EINVAL;
 	return a->cycle ? 0 : rc;
 }
