@@ -7,7 +7,8 @@
  * - no two commands make the same value of a counter: both would have compared the same contents;
  * - who reads after a success sees that value or a higher one: else the read was stale, or the
  *   counter went back;
- * - what is read is always a whole image: else a reader saw half of a change.
+ * - what is read is a whole image, or is one when it is read again: lunfs knows its records by
+ *   their checksums, and a file's reads and writes are not atomic.
  */
 #include "check/check_impl.h"
 
@@ -36,7 +37,7 @@ struct arena {
 	uint64_t run, until_ns;
 	struct counter ctr[COUNTERS];
 	unsigned n;
-	atomic_ullong tries, miscompare, busy, false_miscompare, sent_twice;
+	atomic_ullong tries, miscompare, busy, false_miscompare, sent_twice, torn;
 	atomic_bool stop, failed;
 	struct check_result *r; /* c->mtx; filled by the first fault */
 };
@@ -91,9 +92,11 @@ static uint64_t pick(struct worker *w, uint64_t below)
 	return w->rng % below;
 }
 
-/* An image of this run, or -1: the task is to look again, or over. */
-static int judge_image(struct worker *w, const struct counter *k, const void *sector,
-		       struct image *img)
+#define IMAGE_TORN 1
+
+/* 0: an image of this run. -1: the task is to look again, or over. IMAGE_TORN: it is none. */
+static int image_here(struct worker *w, const struct counter *k, const void *sector,
+		      struct image *img)
 {
 	struct arena *a = w->a;
 
@@ -107,13 +110,42 @@ static int judge_image(struct worker *w, const struct counter *k, const void *se
 		fault(a, "A sector shows what was written to another one.");
 		return -1;
 	case IMAGE_BROKEN:
-		if (mem_is_zero(sector, a->c->sector))
-			fault(a, "A counter reads as zeroes: the device has lost it, or another "
-				 "program (mkfs.lunfs?) has wiped the scratch area meanwhile.");
-		fault(a, "A read showed a mixture: a sector does not change as a whole when others "
-			 "compare and write it.");
+		break;
 	}
-	return -1;
+	return IMAGE_TORN;
+}
+
+/* A mixture of two images, perhaps: the next reads tell. */
+static int look_again(struct worker *w, const struct counter *k, void *sector, struct image *img)
+{
+	struct arena *a = w->a;
+	int rc = IMAGE_TORN;
+
+	for (unsigned i = 0; i < LATER_TRIES && rc == IMAGE_TORN; i++) {
+		if (i)
+			check_nap(a->c, LATER_NAP_NS);
+		if (!io_read(a->c, w->session, k->off_bytes, a->c->sector, sector))
+			rc = image_here(w, k, sector, img);
+	}
+	if (rc != IMAGE_TORN)
+		atomic_fetch_add(&a->torn, 1);
+	else if (mem_is_zero(sector, a->c->sector))
+		fault(a, "A counter reads as zeroes: the device has lost it, or another program "
+			 "(mkfs.lunfs?) has wiped the scratch area meanwhile.");
+	else
+		fault(a,
+		      "A sector is damaged: it does not change as a whole when it is compared and "
+		      "written.");
+	return rc;
+}
+
+static int judge_image(struct worker *w, const struct counter *k, void *sector, struct image *img)
+{
+	int rc = image_here(w, k, sector, img);
+
+	if (rc == IMAGE_TORN)
+		rc = look_again(w, k, sector, img);
+	return rc == IMAGE_TORN ? -1 : rc;
 }
 
 static int io_failed(struct worker *w, const char *what, int rc)
@@ -307,6 +339,7 @@ static void sum_up(struct arena *a, struct arena_sum *sum)
 	sum->busy = atomic_load(&a->busy);
 	sum->false_miscompare = atomic_load(&a->false_miscompare);
 	sum->sent_twice = atomic_load(&a->sent_twice);
+	sum->torn = atomic_load(&a->torn);
 	sum->failed = atomic_load(&a->failed);
 	for (unsigned i = 0; i < a->n; i++) {
 		sum->success_at[i] = atomic_load(&a->ctr[i].success);
@@ -332,6 +365,7 @@ void arena_run(struct check *c, uint64_t run, const uint64_t *off, unsigned n, u
 	sum->tasks = run_tasks(&a, w, tasks_for(c));
 	sum_up(&a, sum);
 	sum->sessions = c->sessions;
+	sum->one_machine = c->s[0].dev->id.one_machine;
 	for (unsigned i = 0; i < n; i++)
 		free(a.ctr[i].won);
 	free(w);
@@ -444,6 +478,14 @@ void arena_judge(const struct arena_sum *sum, const char *what, struct check_res
 		    (unsigned long long)sum->sent_twice, (unsigned long long)sum->tries, what);
 		result_advise(r, "lunfs recognises that and goes on; look at the paths, the "
 				 "multipath settings and the kernel's log.");
+	} else if (sum->torn && !sum->one_machine) {
+		result_say(
+		    r, CHECK_LIMIT,
+		    "%llu reads showed a mixture of two images of one sector, and a whole one "
+		    "when they were done again: a read is not atomic while the sector changes.",
+		    (unsigned long long)sum->torn);
+		result_advise(r, "lunfs reads such a sector again and survives that; look at the "
+				 "array's firmware.");
 	} else {
 		result_say(r, CHECK_OK,
 			   "%llu of %llu contended COMPARE AND WRITE by %s succeeded, and the "
@@ -461,6 +503,7 @@ static void add_values(const struct arena_sum *sum, struct check_result *r)
 	result_value(r, "miscompared", sum->miscompare);
 	result_value(r, "false_miscompares", sum->false_miscompare);
 	result_value(r, "sent_twice", sum->sent_twice);
+	result_value(r, "torn_reads", sum->torn);
 	result_value(r, "busy", sum->busy);
 	result_value(r, "unknown", sum->unknown);
 }

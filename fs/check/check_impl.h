@@ -210,10 +210,11 @@ void test_discard(struct check *c);	 /* discard.c */
 /* ---- contention (atomic.c), for test_atomic() and test_hosts() ------------------------------- */
 
 struct arena_sum { /* of all tasks */
-	uint64_t tries, success, miscompare, busy, unknown, false_miscompare, sent_twice;
+	uint64_t tries, success, miscompare, busy, unknown, false_miscompare, sent_twice, torn;
 	uint64_t success_at[COUNTERS], unknown_at[COUNTERS];
 	bool failed; /* a fault that nothing excuses: @r of arena_run() says which */
 	uint64_t sessions, tasks;
+	bool one_machine;
 };
 /* Write fresh counters (value 0) of @run at @off. 0 or -errno. */
 int arena_prepare(struct check *c, uint64_t run, const uint64_t *off, unsigned n);

@@ -78,10 +78,17 @@ int sessions_open(struct check *c)
 		return 0;
 	if (!rc)
 		result_say(&r, CHECK_UNKNOWN, "It was interrupted before the device was open.");
+	else if (rc == -EROFS && !n)
+		result_say(&r, CHECK_BAD,
+			   "It cannot be written to, and every host writes to it, those that mount "
+			   "read-only too: %s",
+			   why);
 	else
 		result_say(&r, n ? CHECK_LIMIT : CHECK_UNKNOWN,
 			   "Only %u of %u sessions with the device could be had: %s", n, want, why);
-	result_advise(&r, "Look at how many sessions the target admits for each initiator.");
+	if (n)
+		result_advise(&r,
+			      "Look at how many sessions the target admits for each initiator.");
 	result_add(c, &r);
 	if (!n)
 		return rc ? rc : -EINTR;
