@@ -31,6 +31,7 @@ try() { # what program arguments...
 
 try "sectors of 512 bytes" "$LIVE" "$via" "kill -USR1 $proxy" "kill -USR2 $proxy"
 try "a LUN that is reserved" "$BUILD/tests/unit/dev/test_dev_reserve" "$via" "$via" "kill -USR1 $proxy"
+try "a LUN that was reserved" "$LIVE" "${url[0]}"
 try "sectors of 4096 bytes" "$LIVE" "${url[1]}"
 try "a LUN that rejects FUA" "$LIVE" "${url[2]}"
 grep -q 'with FUA bit set, but' "$WORK/target/console.log" || fail "no LUN was asked for FUA in vain"
