@@ -141,8 +141,10 @@ static int write_by(struct pr_try *t, unsigned s)
 
 static int caw_by(struct pr_try *t, unsigned s)
 {
-	int rc = dev_caw(dev_of(t, s), own_off(t->c, OWN_LATENCY), t->buf, t->buf);
+	int rc;
 
+	memset(t->buf, 0x5a, CELL_BYTES);
+	rc = dev_caw(dev_of(t, s), own_off(t->c, OWN_LATENCY), t->buf, t->buf);
 	return rc > 0 ? 0 : rc; /* it was let through, whatever stood there */
 }
 
@@ -304,6 +306,7 @@ void test_reservations(struct check *c)
 	t.st.keys = calloc(DEV_PR_KEYS_MAX, sizeof(*t.st.keys));
 	lunfs_assert(t.st.keys);
 	t.buf = dev_buf_alloc(CELL_BYTES);
+	memset(t.buf, 0x5a, CELL_BYTES); /* with zeroes to compare, a refusal can crash LIO */
 	try_reservations(&t);
 	free(t.st.keys);
 	free(t.buf);
