@@ -122,6 +122,17 @@ static int sim_task_start(struct clock *c, const char *name, void (*fn)(void *),
 	return 0;
 }
 
+struct task *simclock_start(struct clock *clk, unsigned group, const char *name, void (*fn)(void *),
+			    void *arg)
+{
+	struct task *t;
+
+	lunfs_assert(sc_of(clk)->running && group < SIMCLOCK_GROUPS);
+	t = task_new(sc_of(clk), name, fn, arg);
+	t->group = group;
+	return t;
+}
+
 static void sim_task_join(struct clock *c, struct task *t)
 {
 	struct simclock *sc = sc_of(c);

@@ -35,6 +35,9 @@ void simclock_set_limits(struct clock *clk, uint64_t max_steps, uint64_t max_vir
  */
 void simclock_set_group(struct clock *clk, unsigned group);
 unsigned simclock_group(struct clock *clk);
+/* A task in @group; the caller stays where it is and goes on at once. To be joined. */
+struct task *simclock_start(struct clock *clk, unsigned group, const char *name, void (*fn)(void *),
+			    void *arg);
 /* No task of @group runs before @until_ns: a stopped process, a zombie. Its clock goes on. */
 void simclock_pause(struct clock *clk, unsigned group, uint64_t until_ns);
 /* The same, and the group's clock stands still meanwhile: a paused virtual machine. */

@@ -190,12 +190,7 @@ void sc_kill(struct simcluster *t, unsigned host)
 
 struct task *sc_task(struct simcluster *t, unsigned host, void (*fn)(void *), void *arg)
 {
-	struct task *task;
-
-	simclock_set_group(t->clk, host + 1);
-	SC_OK(t, t->clk->ops->task_start(t->clk, "test", fn, arg, &task));
-	simclock_set_group(t->clk, 0);
-	return task;
+	return simclock_start(t->clk, host + 1, "test", fn, arg);
 }
 
 void sc_join(struct simcluster *t, struct task *task)
