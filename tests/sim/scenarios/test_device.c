@@ -14,6 +14,7 @@
 
 struct late {
 	struct simcluster *t;
+	uint64_t delay_ns;
 	uint64_t sent; /* writes of host 0 to the groups that were late */
 	unsigned max;
 };
@@ -28,7 +29,7 @@ static void be_late(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
 		return;
 	l->sent++;
 	out->kind = SIMDEV_LATE;
-	out->delay_ns = LATE;
+	out->delay_ns = l->delay_ns ? l->delay_ns : LATE;
 }
 
 /* The file is emptied, and host 1 fills the volume: it gets those blocks, too. */
@@ -123,7 +124,7 @@ SCENARIO(a_late_data_write_of_a_dead_host_does_not_meet_the_blocks_next_owner, 4
  */
 SCENARIO(where_the_fate_of_a_write_cannot_be_told_its_host_stops_and_is_fenced, 4)
 {
-	struct late l = {.t = t, .max = 1};
+	struct late l = {.t = t, .max = 1, .delay_ns = SC_S}; /* before the host is fenced */
 	struct job w = {.kind = JOB_WRITE, .len = FILE_BYTES, .fill = 'A'};
 	struct nodeid g;
 	struct vattr va;
@@ -157,13 +158,28 @@ static void late_journal(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
 		return;
 	l->sent++;
 	out->kind = SIMDEV_LATE;
-	out->delay_ns = LATE;
+	out->delay_ns = l->delay_ns ? l->delay_ns : LATE;
 }
 
-/* It waits until that is settled; nothing of the late copy stands over the later log. */
+struct settled {
+	struct simcluster *t;
+	bool acked;
+};
+
+static void nothing_late(void *ctx, const struct simdev_landing *l)
+{
+	struct settled *s = ctx;
+
+	if (s->acked && l->late)
+		SC_CHECK(s->t, !in_journal(&s->t->geo, host_slot(host_of(s->t, 0)), l->off_bytes),
+			 "a write to the log landed after its commit was acknowledged");
+}
+
+/* It waits until that is settled; nothing of the late copy lands on what the log holds by then. */
 SCENARIO(a_journal_write_of_unknown_fate_delays_its_commit_and_no_more, 6)
 {
 	struct late l = {.t = t, .max = 2};
+	struct settled s = {.t = t};
 	unsigned slot;
 
 	scen_up(t, 2);
@@ -180,7 +196,10 @@ SCENARIO(a_journal_write_of_unknown_fate_delays_its_commit_and_no_more, 6)
 		scen_sync(t, 0);
 	}
 	EXPECT_EQ(t, l.sent, 2);
+	s.acked = true;
+	simdev_set_monitor(t->medium, nothing_late, &s);
 	rest(t, t->seed % 2 ? 2 * LATE : 0);
+	simdev_set_monitor(t->medium, NULL, NULL);
 	sc_kill(t, 0);
 	UNTIL(t, scen_state(t, slot) == LUNFS_SLOT_FREE);
 	scen_check_files(t, 1, 4);

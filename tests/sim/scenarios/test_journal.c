@@ -238,7 +238,8 @@ SCENARIO(the_journal_of_an_older_incarnation_in_a_reused_slot_is_dead, 40)
 	int rc;
 
 	scen_up(t, 2);
-	a.f = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	a.f = sc_mkfile(t, 1, sc_root_id(t, 1), "f"); /* so both lives log the same kind of thing */
+	SC_OK(t, put_value(t, 1, a.f, 'm', 0));
 	slot = host_slot(host_of(t, 0));
 	for (unsigned k = 1; k <= 30; k++)
 		SC_OK(t, put_value(t, 0, a.f, 'o', k));

@@ -139,17 +139,15 @@ SCENARIO(a_release_that_timed_out_and_lands_later_gives_the_lock_to_nobody_twice
 
 /* ---- a stale shared entry in a slot claimed again -------------------------------------------- */
 
-static void until_free(struct fix *f, unsigned slot)
+static bool is_free(struct fix *f, unsigned slot)
 {
 	struct host_info hi;
 	uint8_t *buf = dev_buf_alloc(4096);
 
-	do {
-		fix_sleep_ms(f, 5);
-		simdev_peek(f->medium, geo_slot_off(slot), f->geo.sector_bytes, buf);
-		assert_int_equal(slot_decode(&f->geo, buf, slot, &hi), 0);
-	} while (hi.state != LUNFS_SLOT_FREE);
+	simdev_peek(f->medium, geo_slot_off(slot), f->geo.sector_bytes, buf);
+	assert_int_equal(slot_decode(&f->geo, buf, slot, &hi), 0);
 	free(buf);
+	return hi.state == LUNFS_SLOT_FREE;
 }
 
 SCENARIO(a_stale_shared_entry_in_a_slot_claimed_again_holds_nothing, 8)
@@ -168,8 +166,10 @@ SCENARIO(a_stale_shared_entry_in_a_slot_claimed_again_holds_nothing, 8)
 	slot = host_slot(a->host);
 	dead = host_owner(a->host);
 	fix_kill(f, 0);
-	until_free(f, slot);
+	while (!is_free(f, slot))
+		fix_sleep_ms(f, 5);
 	fix_up(f, 0);
+	fix_sleep_ms(f, chance(f, 400)); /* the other may know of it by now, or not */
 	assert_int_equal(host_slot(a->host), slot);
 	assert_true(host_owner(a->host) != dead);
 	fix_record(f, CELL, &r);
@@ -235,41 +235,71 @@ SCENARIO(readers_of_three_hosts_that_never_pause_do_not_starve_a_writer, 10)
 
 /* ---- a hand-over to a host that has just died ------------------------------------------------ */
 
+struct heir {
+	struct fix *f;
+	uint64_t dead;
+	unsigned caws; /* of its slot: RECOVERING, FREE */
+	bool handed;
+};
+
+/* Nobody takes the lock from the dead before its slot is free. */
+static void taken_when_free(void *ctx, const struct simdev_landing *l)
+{
+	struct heir *h = ctx;
+	const struct lunfs_lock_rec *test = (const void *)l->test, *set = (const void *)l->data;
+
+	if (l->op != SIMDEV_CAW || l->off_bytes != geo_blk_off(fix_addr(h->f, CELL)))
+		return;
+	h->handed |= rec_holds(set, h->dead) == EX;
+	if (rec_holds(test, h->dead) == EX)
+		assert_true(is_free(h->f, LUNFS_OWNER_SLOT(h->dead)));
+}
+
+/* So that there is time to see it RECOVERING. */
+static void free_late(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		      struct simdev_fault *out)
+{
+	struct heir *h = ctx;
+	unsigned slot = LUNFS_OWNER_SLOT(h->dead);
+
+	(void)d;
+	if (cmd->op != SIMDEV_CAW || cmd->off_bytes != geo_slot_off(slot) || h->caws++ != 1)
+		return;
+	out->kind = SIMDEV_DELAY;
+	out->delay_ns = 200 * MS;
+}
+
 SCENARIO(a_lock_handed_to_a_host_that_has_just_died_comes_back_after_its_recovery, 12)
 {
 	struct fix_job heir = {.b = &f->box[1], .cell = CELL, .mode = EX};
 	struct user next = {.mode = EX, .rounds = 1};
-	uint64_t dead, began;
-	bool handed = false;
-	struct lunfs_lock_rec r;
-	unsigned slot;
+	struct heir h = {.f = f};
+	uint64_t began;
 	struct lock *l;
 
 	for (unsigned i = 0; i < 3; i++)
 		fix_up(f, i);
 	assert_int_equal(fix_pin(&f->box[0], CELL, EX, LEX, 0, NULL, &l), 0);
 	fix_add(&f->box[0], l);
-	dead = host_owner(f->box[1].host);
-	slot = host_slot(f->box[1].host);
+	h.dead = host_owner(f->box[1].host);
 	fix_task(f, 1, fix_pinner, &heir);
-	while (!fix_wishes(f, host_slot(f->box[0].host), slot))
+	while (!fix_wishes(f, host_slot(f->box[0].host), LUNFS_OWNER_SLOT(h.dead)))
 		fix_sleep_ms(f, 1);
 	fix_sleep_ms(f, chance(f, 30));
 	began = clock_now_ns(f->clk);
 	fix_kill(f, 1);
+	simdev_set_monitor(f->medium, taken_when_free, &h);
+	simdev_set_hook(f->medium, free_late, &h);
 	fix_unpin(&f->box[0], l, EX, LEX);
 	user_start(f, 2, &next);
-	while (!handed && clock_now_ns(f->clk) < began + 200 * MS) {
-		fix_record(f, CELL, &r);
-		handed = rec_holds(&r, dead) == EX;
-		fix_sleep_ms(f, 1);
-	}
 	fix_join(f, next.task);
-	assert_true(handed);
+	assert_true(h.handed);
 	assert_int_equal(f->box[0].replayed + f->box[2].replayed, 1);
 	assert_true(clock_now_ns(f->clk) < began + 3000 * MS);
 	fix_touch(&f->box[0], CELL, EX);
 	assert_int_equal(f->box[0].val[CELL].value, 3);
+	simdev_set_monitor(f->medium, NULL, NULL);
+	simdev_set_hook(f->medium, NULL, NULL);
 }
 
 /* ---- a holder that dies in the middle of the hand-over --------------------------------------- */

@@ -56,7 +56,7 @@ static void store_on(void *arg)
 		m->page[0] = ++m->stores;
 		m->dirty = true;
 		mtx_unlock(&m->mtx);
-		clock_sleep_ns(m->t->clk, 2 * MS);
+		clock_sleep_ns(m->t->clk, simclock_random(m->t->clk) % (2 * MS));
 	}
 }
 
@@ -101,6 +101,7 @@ static void drop_page(void *ctx, uint64_t ino)
 		m->dropped++;
 	m->there = false;
 	mtx_unlock(&m->mtx);
+	clock_sleep_ns(m->t->clk, simclock_random(m->t->clk) % (2 * MS)); /* until it is told */
 }
 
 SCENARIO(a_store_to_mapped_memory_is_seen_by_the_next_reader_elsewhere, 10)
@@ -258,19 +259,34 @@ SCENARIO(a_directory_is_revoked_although_the_kernel_holds_it_for_a_request_that_
 /* ---- two group commits that wait for each other's locks -------------------------------------- */
 
 /*
- * Both hosts rename between the same two directories, in opposite directions, and sync all the
- * time: each hand-over needs a commit here, and each commit ends only when those who are joined
- * have left. Were anybody to wait for a lock while joined, the two commits would wait for each
- * other.
+ * Both hosts rename between the same two directories, in opposite directions, link the same file
+ * there, and sync all the time: each hand-over needs a commit here, and each commit ends only when
+ * those who are joined have left. Were anybody to wait for a lock while joined, the two commits
+ * would wait for each other.
  */
 struct mover {
 	struct simcluster *t;
 	unsigned host, number, rounds, done;
-	struct nodeid from, to;
-	bool syncs;
+	struct nodeid from, to, shared;
+	enum { MOVES, SYNCS, LINKS } what;
 	uint64_t slowest_ns;
 	struct task *task;
 };
+
+static void move_once(struct mover *m, struct volume *v, const char *name, bool back)
+{
+	struct nodeid from = back ? m->to : m->from, to = back ? m->from : m->to;
+	struct vattr va;
+
+	if (m->what == SYNCS)
+		SC_OK(m->t, vol_fsync(v, &sc_root, to, false));
+	else if (m->what == MOVES)
+		SC_OK(m->t, vol_rename(v, &sc_root, from, name, to, name, 0));
+	else if (back)
+		SC_OK(m->t, vol_unlink(v, &sc_root, m->to, name));
+	else
+		SC_OK(m->t, vol_link(v, &sc_root, m->shared, m->to, name, &va));
+}
 
 static void move_on(void *arg)
 {
@@ -281,44 +297,45 @@ static void move_on(void *arg)
 	snprintf(name, sizeof(name), "m%u", m->number);
 	for (; m->done < m->rounds; m->done++) {
 		uint64_t began = simclock_true_ns(m->t->clk), took;
-		bool back = m->done % 2;
 
-		if (m->syncs)
-			SC_OK(m->t, vol_fsync(v, &sc_root, back ? m->from : m->to, false));
-		else
-			SC_OK(m->t, vol_rename(v, &sc_root, back ? m->to : m->from, name,
-					       back ? m->from : m->to, name, 0));
+		move_once(m, v, name, m->done % 2);
 		took = simclock_true_ns(m->t->clk) - began;
 		if (took > m->slowest_ns)
 			m->slowest_ns = took;
 	}
 }
 
+#define MOVERS 8u
+
 SCENARIO(commits_of_two_hosts_never_wait_for_each_other, 10)
 {
-	struct nodeid root, d[2];
-	struct mover m[6];
+	struct nodeid root, d[2], shared;
+	struct mover m[MOVERS];
 	char name[16];
 
 	scen_up(t, 2);
 	root = sc_root_id(t, 0);
+	shared = sc_mkfile(t, 0, root, "shared"); /* below the directories */
 	d[0] = sc_mkdir(t, 0, root, "a");
 	d[1] = sc_mkdir(t, 1, root, "b");
-	for (unsigned n = 0; n < 6; n++) {
+	for (unsigned n = 0; n < MOVERS; n++) {
 		m[n] = (struct mover){.t = t,
 				      .host = n % 2,
 				      .number = n,
 				      .rounds = 30,
 				      .from = d[n % 2],
 				      .to = d[1 - n % 2],
-				      .syncs = n >= 4};
+				      .shared = shared,
+				      .what = n < 4   ? MOVES
+					      : n < 6 ? SYNCS
+						      : LINKS};
 		snprintf(name, sizeof(name), "m%u", n);
-		if (!m[n].syncs)
+		if (m[n].what == MOVES)
 			sc_mkfile(t, n % 2, m[n].from, name);
 	}
-	for (unsigned n = 0; n < 6; n++)
+	for (unsigned n = 0; n < MOVERS; n++)
 		m[n].task = sc_task(t, m[n].host, move_on, &m[n]);
-	for (unsigned n = 0; n < 6; n++) {
+	for (unsigned n = 0; n < MOVERS; n++) {
 		UNTIL(t, m[n].done == m[n].rounds);
 		sc_join(t, m[n].task);
 		EXPECT(t, m[n].slowest_ns < SC_S);

@@ -14,6 +14,7 @@ struct making { /* mkfs.lunfs on a machine of its own */
 	struct simcluster *t;
 	struct dev *dev;
 	uint64_t wait_ns;
+	unsigned commands;
 	char why[MKFS_WHY_BYTES];
 	int rc;
 	struct task *task;
@@ -44,6 +45,17 @@ static int make(struct making *m)
 	rc = volume_write(m->dev, m->t->clk, &g, &none, old, m->why, sizeof(m->why));
 	live_free(old);
 	return rc;
+}
+
+/* It is slow, above all before its first writes. */
+static void slow_mkfs(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		      struct simdev_fault *out)
+{
+	struct making *m = ctx;
+
+	(void)out;
+	if (d == m->dev && cmd->op != SIMDEV_READ && m->commands++ < 6)
+		clock_sleep_ns(m->t->clk, simclock_random(m->t->clk) % (50 * MS));
 }
 
 static void make_main(void *arg)
@@ -132,7 +144,7 @@ static unsigned made, refused, mounted;
 
 SCENARIO(mkfs_and_mounts_that_race_leave_one_volume_on_which_all_that_are_mounted_work, 60)
 {
-	struct making mk = {.wait_ns = sc_random(t, 60 * MS)};
+	struct making mk = {.wait_ns = sc_random(t, 100 * MS)};
 	struct checking ck = {.t = t};
 	struct mounting mo[2];
 	uint8_t vol_id[16];
@@ -141,11 +153,13 @@ SCENARIO(mkfs_and_mounts_that_race_leave_one_volume_on_which_all_that_are_mounte
 	SC_OK(t, t->clk->ops->task_start(t->clk, "fsck", check_main, &ck, &ck.task));
 	simclock_set_group(t->clk, 0);
 	for (unsigned n = 0; n < 2; n++) {
-		mo[n] = (struct mounting){.t = t, .host = n, .wait_ns = sc_random(t, 60 * MS)};
+		mo[n] = (struct mounting){.t = t, .host = n, .wait_ns = sc_random(t, 300 * MS)};
 		SC_OK(t, t->clk->ops->task_start(t->clk, "mount", mount_main, &mo[n], &mo[n].task));
 	}
 	make_start(t, &mk);
+	simdev_set_hook(t->medium, slow_mkfs, &mk);
 	make_end(&mk);
+	simdev_set_hook(t->medium, NULL, NULL);
 	for (unsigned n = 0; n < 2; n++)
 		sc_join(t, mo[n].task);
 	which_volume(t, vol_id);
