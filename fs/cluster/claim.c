@@ -82,7 +82,20 @@ static bool can_mount(const struct host *h, unsigned slot)
 	return h->cfg.spare ? slot >= h->env.geo->slots : slot_has_journal(h, slot);
 }
 
-/* The slot to try: the one our name used last, then unused ones, then any; h->n: none is free. */
+/*
+ * How good a free slot is for us: the one our name used last, then unused ones, then any. One whose
+ * last owner was fenced comes last: what its record says of that owner is still of use (pr_leave).
+ */
+static int score_of(const struct host *h, const struct slot_seen *s)
+{
+	if (!strcmp(s->hi.hostname, h->cfg.name))
+		return 3;
+	if (!s->hi.generation)
+		return 2;
+	return watch_ended_cleanly(s);
+}
+
+/* The slot to try; h->n: none is free. */
 static unsigned choose(struct host *h)
 {
 	unsigned best = h->n;
@@ -94,7 +107,7 @@ static unsigned choose(struct host *h)
 
 		if (!can_mount(h, i) || judge(h, i, &s) != V_FREE)
 			continue;
-		score = !strcmp(s.hi.hostname, h->cfg.name) ? 2 : !s.hi.generation;
+		score = score_of(h, &s);
 		if (score > best_score) {
 			best = i;
 			best_score = score;

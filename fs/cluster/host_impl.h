@@ -168,6 +168,8 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 void watch_get(struct host *h, unsigned slot, struct slot_seen *out);
 /* May this host take the slot over now? @s is a copy; no lock held. */
 bool watch_dead(struct host *h, const struct slot_seen *s);
+/* Did its last incarnation end by itself, with everything drained? */
+bool watch_ended_cleanly(const struct slot_seen *s);
 uint64_t watch_allowance_ns(const struct host_info *hi); /* lease and drift */
 
 /* fence.c */

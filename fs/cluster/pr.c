@@ -156,20 +156,13 @@ static bool ended_here(struct host *h, const struct slot_seen *s)
 	return slot_owner_proven_gone(&s->hi) || (other_boot(h, &s->hi) && watch_dead(h, s));
 }
 
-/* Did it end by itself, everything drained? */
-static bool ended_cleanly(const struct slot_seen *s)
-{
-	return s->hi.state == LUNFS_SLOT_FREE &&
-	       le64_get(s->rec.hdr.setter_owner) == LUNFS_OWNER(s->hi.generation, s->hi.slot);
-}
-
 const struct host_info *pr_old_process(struct host *h, struct slot_seen *s)
 {
 	if (h->env.dev->id.kind != DEV_KIND_SG)
 		return NULL; /* each process has a nexus of its own */
 	for (unsigned i = 0; i < h->n; i++) {
 		watch_get(h, i, s);
-		if (s->valid && s->hi.state != LUNFS_SLOT_LIVE && !ended_cleanly(s) &&
+		if (s->valid && s->hi.state != LUNFS_SLOT_LIVE && !watch_ended_cleanly(s) &&
 		    fence_old_process(h, &s->hi))
 			return &s->hi;
 	}
@@ -187,7 +180,7 @@ static int drain_old(struct host *h, char *why, size_t why_len)
 		struct slot_seen s;
 
 		watch_get(h, i, &s);
-		unclean = unclean || (ended_here(h, &s) && !ended_cleanly(&s));
+		unclean = unclean || (ended_here(h, &s) && !watch_ended_cleanly(&s));
 	}
 	if (!unclean)
 		return 0;
@@ -309,6 +302,30 @@ int pr_reserve(struct host *h, char *why, size_t why_len)
 	return r;
 }
 
+/*
+ * A host that was fenced and has not come back may be a paused machine. It is shut out only for as
+ * long as the reservation stands, which goes with the last registrant. So while no other host is
+ * there to keep it up, the key stays. Two that leave at once both see nobody else, and both stay.
+ */
+static bool must_stay(struct host *h)
+{
+	bool fenced = false;
+
+	if (watch_read_table(h))
+		return true;
+	for (unsigned i = 0; i < h->n; i++) {
+		struct slot_seen s;
+
+		watch_get(h, i, &s);
+		if (i == h->slot || !s.valid || !s.hi.generation)
+			continue;
+		if (s.hi.state != LUNFS_SLOT_FREE)
+			return false;
+		fenced = fenced || !watch_ended_cleanly(&s);
+	}
+	return fenced;
+}
+
 void pr_leave(struct host *h)
 {
 	struct dev *d = h->env.dev;
@@ -316,6 +333,15 @@ void pr_leave(struct host *h)
 
 	if (!h->pr_key)
 		return;
+	if (must_stay(h)) {
+		log_info("pr-key-stays",
+			 "Host %s is the last to leave %s, and a host that was fenced has not come "
+			 "back since: the reservation stays, so that it cannot write should it "
+			 "only have been paused. The next mount here, mkfs.lunfs or lunfs "
+			 "clear-keys takes the key away.",
+			 h->cfg.name, d->id.name);
+		return;
+	}
 	r = register_surely(d, h->env.clk, h->pr_key, 0);
 	if (r && r != -EBADE)
 		log_warn("pr-key-left",

@@ -202,6 +202,12 @@ int watch_read_slot(struct host *h, unsigned slot, struct slot_seen *out)
 	return r;
 }
 
+bool watch_ended_cleanly(const struct slot_seen *s)
+{
+	return s->hi.state == LUNFS_SLOT_FREE &&
+	       le64_get(s->rec.hdr.setter_owner) == LUNFS_OWNER(s->hi.generation, s->hi.slot);
+}
+
 /* ---- deaths --------------------------------------------------------------------------------- */
 
 /* Has the recovering host's incarnation left its live generation? */

@@ -283,6 +283,33 @@ static void the_last_one_out_leaves_no_key_and_no_reservation(void **s)
 	sc_run_seeds(last_one_out_body, 2);
 }
 
+static void paused_body(struct simcluster *t)
+{
+	with_pr(t);
+	for (unsigned n = 0; n < t->hosts; n++)
+		sc_up(t, n);
+	sc_kill(t, 0); /* perhaps it only sleeps */
+	while (key_of(t, 0))
+		clock_sleep_ns(t->clk, SC_S / 10);
+	clock_sleep_ns(t->clk, SC_S);
+	for (unsigned n = 1; n < t->hosts; n++)
+		sc_down(t, n);
+	assert_true(simdev_pr_reserved(t->medium));
+	sc_up(t, 0); /* it is back, and proves that nothing of it is left */
+	sc_down(t, 0);
+	for (unsigned n = 1; n < t->hosts; n++) {
+		sc_up(t, n);
+		sc_down(t, n);
+	}
+	assert_false(simdev_pr_reserved(t->medium));
+}
+
+static void who_was_fenced_stays_shut_out_when_everybody_else_has_left(void **s)
+{
+	(void)s;
+	sc_run_seeds(paused_body, 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +319,7 @@ int main(void)
 	    cmocka_unit_test(writes_of_a_dead_mount_never_land_after_the_next_one),
 	    cmocka_unit_test(faults_of_the_commands_of_fencing_do_no_harm),
 	    cmocka_unit_test(the_last_one_out_leaves_no_key_and_no_reservation),
+	    cmocka_unit_test(who_was_fenced_stays_shut_out_when_everybody_else_has_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
