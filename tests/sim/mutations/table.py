@@ -34,7 +34,7 @@ MUTATIONS = [
         "	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);\n",
         "	o = dev_read(ls->env.dev, lock_off(l->addr), ls->env.geo->sector_bytes, found)\n"
         "		? ATS_UNKNOWN : ATS_DONE;\n	(void)keep_content;\n	l->sec.unresolved = 0;\n",
-        600,
+        400,
     ),
     Mutation(
         "recovery begins before the lease of the dead host has ended",
