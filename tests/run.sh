@@ -48,7 +48,7 @@ unit_tests() {
 run_test() { # name command...
 	local name=$1 rc=0 t0=$SECONDS
 	shift
-	timeout -k 30 "${LUNFS_TEST_SECONDS:-600}" "$@" >"$LOG/$name" 2>&1 </dev/null || rc=$?
+	timeout -k 30 "${LUNFS_TEST_SECONDS:-900}" "$@" >"$LOG/$name" 2>&1 </dev/null || rc=$?
 	case $rc in
 	0)
 		passed=$((passed + 1))
