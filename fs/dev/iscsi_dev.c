@@ -312,17 +312,23 @@ static int caw_result(const struct iscsi_cmd *c, bool flushed)
 	return c->result;
 }
 
-static void caw_explain(const struct iscsi_cmd *c, bool flushed, uint64_t from_ns,
-			struct dev_caw_io *io)
+static void caw_explain(const struct iscsi_cmd *c, bool flushed, struct dev_caw_io *io)
 {
 	bool lasts = c->result != DEV_CAW_GOOD || c->cdb[1] || flushed;
 
 	io->result = caw_result(c, flushed);
 	io->cause = lasts ? c->cause : DEV_CAUSE_NOT_DURABLE;
-	if (c->sent_ns > from_ns && c->ended_ns > c->sent_ns) {
-		io->wait_ns = c->sent_ns - from_ns;
-		io->device_ns = (c->cdb[1] ? c->ended_ns : dev_now_ns()) - c->sent_ns;
-	}
+}
+
+/* What the scout took, from @from_ns to @ready_ns, was the device's time. */
+static void caw_timed(const struct iscsi_cmd *c, uint64_t from_ns, uint64_t ready_ns,
+		      struct dev_caw_io *io)
+{
+	if (c->sent_ns < ready_ns || c->ended_ns <= c->sent_ns)
+		return;
+	io->wait_ns = c->sent_ns - ready_ns;
+	io->device_ns = (c->cdb[1] ? c->ended_ns : dev_now_ns()) - c->sent_ns;
+	io->device_ns += ready_ns - from_ns;
 }
 
 /* Sets the time after which they shall not go out, or gives them all the result @rc. */
@@ -346,9 +352,10 @@ static void iscsi_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 	uint64_t until_ns = begin(i), from_ns = dev_now_ns();
 	bool fua = !atomic_load(&i->no_fua), flush = false;
 	struct spr_link l = pr_link(d);
-	uint64_t not_after_ns;
+	uint64_t not_after_ns, ready_ns;
 	int rc = scout_ahead(&i->scout, &l, &not_after_ns);
 
+	ready_ns = dev_now_ns();
 	for (size_t k = 0; k < n; k++, at += 2 * sector) {
 		memcpy(at, io[k].test, sector);
 		memcpy(at + sector, io[k].set, sector);
@@ -364,8 +371,10 @@ static void iscsi_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 	for (size_t k = 0; k < n; k++)
 		flush = flush || (c[k].result == DEV_CAW_GOOD && !c[k].cdb[1]);
 	flush = flush && !iscsi_flush(d);
-	for (size_t k = 0; k < n; k++)
-		caw_explain(&c[k], flush, from_ns, &io[k]);
+	for (size_t k = 0; k < n; k++) {
+		caw_explain(&c[k], flush, &io[k]);
+		caw_timed(&c[k], from_ns, ready_ns, &io[k]);
+	}
 	cmds_free(c, few);
 	free(both);
 }

@@ -249,7 +249,8 @@ struct caw_batch {
 	struct dev *d;
 	struct dev_caw_io *io;
 	uint64_t from_ns, not_after_ns;
-	int refused; /* by the scout, with this error */
+	uint64_t scout_ns; /* what the scout took: the device's time */
+	int refused;	   /* by the scout, with this error */
 };
 
 static struct caw_batch caw_begin(struct dev *d, struct dev_caw_io *io)
@@ -257,6 +258,8 @@ static struct caw_batch caw_begin(struct dev *d, struct dev_caw_io *io)
 	struct caw_batch b = {.d = d, .io = io, .from_ns = dev_now_ns()};
 
 	b.refused = sg_scout(sg_of(d), &b.not_after_ns);
+	b.scout_ns = dev_now_ns() - b.from_ns;
+	b.from_ns += b.scout_ns;
 	return b;
 }
 
@@ -284,7 +287,7 @@ static void caw_element(void *arg, size_t i)
 		scout_answered(&sg_of(b->d)->scout, sent_ns, io->result, io->cause);
 	}
 	io->wait_ns = sent_ns - b->from_ns;
-	io->device_ns = dev_now_ns() - sent_ns;
+	io->device_ns = dev_now_ns() - sent_ns + b->scout_ns;
 	free(both);
 }
 
