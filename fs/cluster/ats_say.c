@@ -188,7 +188,8 @@ static const struct words of_error[DEV_CAUSES] = {
 			     "it had no effect and is tried again later",
 			     "look for a fail-over of the array that does not end, and at the "
 			     "path states"},
-    [DEV_CAUSE_NOT_SENT] = {"could not be sent until its time was up: no session or no memory",
+    [DEV_CAUSE_NOT_SENT] = {"could not be sent until its time was up: there was no session, or the "
+			    "device did not even answer a harmless command",
 			    "it had no effect and is tried again later",
 			    "look at this machine's memory and its connection to the array"},
     [DEV_CAUSE_OPCODE] =

@@ -4,7 +4,8 @@
 
 tcp_proxy.py PORT-FILE TARGET-HOST TARGET-PORT: listens on a free port of 127.0.0.1, which it writes
 to PORT-FILE, and passes connections on. SIGUSR1: cut all connections. SIGUSR2: from now on swallow
-what the target answers on the connections there are; new ones are not affected.
+what the target answers on the connections there are; new ones are not affected. SIGHUP: the same,
+but after the next answer on each.
 """
 import os
 import select
@@ -19,12 +20,14 @@ class Proxy:
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.peer = {}  # socket -> the other side
         self.mute = set()  # target sides whose answers are swallowed
+        self.last = set()  # ... after the next one
         self.from_target = set()
         self.wake_r, self.wake_w = os.pipe()
         os.set_blocking(self.wake_w, False)
         signal.set_wakeup_fd(self.wake_w)
         signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.signal(signal.SIGUSR2, lambda *_: None)
+        signal.signal(signal.SIGHUP, lambda *_: None)
         with open(port_file + '.new', 'w') as f:
             f.write(str(self.listener.getsockname()[1]))
         os.rename(port_file + '.new', port_file)
@@ -47,6 +50,7 @@ class Proxy:
             if s in self.peer:
                 del self.peer[s]
                 self.mute.discard(s)
+                self.last.discard(s)
                 self.from_target.discard(s)
                 s.close()
 
@@ -57,12 +61,16 @@ class Proxy:
                     self.cut(s)
             elif n == signal.SIGUSR2:
                 self.mute |= self.from_target
+            elif n == signal.SIGHUP:
+                self.last |= self.from_target
 
     def pass_on(self, sock):
         try:
             data = sock.recv(1 << 16)
             if data and sock not in self.mute:
                 self.peer[sock].sendall(data)
+            if data and sock in self.last:
+                self.mute.add(sock)
         except OSError:
             data = b''
         if not data:

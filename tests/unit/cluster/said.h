@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@ static struct {
 	char event[64], text[1024];
 } said[SAID_MAX];
 static unsigned said_n;
+static pthread_mutex_t said_mtx = PTHREAD_MUTEX_INITIALIZER; /* a real device has threads */
 
 void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -26,8 +28,9 @@ void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
 	va_list ap;
 
 	(void)lvl;
+	pthread_mutex_lock(&said_mtx);
 	if (said_n == SAID_MAX)
-		return;
+		said_n--;
 	snprintf(said[said_n].event, sizeof(said[0].event), "%s", event);
 	va_start(ap, fmt);
 	vsnprintf(said[said_n].text, sizeof(said[0].text), fmt, ap);
@@ -35,6 +38,7 @@ void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
 	if (getenv("TEST_SAY"))
 		printf("%s: %s\n", said[said_n].event, said[said_n].text);
 	said_n++;
+	pthread_mutex_unlock(&said_mtx);
 }
 
 static inline void said_forget(void)
