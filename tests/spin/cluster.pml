@@ -428,10 +428,9 @@ proctype recoverer(byte h; byte s)
 		fi;
 		job_ends(JOB(h, s))
 	   }
-	/* set_free(): no answer */
+	/* set_free(): no answer; once more, over what then stands there */
 	:: d_step { UP(h) && job[JOB(h, s)] == R_FREE && !REFUSED(h) && CAN_BE_LATE(h) ->
-		make_late(h, L_FREE, HAS(job_ours, JOB(h, s)), s, gen[h]);
-		job[JOB(h, s)] = R_CHECK /* once more, over what then stands there */
+		make_late(h, L_FREE, HAS(job_ours, JOB(h, s)), s, gen[h])
 	   }
 	od
 }

@@ -5,7 +5,7 @@
 run.py               all checks of CI; one line each; exit 1 if one is not as expected, 77 without Spin
 run.py NAME...       only these
 run.py --trace NAME  the (shortest, where it is no cycle) counterexample of a mutation, step by step
-run.py --large       larger sizes, not exhaustive (bitstate): minutes each
+run.py --large       larger sizes, not exhaustive (bitstate): ten minutes each
 """
 
 import argparse
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECONDS = 150  # bound of one run of a checker
+MINUTES = 10  # of a search that is not exhaustive
 MEGABYTES = 2500
 DEPTH = 200000
 
@@ -135,7 +136,7 @@ class Result:
 
 def run_checker(c, where, seconds):
     args = ["-E"] if c.what == SAFE else ["-a", "-f", "-N", c.what]
-    args += ["-w32"] if c.bitstate else []
+    args += ["-w32", f"-Q{MINUTES}"] if c.bitstate else []
     t0 = time.monotonic()
     _, out = tool(["./pan", f"-m{DEPTH}", *args], where, seconds)
     m = re.search(r"depth reached (\d+), errors: (\d+)", out)
