@@ -169,22 +169,31 @@ const struct host_info *pr_old_process(struct host *h, struct slot_seen *s)
 	return NULL;
 }
 
-/* What an earlier life of this machine sent may still be on its way along the same path. */
+/*
+ * What an earlier life of this machine sent may still be on its way along the same path. Only its
+ * own clean end proves that there is nothing; that no slot names this machine may also mean that
+ * others have its slots by now, so that is drained as well, where it can be.
+ */
 static int drain_old(struct host *h, char *why, size_t why_len)
 {
 	struct dev *d = h->env.dev;
-	bool unclean = false;
+	bool known = false, unclean = false;
 	int r;
 
 	for (unsigned i = 0; i < h->n; i++) {
 		struct slot_seen s;
 
 		watch_get(h, i, &s);
-		unclean = unclean || (ended_here(h, &s) && !watch_ended_cleanly(&s));
+		if (!ended_here(h, &s))
+			continue;
+		known = true;
+		unclean = unclean || !watch_ended_cleanly(&s);
 	}
-	if (!unclean)
+	if (known && !unclean)
 		return 0;
 	r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+	if (r == -EOPNOTSUPP && !unclean)
+		return 0;
 	if (r)
 		snprintf(why, why_len,
 			 "It cannot be proven that no write of an earlier mount of this machine is "
