@@ -436,13 +436,12 @@ static void stop_then_queue(void *ctx, struct dev *d, const struct simdev_cmd *c
 	out->delay_ns = 6 * SC_S;
 }
 
-SCENARIO(a_fenced_host_mounts_again_and_its_old_writes_never_land, 8)
+static void fenced_host_mounts_again(struct simcluster *t, void (*meanwhile)(struct simcluster *t))
 {
 	struct job old = {.kind = JOB_WRITE, .len = 8192, .fill = 'o'};
 	struct queued q = {.t = t};
 	struct nodeid f;
 
-	simdev_set_pr(t->medium, true, true);
 	scen_up(t, 2);
 	f = old.id = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
 	scen_fill(t, 0, f, '1', 8192);
@@ -457,12 +456,37 @@ SCENARIO(a_fenced_host_mounts_again_and_its_old_writes_never_land, 8)
 	simdev_set_hook(t->medium, NULL, NULL);
 	EXPECT_EQ(t, vol_unmount(t->v[0]), -EIO);
 	t->v[0] = NULL;
+	if (meanwhile)
+		meanwhile(t);
 	sc_up(t, 0); /* the same machine, path and name */
 	EXPECT(t, simdev_may_write(t->dev[0]));
 	EXPECT_EQ(t, scen_filled(t, 0, f, 8192), '2');
 	rest(t, 8 * SC_S);
 	EXPECT_EQ(t, scen_filled(t, 1, f, 8192), '2');
 	EXPECT_EQ(t, scen_filled(t, 0, f, 8192), '2');
+}
+
+SCENARIO(a_fenced_host_mounts_again_and_its_old_writes_never_land, 8)
+{
+	simdev_set_pr(t->medium, true, true);
+	fenced_host_mounts_again(t, NULL);
+}
+
+/* Nothing in the host table tells of its earlier life any more. */
+static void take_its_slot(struct simcluster *t)
+{
+	sc_up(t, 2);
+	sc_up(t, 3);
+	for (unsigned n = 2; n < 4; n++)
+		if (host_slot(host_of(t, n)) != 0)
+			sc_down(t, n);
+	EXPECT_EQ(t, scen_state(t, 0), LUNFS_SLOT_LIVE);
+}
+
+SCENARIO(a_fenced_host_mounts_again_although_another_has_its_old_slot, 8)
+{
+	simdev_set_pr(t->medium, true, true);
+	fenced_host_mounts_again(t, take_its_slot);
 }
 
 /* ---- a daemon that beats but no longer works ------------------------------------------------- */
@@ -636,6 +660,7 @@ int main(void)
 	    cmocka_unit_test(a_process_stopped_for_three_leases_alone_goes_on_with_everything),
 	    cmocka_unit_test(a_paused_machine_whose_clock_stood_still_writes_nothing),
 	    cmocka_unit_test(a_fenced_host_mounts_again_and_its_old_writes_never_land),
+	    cmocka_unit_test(a_fenced_host_mounts_again_although_another_has_its_old_slot),
 	    cmocka_unit_test(a_daemon_whose_revokes_hang_is_recovered_although_it_beats),
 	    cmocka_unit_test(a_daemon_whose_journal_write_hangs_is_recovered_although_it_beats),
 	    cmocka_unit_test(after_an_outage_of_several_leases_all_hosts_go_on_and_nothing_is_lost),
