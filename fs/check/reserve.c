@@ -177,7 +177,9 @@ static bool try_fencing(struct pr_try *t)
 		    ops(t)->reserve(dev_of(t, 0), t->key[0]), 0) &&
 	       step(t, "A write by a session that is not registered", write_by(t, 1), -EBADE) &&
 	       step(t, "Registering a second session", register_key(t, 1, check_random(t->c)), 0) &&
-	       step(t, "A write by a registered session", write_by(t, 1), 0) && fence_other(t);
+	       step(t, "A write by a registered session", write_by(t, 1), 0) &&
+	       step(t, "A COMPARE AND WRITE by a registered session", caw_by(t, 1), 0) &&
+	       fence_other(t);
 }
 
 /* Is the second session another nexus? Without that nothing can be refused to it. */
@@ -250,12 +252,24 @@ static void say_reserved(struct pr_try *t)
 
 static void say_none(struct pr_try *t, const char *why)
 {
+	const struct disk_facts *f = &t->c->facts.disk;
 	bool one = dev_of(t, 0)->id.one_machine;
+	unsigned longest_s = 0;
 
+	for (unsigned i = 0; i < f->paths; i++)
+		longest_s = f->path[i].timeout_s > longest_s ? f->path[i].timeout_s : longest_s;
 	result_say(t->r, one ? CHECK_NOTE : CHECK_LIMIT,
 		   "No persistent reservations to fence with: %s",
 		   why[0] ? why : "the device does not have them.");
-	if (!one)
+	if (!one && longest_s * 1000 > t->c->cfg.deadline_ms)
+		result_advise(
+		    t->r,
+		    "Fencing will be by timer: a host that is paused and goes on may write "
+		    "late, and so may the kernel, which gives a command %u s. Set that below "
+		    "the I/O deadline of %u ms (/sys/block/.../device/timeout), switch "
+		    "reservations on at the array, or mount with fence=watchdog.",
+		    longest_s, t->c->cfg.deadline_ms);
+	else if (!one)
 		result_advise(t->r,
 			      "Fencing will be by timer: a host that is paused and goes on may "
 			      "write late. Switch reservations on at the array, or mount with "
@@ -290,6 +304,17 @@ static void try_reservations(struct pr_try *t)
 		    "now.");
 }
 
+static void say_not_provoked(struct check *c)
+{
+	struct check_result r;
+
+	result_init(&r, "atomic-after-refusal");
+	result_say(&r, CHECK_SKIPPED,
+		   "No COMPARE AND WRITE could be refused: that takes two sessions that the device "
+		   "tells apart (iscsi://), on a device with persistent reservations.");
+	result_add(c, &r);
+}
+
 void test_reservations(struct check *c)
 {
 	struct pr_try t = {.c = c};
@@ -313,4 +338,6 @@ void test_reservations(struct check *c)
 	result_add(c, &r);
 	if (t.provoked)
 		test_atomic_again(c);
+	else if (c->cfg.provoke)
+		say_not_provoked(c);
 }

@@ -409,6 +409,7 @@ static bool wait_for(struct run *r, uint64_t patience)
 {
 	uint64_t start = clock_now_ns(r->clk);
 	bool show = isatty(STDERR_FILENO) && !r->quiet, told = false, done;
+	uint64_t shown = UINT64_MAX;
 
 	while (!(done = tick(r)) && clock_now_ns(r->clk) - start < patience) {
 		const char *what = atomic_load(&r->what);
@@ -417,12 +418,14 @@ static bool wait_for(struct run *r, uint64_t patience)
 			check_stop(r->check);
 			told = true;
 		}
-		if (show)
+		if (show && (clock_now_ns(r->clk) - start) / S_NS != shown) {
+			shown = (clock_now_ns(r->clk) - start) / S_NS;
 			fprintf(stderr, "\r\033[K%3u %% %s, %llu s", atomic_load(&r->percent),
 				told   ? "stopping"
 				: what ? what
 				       : "",
-				(unsigned long long)((clock_now_ns(r->clk) - start) / S_NS));
+				(unsigned long long)shown);
+		}
 	}
 	if (show)
 		fputs("\r\033[K", stderr);
