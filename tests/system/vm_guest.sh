@@ -77,9 +77,11 @@ lio_loop() { # name number
 	ln -s $target/core/iblock_0/$1 $tpg/lun/lun_0/disk
 }
 
-# One session for each address of a target: iscsistart takes a second for the same.
+# One session for each address of a target: iscsistart takes a second for the same. Without a daemon
+# nobody could follow a ping that was not answered in time, so there are none.
 iscsi_login() { # initiator address port
-	iscsistart -i $1 -t $IQN -g 1 -a $2 -p $3
+	iscsistart -i $1 -t $IQN -g 1 -a $2 -p $3 -P node.conn[0].timeo.noop_out_interval=0 \
+		-P node.conn[0].timeo.noop_out_timeout=0
 }
 
 disks_by() { # vendor number
