@@ -315,15 +315,17 @@ int spr_read_state(const struct spr_link *l, struct dev_pr_state *out)
 
 /* ---- multipathd --------------------------------------------------------------------------- */
 
-static bool line_sets_key(const char *line)
+/* The word stands alone, before a comment begins. */
+static bool line_sets_key(char *line)
 {
-	static const char word[] = "reservation_key";
+	static const char word[] = "reservation_key", between[] = " \t\r\n{}\"";
+	char *save = NULL;
 
-	line += strspn(line, " \t{");
-	if (strncmp(line, word, sizeof(word) - 1))
-		return false;
-	line += sizeof(word) - 1;
-	return *line == ' ' || *line == '\t' || *line == '"';
+	line[strcspn(line, "#!")] = 0;
+	for (char *w = strtok_r(line, between, &save); w; w = strtok_r(NULL, between, &save))
+		if (!strcmp(w, word))
+			return true;
+	return false;
 }
 
 static bool file_sets_key(const char *path)
