@@ -102,7 +102,7 @@ int vol_read_super(struct dev *dev, struct geo *out, bool *used_copy, char *why,
 	bool copy = false;
 	int rc = read_one(dev, LUNFS_SB_OFF, &g, &unknown);
 
-	if (rc && rc != -EPROTONOSUPPORT && rc != -EINVAL) {
+	if (rc == -EUCLEAN || rc == -EIO) { /* a device that does not answer is not damaged */
 		copy = read_one(dev, sb_tail_off(dev->id.size_bytes), &g, NULL) == 0 ||
 		       search_groups(dev, &g);
 	} else if (rc ==
