@@ -3,9 +3,16 @@
 #ifndef SIM_DEVCHECK_H
 #define SIM_DEVCHECK_H
 
+#include <stdbool.h>
+
 struct sim_run;
 void devcheck_start(struct sim_run *r); /* the volume is formatted and nobody is up */
 void devcheck_stop(struct sim_run *r);
+/*
+ * Would the deaths of these hosts (bit n: host n) leave no spare slot that is free or whose owner
+ * lives? From there nobody can recover them: not in this version of lunfs.
+ */
+bool devcheck_last_spare(const struct sim_run *r, unsigned hosts);
 /* A slot that is taken, but by nobody who lives; -1: there is none. */
 int devcheck_unrecovered(const struct sim_run *r);
 

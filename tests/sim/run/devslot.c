@@ -92,6 +92,24 @@ bool acts_for(const struct devcheck *dc, const struct inc *inc, uint64_t owner)
 	return state_of(&t->rec) == LUNFS_SLOT_RECOVERING && t->recoverer == inc;
 }
 
+bool devcheck_last_spare(const struct sim_run *r, unsigned hosts)
+{
+	const struct devcheck *dc = r->dc;
+	unsigned left = 0, lost = 0;
+
+	for (unsigned s = dc->geo->slots; s < dc->slots; s++) {
+		const struct inc *by = dc->slot[s].by;
+
+		if (state_of(&dc->slot[s].rec) == LUNFS_SLOT_FREE)
+			left++;
+		else if (by && by->end == INC_RUNS && !(hosts >> by->host & 1))
+			left++;
+		else if (by && by->end == INC_RUNS)
+			lost++;
+	}
+	return lost && !left;
+}
+
 int devcheck_unrecovered(const struct sim_run *r)
 {
 	const struct devcheck *dc = r->dc;

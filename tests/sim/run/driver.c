@@ -115,6 +115,8 @@ void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t ba
 {
 	if (h->state != H_MOUNTING && h->state != H_UP && h->state != H_LEAVING)
 		return;
+	if (devcheck_last_spare(r, 1u << h->number) && !r->wrong)
+		return;
 	trace_host(h->number, "KILLED %s", h->state == H_UP ? "" : "while mounting or unmounting");
 	cover_hit(r, h->state == H_UP ? COVER_FAULT_KILL : COVER_FAULT_KILL_MOUNTING);
 	sc_kill(r->t, h->number);
@@ -211,7 +213,7 @@ static void actors_start(struct sim_host *h)
 	}
 }
 
-/* The key of a mount that died between its registration and its claim belongs to no slot. */
+/* The key of a mount that ended between its registration and its claim belongs to no slot. */
 static void take_key_away(struct sim_host *h)
 {
 	trace_host(h->number, "ITS KEY IS TAKEN AWAY by sg_persist");
@@ -227,7 +229,8 @@ static void mount_failed(struct sim_host *h)
 	trace_host(h->number, "CANNOT MOUNT: %s", h->why);
 	inc_ended(r, h->inc, INC_KILLED);
 	if (r->plan.profile == PROF_CALM ||
-	    (r->stopping && clock_now_ns(r->t->clk) >= r->stopped_ns + MOUNT_AT_LAST_NS)) {
+	    (r->stopping && ++h->failures > 5 &&
+	     clock_now_ns(r->t->clk) >= r->stopped_ns + MOUNT_AT_LAST_NS)) {
 		run_wrong(r, "host %u cannot mount: %s", h->number, h->why);
 		h->state = H_DEAD;
 		h->stay_dead = true;
@@ -235,6 +238,7 @@ static void mount_failed(struct sim_host *h)
 	}
 	if (h->step_rc == -EBADE && h->died_mounting)
 		take_key_away(h);
+	h->died_mounting = true; /* its registration may have had no answer */
 	clock_sleep_ns(r->t->clk, r->stopping ? SC_S : SC_S / 4);
 }
 

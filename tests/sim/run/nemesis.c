@@ -6,6 +6,7 @@
  * queued below them, and commands that land seconds after their answer.
  */
 #include "cover.h"
+#include "devcheck.h"
 #include "run.h"
 
 #define MS 1000000ull
@@ -164,6 +165,8 @@ static void hard_error(struct sim_run *r)
 /* Everything loses power: all hosts and the array. */
 static void power(struct sim_run *r)
 {
+	if (devcheck_last_spare(r, ~0u))
+		return;
 	trace_line("array", "POWER CUT");
 	cover_hit(r, COVER_FAULT_POWER);
 	for (unsigned n = 0; n < r->plan.hosts; n++) {

@@ -117,7 +117,8 @@ struct sim_host {
 	struct inc *inc;
 	bool leave;	    /* unmount cleanly, then come back */
 	bool stay_dead;	    /* once killed */
-	bool died_mounting; /* once: between its registration and its claim, perhaps */
+	bool died_mounting; /* or failed, once: between its registration and its claim, perhaps */
+	unsigned failures;  /* to mount, after the faults have stopped */
 	uint64_t orphans;   /* that it still looks after */
 	uint64_t back_ns;   /* when dead or down: not before */
 	struct actor actor[ACTORS_MAX];
