@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The meson test of lunfs-sim: a fixed set of seeds of each profile, those that once failed, and fresh
-# random ones (LUNFS_SIM_SEEDS many, 120 by default; they are printed). LUNFS_SIM_JOBS at a time.
+# random ones (LUNFS_SIM_FRESH many, 20 by default; they are printed). LUNFS_SIM_JOBS at a time.
 set -eu
 sim=$1
 jobs=${LUNFS_SIM_JOBS:-2}
-fresh=${LUNFS_SIM_SEEDS:-120}
+fresh=${LUNFS_SIM_FRESH:-20}
 for profile in calm crash zombie flaky power outage mixed liar; do
 	"$sim" --seeds 1..25 --profile "$profile" --jobs "$jobs" --quiet
 done
