@@ -251,6 +251,12 @@ void judge_slot(const struct judged *j, unsigned slot)
 		take(j, slot, t, now);
 	} else if (from == LUNFS_SLOT_RECOVERING && to == LUNFS_SLOT_RECOVERING) {
 		take_again(j, slot, t, now);
+	} else if (from == LUNFS_SLOT_FREE && to == LUNFS_SLOT_FREE) {
+		/* a fresh image settles a command whose fate was unknown */
+		same_incarnation(j, slot, &t->rec, now);
+		if (t->by != j->inc && t->recoverer != j->inc)
+			dev_wrong(j, "slot %u is free, and set by a host that did not free it",
+				  slot);
 	} else if (from == LUNFS_SLOT_RECOVERING && to == LUNFS_SLOT_FREE) {
 		recovered(j, slot, t, now);
 	} else {
