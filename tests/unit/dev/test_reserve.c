@@ -294,6 +294,7 @@ static void the_reservation_outlives_the_host_that_made_it(void **state)
 struct load {
 	struct two *t;
 	atomic_bool fenced; /* PREEMPT AND ABORT has returned */
+	atomic_bool going;  /* a write has ended well */
 	unsigned good, refused, unknown, late;
 	int odd;
 };
@@ -307,6 +308,8 @@ static void load_round(struct load *w, struct dev_io *io, size_t n, uint8_t *buf
 	dev_batch(w->t->b, io, n);
 	for (size_t i = 0; i < n; i++) {
 		w->good += !io[i].result;
+		if (!io[i].result)
+			atomic_store(&w->going, true);
 		w->late += !io[i].result && !before;
 		w->refused += io[i].result == -EBADE;
 		w->unknown += io[i].result == -ETIMEDOUT;
@@ -335,14 +338,14 @@ static void nothing_of_a_preempted_host_lands_afterwards(void **state)
 	struct load w = {.t = t};
 	size_t len = 48 * 65536;
 	uint8_t *mine = dev_buf_alloc(len), *now = dev_buf_alloc(len);
-	struct timespec while_it_writes = {.tv_nsec = 200000000};
 	pthread_t thread;
 
 	join(t->a, KEY_A);
 	join(t->b, KEY_B);
 	dev_set_deadline(t->b, 2000);
 	pthread_create(&thread, NULL, write_until_refused, &w);
-	nanosleep(&while_it_writes, NULL);
+	for (unsigned i = 0; i < 2000 && !atomic_load(&w.going); i++)
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 	assert_int_equal(t->a->ops->pr->preempt_abort(t->a, KEY_A, KEY_B), 0);
 	atomic_store(&w.fenced, true);
 	assert_int_equal(count_key(t->a, KEY_B), 0);
@@ -374,6 +377,23 @@ static void cut(struct dev *d)
 	}
 	assert_int_equal(d->ops->drain(d), 0);
 	free(buf);
+}
+
+/* For a SCSI disk that is a reset of the logical unit, of which the other path is told. */
+static void a_drained_path_leaves_the_other_at_work(void **state)
+{
+	struct two *t = *state;
+
+	join(t->a, KEY_A);
+	join(t->b, KEY_B);
+	for (unsigned i = 0; i < 5; i++) {
+		assert_int_equal(caw_same(t->b), DEV_CAW_GOOD);
+		assert_int_equal(t->a->ops->drain(t->a), 0);
+		assert_int_equal(caw_same(t->b), DEV_CAW_GOOD);
+		assert_int_equal(caw_same(t->a), DEV_CAW_GOOD);
+	}
+	assert_int_not_equal(count_key(t->a, KEY_A), 0);
+	assert_int_not_equal(count_key(t->a, KEY_B), 0);
 }
 
 static void a_key_survives_the_loss_of_the_connection(void **state)
@@ -419,6 +439,7 @@ int main(int argc, char **argv)
 	    BETWEEN_TWO(the_key_of_a_process_that_died_gives_way),
 	    BETWEEN_TWO(the_reservation_outlives_the_host_that_made_it),
 	    BETWEEN_TWO(nothing_of_a_preempted_host_lands_afterwards),
+	    BETWEEN_TWO(a_drained_path_leaves_the_other_at_work),
 	    BETWEEN_TWO(a_key_survives_the_loss_of_the_connection),
 	};
 
