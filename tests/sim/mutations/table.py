@@ -28,15 +28,6 @@ MUTATIONS = [
         "	case DEV_CAW_MISCOMPARE:\n		return ATS_DONE_LATE;",
     ),
     Mutation(
-        "a read settles an ATS of unknown fate",
-        ["flaky"],
-        "fs/cluster/settle.c",
-        "	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);\n",
-        "	o = dev_read(ls->env.dev, lock_off(l->addr), ls->env.geo->sector_bytes, found)\n"
-        "		? ATS_UNKNOWN : ATS_DONE;\n	(void)keep_content;\n	l->sec.unresolved = 0;\n",
-        400,
-    ),
-    Mutation(
         "recovery begins before the lease of the dead host has ended",
         ["mixed", "zombie"],
         "fs/cluster/watch.c",
@@ -116,26 +107,11 @@ MUTATIONS = [
         "	if (m->img)\n		return true;\n	m->img = txn_zalloc(LUNFS_PAYLOAD_BYTES);\n",
     ),
     Mutation(
-        "replay writes images whose guard has moved on",
-        ["crash", "mixed"],
-        "fs/txn/replay.c",
-        "m->live = g && g->live && g->possession == m->possession;",
-        "m->live = g != NULL;",
-    ),
-    Mutation(
         "replay writes nothing at all",
         ["crash"],
         "fs/txn/replay.c",
         "	if (!r)\n		r = write_live(rp);\n",
         "	(void)write_live;\n",
-    ),
-    Mutation(
-        "a revoked block is replayed",
-        ["crash", "mixed"],
-        "fs/txn/scan.c",
-        "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE) {\n",
-        "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE && m->img)\n		return true;\n"
-        "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE) {\n",
     ),
     Mutation(
         "writes start whatever is left of the lease",

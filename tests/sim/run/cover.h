@@ -50,6 +50,7 @@
 	X(LIE_CAW_BLIND, "lie: COMPARE AND WRITE does not compare")                                \
 	X(LIE_CAW_SPLIT, "lie: COMPARE AND WRITE is not atomic")                                   \
 	X(LIE_CAW_DONE, "lie: COMPARE AND WRITE writes nothing")                                   \
+	X(LIE_CAW_REFUSES, "lie: COMPARE AND WRITE sees no match, again and again")                \
 	X(LIE_LOST_WRITE, "lie: metadata writes lost")                                             \
 	X(LIE_READ_CORRUPT, "lie: metadata read with a flipped bit")                               \
 	X(LIE_READ_STALE, "lie: metadata reads show the past")                                     \

@@ -213,6 +213,7 @@ static bool tells_lie(struct sim_run *r, const struct simdev_cmd *c)
 	case LIE_CAW_BLIND:
 	case LIE_CAW_SPLIT:
 	case LIE_CAW_DONE:
+	case LIE_CAW_REFUSES:
 		return c->op == SIMDEV_CAW;
 	case LIE_LOST_WRITE:
 		return c->op == SIMDEV_WRITE && devcheck_is_meta(r, c->off_bytes);
@@ -227,13 +228,16 @@ static bool tells_lie(struct sim_run *r, const struct simdev_cmd *c)
 static void lie(void *ctx, struct dev *d, const struct simdev_cmd *c, struct simdev_fault *out)
 {
 	static const enum simdev_fault_kind kind[LIES] = {
-	    [LIE_CAW_BLIND] = SIMDEV_LIE_BLIND,	 [LIE_CAW_SPLIT] = SIMDEV_LIE_SPLIT,
-	    [LIE_CAW_DONE] = SIMDEV_LIE_DONE,	 [LIE_LOST_WRITE] = SIMDEV_LIE_DONE,
-	    [LIE_READ_CORRUPT] = SIMDEV_CORRUPT, [LIE_READ_STALE] = SIMDEV_STALE};
+	    [LIE_CAW_BLIND] = SIMDEV_LIE_BLIND, [LIE_CAW_SPLIT] = SIMDEV_LIE_SPLIT,
+	    [LIE_CAW_DONE] = SIMDEV_LIE_DONE,	[LIE_CAW_REFUSES] = SIMDEV_LIE_MISCOMPARE,
+	    [LIE_LOST_WRITE] = SIMDEV_LIE_DONE, [LIE_READ_CORRUPT] = SIMDEV_CORRUPT,
+	    [LIE_READ_STALE] = SIMDEV_STALE};
 	struct sim_run *r = ctx;
 
-	(void)d;
-	if (out->kind != SIMDEV_OK || !tells_lie(r, c) || run_random(r, r->plan.lie_one_in))
+	if (out->kind != SIMDEV_OK || !tells_lie(r, c))
+		return;
+	if (r->plan.lie == LIE_CAW_REFUSES ? d != r->t->dev[0] || run_random(r, 20) == 0
+					   : run_random(r, r->plan.lie_one_in) != 0)
 		return;
 	out->kind = kind[r->plan.lie];
 	out->ops = SIMDEV_ANY;

@@ -19,6 +19,7 @@ const char *lie_name(enum lie l)
 					       "compare-and-write does not compare",
 					       "compare-and-write is not atomic",
 					       "compare-and-write writes nothing",
+					       "compare-and-write sees no match",
 					       "lost metadata writes",
 					       "corrupt metadata reads",
 					       "stale metadata reads",

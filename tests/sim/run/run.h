@@ -41,6 +41,7 @@ enum lie { /* what a device does that it must not */
 	   LIE_CAW_BLIND,    /* COMPARE AND WRITE does not compare */
 	   LIE_CAW_SPLIT,    /* is not atomic */
 	   LIE_CAW_DONE,     /* says GOOD and writes nothing */
+	   LIE_CAW_REFUSES,  /* to one host, nearly always */
 	   LIE_LOST_WRITE,   /* a metadata write that was never done */
 	   LIE_READ_CORRUPT, /* a bit of metadata flips on its way */
 	   LIE_READ_STALE,   /* reads of metadata show what stood there once */
