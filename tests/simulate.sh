@@ -9,6 +9,6 @@ SIM=${LUNFS_BUILD:-$TOP/build}/tests/sim/run/lunfs-sim
 JOBS=$(nproc)
 rc=0
 
-"$SIM" --seeds "1..${LUNFS_SIM_SEEDS:-800}" --jobs "$JOBS" --require-coverage || rc=1
+"$SIM" --seeds "1..${LUNFS_SIM_SEEDS:-1200}" --jobs "$JOBS" --require-coverage || rc=1
 "$SIM" --random "${LUNFS_SIM_RANDOM:-60}" --jobs "$JOBS" || rc=1
 exit $rc

@@ -106,6 +106,8 @@ static int set_size(struct op *o, struct setattr *a, struct inode *i)
 	if ((uint64_t)a->st->st_size > VOL_FILE_MAX)
 		return -EFBIG;
 	rc = trunc_set_size(o, i, (uint64_t)a->st->st_size, &a->size_begun);
+	if (a->size_begun)
+		attr_fill(o->v, i, a->out);
 	a->sized = rc == 0;
 	return rc;
 }
@@ -144,5 +146,7 @@ int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, cons
 	rc = op_run(&o, setattr_body, &a);
 	if (rc && a.size_begun) /* the size is set; the worker gives up the rest */
 		orphans_add(v->orphans, id);
+	if (rc == -ESTALE && a.size_begun) /* it took effect, and the file was removed since */
+		rc = 0;
 	return rc;
 }
