@@ -138,13 +138,13 @@ def run_checker(c, where, seconds):
     args = ["-E"] if c.what == SAFE else ["-a", "-f", "-N", c.what]
     args += ["-w32", f"-Q{MINUTES}"] if c.bitstate else []
     t0 = time.monotonic()
-    _, out = tool(["./pan", f"-m{DEPTH}", *args], where, seconds)
+    rc, out = tool(["./pan", f"-m{DEPTH}", *args], where, seconds)
     m = re.search(r"depth reached (\d+), errors: (\d+)", out)
     stored = re.search(r"(\d+) states, stored", out)
     first = re.search(r"^pan:\d+: (.*)$", out, re.M)
     bad = re.search(r"max search depth too small|out of memory|memory limit|pan: error.*", out)
     if not m or not stored or bad:
-        raise Broken("pan: " + (bad[0] if bad else out[-300:]))
+        raise Broken(f"pan (exit code {rc}): " + (bad[0] if bad else out[-80:].strip()))
     why = ""
     if first:
         at = first[1].rsplit(" ", 1)[1].rstrip(")")
