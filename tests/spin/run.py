@@ -119,7 +119,7 @@ def build(c, where, trace):
         flags += ["-DNFAIR=5"]
     if c.bitstate:
         flags += ["-DBITSTATE"]
-    rc, out = tool(["gcc", *flags, "-o", "pan", "pan.c"], where, 120)
+    rc, out = tool(["gcc", *flags, "-o", "pan", "pan.c"], where, 300)
     if rc:
         raise Broken("gcc: " + out.strip())
 
