@@ -276,6 +276,70 @@ static void enough_incarnations_were_cut_off(void **state)
 	assert_true((cut_in_mount >= 3 && cut_later >= 8) || one_seed());
 }
 
+/* ---- a sync that sleeps through its own recovery --------------------------------------------- */
+
+struct sleeper {
+	struct simcluster *t;
+	uint64_t left;
+	bool slept;
+};
+
+static void sleep_at(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		     struct simdev_fault *out)
+{
+	struct sleeper *s = ctx;
+
+	(void)out;
+	if (s->slept || d != s->t->dev[0] || cmd->op == SIMDEV_READ ||
+	    in_board(&s->t->geo, cmd->off_bytes) || in_slots(cmd->off_bytes) || --s->left)
+		return;
+	s->slept = true;
+	simclock_pause(s->t->clk, 1, simclock_true_ns(s->t->clk) + 3 * LEASE);
+	clock_sleep_ns(s->t->clk, MS);
+}
+
+static unsigned sync_held, sync_failed;
+
+/* The seed says before which of its commands it is stopped. */
+SCENARIO(a_sync_that_slept_through_its_recovery_is_acknowledged_only_if_it_holds, 16)
+{
+	struct sleeper s = {.t = t, .left = 1 + t->seed % 5};
+	struct job sync = {.kind = JOB_FSYNC};
+	unsigned slot;
+	int rc;
+
+	simdev_set_pr(t->medium, true, true);
+	scen_up(t, 2);
+	slot = host_slot(host_of(t, 0));
+	sync.id = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	scen_fill(t, 0, sync.id, 'f', 100);
+	simdev_set_hook(t->medium, sleep_at, &s);
+	job_start(t, 0, &sync);
+	UNTIL(t, s.slept || sync.ended);
+	if (s.slept)
+		UNTIL(t, scen_state(t, slot) == LUNFS_SLOT_FREE);
+	job_end(&sync);
+	simdev_set_hook(t->medium, NULL, NULL);
+	rc = sc_lookup(t, 1, sc_root_id(t, 1), "f", NULL);
+	if (sync.rc == 0) {
+		EXPECT_EQ(t, rc, 0);
+		EXPECT_EQ(t, scen_filled(t, 1, sync.id, 100), 'f');
+	}
+	sync_held += sync.rc == 0;
+	sync_failed += sync.rc != 0;
+	if (s.slept) {
+		EXPECT_EQ(t, vol_unmount(t->v[0]), -EIO);
+		t->v[0] = NULL;
+	}
+}
+
+static void some_syncs_slept(void **state)
+{
+	(void)state;
+	print_message("%u acknowledged, %u not\n", sync_held, sync_failed);
+	assert_true(sync_failed >= 4 || one_seed());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +351,9 @@ int main(void)
 	    cmocka_unit_test(a_power_cut_right_after_a_hand_over_takes_nothing_back),
 	    cmocka_unit_test(the_journal_of_an_older_incarnation_in_a_reused_slot_is_dead),
 	    cmocka_unit_test(enough_incarnations_were_cut_off),
+	    cmocka_unit_test(
+		a_sync_that_slept_through_its_recovery_is_acknowledged_only_if_it_holds),
+	    cmocka_unit_test(some_syncs_slept),
 	};
 
 	if (getenv("LUNFS_SCENARIO")) /* this one only */

@@ -637,6 +637,71 @@ static void a_device_that_compares_first_and_writes_later_is_caught(void **state
 	liar(split, 20);
 }
 
+/*
+ * Read, compare, write, answer: as tgt would. One at a time nothing is wrong with it.
+ */
+static int naive_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set)
+{
+	void *now = dev_buf_alloc(d->id.sector_bytes);
+	int rc = d->ops->read(d, off_bytes, d->id.sector_bytes, now);
+
+	if (!rc && memcmp(now, test, d->id.sector_bytes) != 0)
+		rc = DEV_CAW_MISCOMPARE;
+	else if (!rc)
+		rc = d->ops->write(d, off_bytes, d->id.sector_bytes, set);
+	free(now);
+	return rc;
+}
+
+static void naive(struct bed *t, struct dev *d, unsigned n)
+{
+	static struct dev_ops ops;
+
+	(void)t;
+	(void)n;
+	ops = *d->ops;
+	ops.compare_and_write = naive_caw;
+	ops.caw_batch = NULL;
+	d->ops = &ops;
+}
+
+static void a_device_that_is_sound_but_for_two_at_once_is_caught_by_contention(void **state)
+{
+	struct bed *t = bed_new();
+
+	(void)state;
+	t->each_session = naive;
+	for (t->seed = 1; t->seed <= how_many(20); t->seed++) {
+		bed_run(t);
+		expect(t, CHECK_UNFIT);
+		expect_grade(t, "caw-match", CHECK_OK);
+		expect_grade(t, "caw-alone", CHECK_OK);
+		expect_grade(t, "atomic", CHECK_BAD);
+		bed_close(t);
+	}
+	free(t);
+}
+
+static void and_by_contention_between_hosts_if_one_is_not_enough(void **state)
+{
+	struct bed *t = bed_new();
+
+	(void)state;
+	t->each_session = naive;
+	t->cfg.sessions = t->cfg.tasks = 1;
+	t->sides = 2;
+	t->cfg.hosts = 2;
+	for (t->seed = 1; t->seed <= how_many(10); t->seed++) {
+		bed_run(t);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(result(t, i, "atomic")->grade, CHECK_OK);
+			assert_int_equal(result(t, i, "hosts")->grade, CHECK_BAD);
+		}
+		bed_close(t);
+	}
+	free(t);
+}
+
 static void so_is_one_that_does_so_rarely(void **state)
 {
 	(void)state;
@@ -695,6 +760,9 @@ static void one_that_does_so_rarely_is_fit_with_limits(void **state)
 	(void)state;
 	t->prepare = miscompares_rarely;
 	t->cfg.run_ms = 5000;
+	bed_run(t);
+	expect_grade(t, "caw-alone", CHECK_LIMIT);
+	bed_close(t);
 	seeds(t, 10, CHECK_FIT_WITH_LIMITS);
 }
 
@@ -709,6 +777,10 @@ static void a_way_that_sends_commands_twice_is_noticed(void **state)
 
 	(void)state;
 	t->prepare = sends_twice;
+	t->cfg.run_ms = 3000;
+	bed_run(t);
+	expect_grade(t, "caw-alone", CHECK_LIMIT);
+	bed_close(t);
 	seeds(t, 10, CHECK_FIT_WITH_LIMITS);
 }
 
@@ -776,54 +848,23 @@ static void a_session_behind_a_stale_cache_is_caught(void **state)
 	bed_run(t);
 	expect(t, CHECK_UNFIT);
 	bed_close(t);
-	t->each_session = stale_second;
+	t->no_caw = true; /* so that reads alone tell */
+	bed_run(t);
+	expect_grade(t, "reads", CHECK_BAD);
+	bed_close(t);
+	t->no_caw = false;
 	seeds(t, 10, CHECK_UNFIT);
 }
 
 static void reads_old_now_and_then(struct bed *t)
 {
-	chaos_of(t, SIMDEV_STALE, 30, SIMDEV_READ, 0);
+	chaos_of(t, SIMDEV_STALE, 10, SIMDEV_READ, 0);
 }
 
 static void a_path_that_reads_old_contents_now_and_then_is_caught(void **state)
 {
 	(void)state;
 	liar(reads_old_now_and_then, 20);
-}
-
-/* Sound for each host, not between them: the second one's commands compare first, write later. */
-static void split_on_second(struct bed *t, struct dev *d, unsigned n)
-{
-	(void)n;
-	(void)t;
-	struct simdev_chaos c = {0};
-
-	c.rate[SIMDEV_LIE_SPLIT] = (struct simdev_rate){1, SIMDEV_CAW, 2 * MS, 2 * MS};
-	if (d)
-		simdev_chaos_handle(d, &c);
-}
-
-static void one_task_alone_cannot_see_what_two_hosts_do(void **state)
-{
-	struct bed *t = bed_new();
-
-	(void)state;
-	t->each_session = split_on_second;
-	t->cfg.sessions = 1;
-	t->cfg.tasks = 1;
-	t->sides = 2;
-	t->cfg.hosts = 2;
-	bed_run(t);
-	for (unsigned i = 0; i < 2; i++) {
-		const struct check_result *r = result(t, i, "hosts");
-
-		if (r->grade != CHECK_BAD && result(t, i, "atomic")->grade != CHECK_BAD) {
-			print_all(t);
-			fail_msg("host%u does not see it", i);
-		}
-	}
-	bed_close(t);
-	free(t);
 }
 
 /* ---- reservations and other users ------------------------------------------------------------ */
@@ -998,6 +1039,8 @@ int main(void)
 	    T(a_device_that_falls_silent_is_unfit_and_soon_left_alone),
 	    T(a_device_that_compares_first_and_writes_later_is_caught),
 	    T(so_is_one_that_does_so_rarely),
+	    T(a_device_that_is_sound_but_for_two_at_once_is_caught_by_contention),
+	    T(and_by_contention_between_hosts_if_one_is_not_enough),
 	    T(a_device_that_writes_without_comparing_is_caught),
 	    T(so_is_one_that_does_not_compare_now_and_then),
 	    T(a_device_that_says_done_and_does_nothing_is_caught),
@@ -1010,7 +1053,6 @@ int main(void)
 	    T(time_outs_are_no_reason_to_call_it_unfit),
 	    T(a_session_behind_a_stale_cache_is_caught),
 	    T(a_path_that_reads_old_contents_now_and_then_is_caught),
-	    T(one_task_alone_cannot_see_what_two_hosts_do),
 	    T(on_a_reserved_volume_temporary_keys_come_and_go),
 	    T(a_host_that_mounts_meanwhile_and_reserves_does_no_harm),
 	    T(hosts_that_mount_meanwhile_are_not_disturbed),
