@@ -413,7 +413,7 @@ static int withdraw(struct host *h, int r)
 /* ---- maintenance --------------------------------------------------------------------------------
  */
 
-static int read_maint(struct claim *c, uint64_t *holder, uint32_t *flags)
+static int read_maint(struct claim *c, struct maint_info *mi)
 {
 	struct host *h = c->h;
 	uint8_t *buf = dev_buf_alloc(h->env.geo->sector_bytes);
@@ -424,7 +424,7 @@ static int read_maint(struct claim *c, uint64_t *holder, uint32_t *flags)
 	if (r)
 		say(c, r, "The maintenance sector of %s cannot be read (error %d).",
 		    h->env.dev->id.name, r);
-	else if ((r = maint_decode(h->env.geo, buf, holder, flags)))
+	else if ((r = maint_decode(h->env.geo, buf, mi)))
 		say(c, r,
 		    "The maintenance sector of %s fails its checks; run fsck.lunfs before "
 		    "mounting.",
@@ -439,29 +439,28 @@ static int check_maint(struct claim *c)
 	struct host *h = c->h;
 	enum owner_state st;
 	struct slot_seen s;
-	uint64_t holder;
-	uint32_t flags;
+	struct maint_info mi;
 	char name[HOST_LABEL_BYTES];
-	int r = read_maint(c, &holder, &flags);
+	int r = read_maint(c, &mi);
 
 	if (r)
 		return r;
-	if (flags & LUNFS_MAINT_MUST_FSCK && !h->cfg.spare)
+	if (mi.flags & LUNFS_MAINT_MUST_FSCK && !h->cfg.spare)
 		return say(
 		    c, -EUCLEAN,
 		    "A repair of the volume on %s was begun and not finished; run fsck.lunfs "
 		    "before mounting it.",
 		    h->env.dev->id.name);
-	if (!holder)
+	if (!mi.holder)
 		return 0;
-	r = host_owner_state(h, holder, true, &st);
+	r = host_owner_state(h, mi.holder, true, &st);
 	if (r)
 		return say(c, r,
 			   "Slot %u, which repairs the volume on %s, cannot be read (error %d).",
-			   LUNFS_OWNER_SLOT(holder), h->env.dev->id.name, r);
+			   LUNFS_OWNER_SLOT(mi.holder), h->env.dev->id.name, r);
 	if (st == OWNER_OVER)
 		return 0;
-	watch_get(h, LUNFS_OWNER_SLOT(holder), &s);
+	watch_get(h, LUNFS_OWNER_SLOT(mi.holder), &s);
 	return say(
 	    c, -ESHUTDOWN,
 	    "The volume on %s is being repaired or changed by %s; mount it when that is done.",
@@ -472,11 +471,10 @@ static int check_maint(struct claim *c)
 static bool repairer_dead(struct claim *c)
 {
 	struct slot_seen s;
-	uint64_t holder;
-	uint32_t flags;
+	struct maint_info mi;
 
-	return !read_maint(c, &holder, &flags) && LUNFS_OWNER_SLOT(holder) < c->h->n &&
-	       judge(c->h, LUNFS_OWNER_SLOT(holder), &s) == V_DEAD;
+	return !read_maint(c, &mi) && LUNFS_OWNER_SLOT(mi.holder) < c->h->n &&
+	       judge(c->h, LUNFS_OWNER_SLOT(mi.holder), &s) == V_DEAD;
 }
 
 /* ---- in the way ---------------------------------------------------------------------------------
@@ -592,17 +590,16 @@ static int check_same_name(struct claim *c)
 static int check_repair(struct claim *c)
 {
 	struct slot_seen s;
-	uint64_t holder;
-	uint32_t flags;
+	struct maint_info mi;
 	int r = check_maint(c);
 
 	if (r != -ESHUTDOWN)
 		return r;
 	c->blocked = r;
-	r = read_maint(c, &holder, &flags);
-	if (r || LUNFS_OWNER_SLOT(holder) >= c->h->n)
+	r = read_maint(c, &mi);
+	if (r || LUNFS_OWNER_SLOT(mi.holder) >= c->h->n)
 		return r ? r : -ESHUTDOWN;
-	switch (judge(c->h, LUNFS_OWNER_SLOT(holder), &s)) {
+	switch (judge(c->h, LUNFS_OWNER_SLOT(mi.holder), &s)) {
 	case V_ALIVE:
 		return -ESHUTDOWN;
 	case V_DEAD:

@@ -93,10 +93,17 @@ int slot_decode(const struct geo *g, const void *sector, unsigned slot, struct h
 /* The image mkfs writes: FREE, generation 0. @sector is sector_bytes. */
 void slot_format(const struct geo *g, void *sector, unsigned slot, uint64_t nonce);
 /*
- * The maintenance sector: who repairs the volume (owner id, 0 = nobody) and LUNFS_MAINT_* flags.
- * maint_decode: 0 or -EUCLEAN, outputs untouched. maint_format: the image mkfs writes.
+ * The maintenance sector. maint_decode: 0 or -EUCLEAN, output untouched. maint_encode: all but the
+ * header. maint_format: the image mkfs writes.
  */
-int maint_decode(const struct geo *g, const void *sector, uint64_t *holder, uint32_t *flags);
+struct maint_info {
+	uint64_t holder; /* owner id of who repairs the volume, 0 = nobody */
+	uint32_t flags;	 /* LUNFS_MAINT_* */
+	uint32_t redo_blks, redo_crc;
+	uint64_t redo_blk; /* with LUNFS_MAINT_REDO, else all 0 */
+};
+int maint_decode(const struct geo *g, const void *sector, struct maint_info *out);
+void maint_encode(const struct maint_info *mi, struct lunfs_maint_rec *rec);
 void maint_format(const struct geo *g, void *sector, uint64_t nonce);
 /* Same machine, boot and pid namespace, and the process is gone: proof of death (file backend
  * only). */
@@ -170,6 +177,8 @@ uint64_t host_live_owner(struct host *h, unsigned slot);
 uint64_t host_tag_owner(struct host *h, unsigned slot, uint16_t tag);
 /* Copy of the cached table. @n = geo_all_slots. */
 void host_table(struct host *h, struct host_info *out, size_t n);
+/* This host tries to recover @slot, again and again in vain. */
+bool host_recovery_fails(struct host *h, unsigned slot);
 /* Look at the table now instead of at the next beat (a lock wait suspects a death). */
 void host_kick(struct host *h);
 

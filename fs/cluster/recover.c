@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GIVE_UP_FAILURES 4u /* for those who can do without: it is tried on and on */
 #define TELL_FAILURES 8u /* a sentence at the first failure and at every so many */
 
 enum step { STEP_ON, STEP_RETRY, STEP_DROP, STEP_BACK };
@@ -42,6 +43,16 @@ bool recover_busy(struct host *h, unsigned slot)
 	busy = h->jobs[slot].stage != JOB_NONE && !h->jobs[slot].failures;
 	mtx_unlock(&h->mtx);
 	return busy;
+}
+
+bool host_recovery_fails(struct host *h, unsigned slot)
+{
+	bool fails;
+
+	mtx_lock(&h->mtx);
+	fails = h->jobs[slot].stage != JOB_NONE && h->jobs[slot].failures >= GIVE_UP_FAILURES;
+	mtx_unlock(&h->mtx);
+	return fails;
 }
 
 /* A RECOVERING image that names this host, or the FREE one, after @prev. */

@@ -99,16 +99,46 @@ void slot_format(const struct geo *g, void *sector, unsigned slot, uint64_t nonc
 	ats_hdr_format(g, sector, LUNFS_ATS_SLOT, geo_slot_off(slot), nonce);
 }
 
-int maint_decode(const struct geo *g, const void *sector, uint64_t *holder, uint32_t *flags)
+/* Inside the log part of the journal of one slot. */
+static bool redo_place_ok(const struct geo *g, const struct maint_info *mi)
+{
+	for (unsigned i = 0; i < g->slots; i++) {
+		uint64_t first = g->journal_blk[i] + 1, end = g->journal_blk[i] + g->journal_blks;
+
+		if (g->journal_blk[i] && mi->redo_blk >= first && mi->redo_blk < end &&
+		    mi->redo_blks >= 1 && mi->redo_blks <= end - mi->redo_blk)
+			return true;
+	}
+	return false;
+}
+
+int maint_decode(const struct geo *g, const void *sector, struct maint_info *out)
 {
 	const struct lunfs_maint_rec *rec = sector;
+	struct maint_info mi = {.holder = le64_get(rec->holder),
+				.flags = le32_get(rec->flags),
+				.redo_blk = le64_get(rec->redo_blk),
+				.redo_blks = le32_get(rec->redo_blks),
+				.redo_crc = le32_get(rec->redo_crc)};
 
 	if (ats_hdr_check(g, sector, LUNFS_ATS_MAINT, LUNFS_MAINT_OFF) ||
 	    !mem_is_zero(rec->reserved, sizeof(rec->reserved)))
 		return -EUCLEAN;
-	*holder = le64_get(rec->holder);
-	*flags = le32_get(rec->flags);
+	if (mi.flags & LUNFS_MAINT_REDO ? !redo_place_ok(g, &mi)
+					: mi.redo_blk || mi.redo_blks || mi.redo_crc)
+		return -EUCLEAN;
+	*out = mi;
 	return 0;
+}
+
+void maint_encode(const struct maint_info *mi, struct lunfs_maint_rec *rec)
+{
+	memset(rec, 0, sizeof(*rec));
+	rec->holder = le64_make(mi->holder);
+	rec->flags = le32_make(mi->flags);
+	rec->redo_blk = le64_make(mi->redo_blk);
+	rec->redo_blks = le32_make(mi->redo_blks);
+	rec->redo_crc = le32_make(mi->redo_crc);
 }
 
 void maint_format(const struct geo *g, void *sector, uint64_t nonce)

@@ -47,6 +47,12 @@ struct volume {
 
 /* ---- volume.c -------------------------------------------------------------------------------- */
 
+/* All objects of a volume, before its slot is claimed; vol_destroy() frees what there is of them. */
+struct volume *vol_new(struct dev *dev, struct clock *clk, const struct geo *g,
+		       const struct vol_options *opt);
+int vol_make_objects(struct volume *v, const struct vol_options *opt);
+void vol_destroy(struct volume *v);
+
 /* upcalls.c. The volume answers EIO from now on. */
 void vol_fail(struct volume *v, const char *why);
 struct lock_cb vol_lock_cb(struct volume *v);

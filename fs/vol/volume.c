@@ -70,7 +70,7 @@ static int check_volume(const struct geo *g, struct dev *d, const struct vol_opt
 
 /* ---- objects --------------------------------------------------------------------------------- */
 
-static void destroy(struct volume *v)
+void vol_destroy(struct volume *v)
 {
 	if (v->orphans)
 		orphans_free(v->orphans);
@@ -89,7 +89,7 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-static int make_objects(struct volume *v, const struct vol_options *opt)
+int vol_make_objects(struct volume *v, const struct vol_options *opt)
 {
 	struct host_config cfg = opt->host;
 	struct host_cb hcb = vol_host_cb(v);
@@ -114,8 +114,8 @@ static int make_objects(struct volume *v, const struct vol_options *opt)
 	return rc;
 }
 
-static struct volume *volume_new(struct dev *dev, struct clock *clk, const struct geo *g,
-				 const struct vol_options *opt)
+struct volume *vol_new(struct dev *dev, struct clock *clk, const struct geo *g,
+		       const struct vol_options *opt)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 
@@ -200,16 +200,16 @@ int vol_mount(struct dev *dev, struct clock *clk, const struct vol_options *opt,
 	if (rc)
 		return rc;
 	dev_set_deadline(dev, opt->host.deadline_ms ? opt->host.deadline_ms : g.deadline_ms);
-	v = volume_new(dev, clk, &g, opt);
-	rc = make_objects(v, opt);
+	v = vol_new(dev, clk, &g, opt);
+	rc = vol_make_objects(v, opt);
 	if (rc) {
 		snprintf(why, why_len, "%s: %s: %s", dev->id.name, what, strerror(-rc));
-		destroy(v);
+		vol_destroy(v);
 		return rc;
 	}
 	rc = host_claim(v->host, why, why_len);
 	if (rc) {
-		destroy(v);
+		vol_destroy(v);
 		return rc;
 	}
 	v->running = true;
@@ -219,7 +219,7 @@ int vol_mount(struct dev *dev, struct clock *clk, const struct vol_options *opt,
 	if (rc) {
 		snprintf(why, why_len, "%s: %s (%s)", dev->id.name, what, strerror(-rc));
 		stop(v);
-		destroy(v);
+		vol_destroy(v);
 		return rc;
 	}
 	orphans_scan(v->orphans);
@@ -237,7 +237,7 @@ int vol_unmount(struct volume *v)
 			"%s was not unmounted cleanly; another host recovers it, or the next mount "
 			"does.",
 			dev->id.name);
-	destroy(v);
+	vol_destroy(v);
 	dev_close(dev);
 	return rc;
 }
@@ -253,7 +253,7 @@ void vol_crash(struct volume *v)
 	orphans_stop(v->orphans);
 	locks_stop(v->locks);
 	alloc_stop(v->alloc);
-	destroy(v);
+	vol_destroy(v);
 	dev_close(dev);
 }
 

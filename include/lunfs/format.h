@@ -217,12 +217,16 @@ static_assert(offsetof(struct lunfs_slot_rec, hostname) == 0xa8, "slot_rec.hostn
 static_assert(sizeof(struct lunfs_slot_rec) == 512, "slot_rec");
 
 #define LUNFS_MAINT_MUST_FSCK 0x1u /* an unfinished repair */
+#define LUNFS_MAINT_REDO 0x2u	   /* its changes stand in a redo log */
 
 struct lunfs_maint_rec {
 	struct lunfs_ats_hdr hdr; /* 0x000 */
 	le64 holder;		  /* 0x040 owner id of the slot fsck beats in, 0 = nobody */
 	le32 flags;		  /* 0x048 LUNFS_MAINT_* */
-	uint8_t reserved[0x1b4];  /* 0x04c */
+	le32 redo_blks;		  /* 0x04c with LUNFS_MAINT_REDO, else 0: length of the log */
+	le64 redo_blk;		  /* 0x050 its first block, inside a journal region */
+	le32 redo_crc;		  /* 0x058 CRC32C of the log */
+	uint8_t reserved[0x1a4];  /* 0x05c */
 };
 static_assert(sizeof(struct lunfs_maint_rec) == 512, "maint_rec");
 
@@ -324,6 +328,26 @@ struct lunfs_jcommit {
 	uint8_t reserved1[0xfd0]; /* 0x30 */
 };
 static_assert(sizeof(struct lunfs_jcommit) == 4096, "jcommit");
+
+/*
+ * A redo log: what a repair is about to change, written whole and named by the maintenance sector
+ * before the first change. A descriptor block, then the blocks that it lists, again and again. It
+ * lies in the log part of a journal region, whose slot is FREE, so that nothing in it counts.
+ */
+#define LUNFS_REDO_MAGIC 0x4f44524cu /* "LRDO" */
+#define LUNFS_REDO_ENTRIES 500u
+
+struct lunfs_redo_desc {
+	le32 magic;			/* 0x00 LUNFS_REDO_MAGIC */
+	le32 crc;			/* 0x04 CRC32C of this block with this field zero */
+	uint8_t vol_id[16];		/* 0x08 */
+	le32 index;			/* 0x18 0, 1, ... in this log */
+	le32 entries;			/* 0x1c valid entries; as many blocks follow */
+	uint8_t reserved[0x40];		/* 0x20 */
+	le64 entry[LUNFS_REDO_ENTRIES]; /* 0x60 address << 8 | bit i: its 512 bytes at i * 512 */
+};
+static_assert(offsetof(struct lunfs_redo_desc, entry) == 0x60, "redo_desc.entry");
+static_assert(sizeof(struct lunfs_redo_desc) == 4096, "redo_desc");
 
 /* ---- payloads: 3584 bytes, all begin with blk_hdr ------------------------------------------ */
 

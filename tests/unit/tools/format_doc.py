@@ -8,6 +8,7 @@ doc, header = (open(p, encoding="utf-8").read() for p in sys.argv[1:3])
 width = {"uint8_t": 1, "le16": 2, "le32": 4, "le64": 8}
 define = {"LUNFS_XATTR_FORK_BYTES": 0x200, "LUNFS_DATA_FORK_BYTES": 0xB00, "LUNFS_HOSTNAME_BYTES": 64,
           "LUNFS_BITMAP_BYTES": 3520, "LUNFS_MAX_SLOTS": 128, "LUNFS_WISHES": 16, "LUNFS_JDESC_ENTRIES": 100,
+          "LUNFS_REDO_ENTRIES": 500,
           "LUNFS_GROUP_WINDOWS": 1024, "LUNFS_PAYLOAD_BYTES - 0x40": 3520}
 size, structs, bad = {}, {}, []
 

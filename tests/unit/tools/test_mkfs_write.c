@@ -130,8 +130,7 @@ static void check_fixed(struct bed *b)
 	uint8_t sector[4096], pl[LUNFS_PAYLOAD_BYTES];
 	const struct lunfs_anchor_pl *an = (const void *)pl;
 	struct host_info hi;
-	uint64_t holder = 1;
-	uint32_t flags = 1;
+	struct maint_info mi = {.holder = 1, .flags = 1};
 
 	for (unsigned i = 0; i < geo_all_slots(&b->g); i++) {
 		simdev_peek(b->m, geo_slot_off(i), sizeof(sector), sector);
@@ -139,8 +138,8 @@ static void check_fixed(struct bed *b)
 		assert_true(hi.state == LUNFS_SLOT_FREE && hi.generation == 0);
 	}
 	simdev_peek(b->m, LUNFS_MAINT_OFF, sizeof(sector), sector);
-	assert_int_equal(maint_decode(&b->g, sector, &holder, &flags), 0);
-	assert_true(holder == 0 && flags == 0);
+	assert_int_equal(maint_decode(&b->g, sector, &mi), 0);
+	assert_true(mi.holder == 0 && mi.flags == 0);
 	for (int a = 0; a < LUNFS_ANCHORS; a++) {
 		uint64_t addr = geo_anchor_cell((enum lunfs_anchor)a);
 
