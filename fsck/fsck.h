@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fsck.lunfs: a complete check of a volume that writes nothing. It walks the disk with walkers of
- * its own over the decoders of the layers; it shares no code with what it checks beyond them.
+ * fsck.lunfs: a complete check and repair of a volume. It walks the disk with walkers of its own
+ * over the decoders of the layers; it shares no code with what it checks beyond them.
  *
  * Passes, in order: superblock, hosts, groups, cells, trees, links, space. Each adds to the maps
- * and tables in struct fsck that the later ones compare.
+ * and tables in struct fsck that the later ones compare. A repair is local and goes to the store,
+ * in memory. A round that repaired anything is followed by another one over the changed volume,
+ * until one finds nothing more; only then is all of it written, as one. So a pass need not care
+ * for what its repair leads to elsewhere, but each repair must get nearer to the end.
  */
 #ifndef FSCK_FSCK_H
 #define FSCK_FSCK_H
 
 #include "fsck/problem.h"
+#include "fsck/store.h"
 #include "node/node.h"
 #include <stdio.h>
 
@@ -20,7 +24,11 @@ struct fsck_group { /* one initialised group; maps have a bit a block */
 	uint8_t *referred;     /* blocks that something refers to */
 	uint8_t *cell_used;    /* first blocks of cells that their chunk calls used */
 	uint8_t *cell_claimed; /* of these, the ones that something refers to */
+	uint8_t *cell_valid;   /* first blocks of cells of chunks, used or not */
+	uint8_t *cell_bad;     /* of these, the ones that cannot be read or written */
 	uint16_t chunk[LUNFS_GROUP_WINDOWS];
+	bool rewrite;	 /* header and bitmaps are to be written anew from these maps */
+	bool bad_header; /* its payload could not be decoded */
 };
 
 struct fsck_inode {
@@ -34,13 +42,27 @@ struct fsck_inode {
 	uint64_t names;	   /* directories: entries found */
 	uint64_t counted;  /* blocks found */
 	uint8_t mark;	   /* reachability: see pass_links.c */
+	/*
+	 * The chunk's map of used cells is lost and this one looks used: it may have been deleted.
+	 * Without a name it is dropped and not asked for.
+	 */
+	bool doubt;
 };
 
 struct fsck {
 	struct dev *dev;
 	struct geo geo;
+	struct store store;
 	struct problems problems;
 	bool verbose, progress, json;
+	int progress_fd;  /* machine-readable progress (-C FD); 0: a line for people */
+	unsigned percent; /* shown last */
+	const char *progress_of;
+	unsigned round; /* 1 is the first */
+	uint64_t nonce; /* of the lock records that this run makes */
+
+	uint64_t max_generation; /* of any host incarnation that the volume mentions */
+	uint8_t *rebuild_chunk;	 /* a bit a window of each group: the chunk is to be written anew */
 
 	uint64_t watermark;
 	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
@@ -60,6 +82,22 @@ static inline bool fsck_dying(const struct fsck_inode *fi)
 	return fi->flags & LUNFS_INODE_ORPHAN && fi->nlink == 0;
 }
 
+/* ---- check.c --------------------------------------------------------------------------------- */
+
+/* @geo is the volume's. Without @maint nothing is repaired. */
+void fsck_init(struct fsck *f, struct dev *dev, const struct geo *geo, enum repair_mode mode,
+	       struct maint *maint);
+/*
+ * All rounds; repairs are in the store afterwards and not on the device. 0, or -errno when the
+ * check itself cannot go on; -ELOOP: the repairs did not come to an end, none should be written.
+ */
+int fsck_run(struct fsck *f);
+void fsck_free(struct fsck *f);
+static inline bool fsck_repairs(const struct fsck *f)
+{
+	return f->problems.mode != MODE_CHECK && !f->problems.stopped;
+}
+
 /* Each returns 0, or -errno when the check itself cannot go on. */
 int pass_super(struct fsck *f);
 int pass_hosts(struct fsck *f);
@@ -69,8 +107,7 @@ int pass_trees(struct fsck *f);
 int pass_links(struct fsck *f);
 int pass_space(struct fsck *f);
 
-/* ---- maps.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- maps.c ---------------------------------------------------------------------------------- */
 
 int maps_init(struct fsck *f); /* after the watermark is known */
 void maps_free(struct fsck *f);
@@ -78,20 +115,45 @@ void maps_free(struct fsck *f);
 struct fsck_group *map_find(struct fsck *f, uint64_t blk, uint32_t *bit);
 /* Note a reference to [blk, blk + n) by @who (an inode's or chunk's address). */
 void map_refer(struct fsck *f, uint64_t blk, uint64_t n, uint64_t who);
+/* Is any of [blk, blk + n) referred to already? */
+bool map_referred(struct fsck *f, uint64_t blk, uint64_t n);
 struct fsck_inode *inode_find(struct fsck *f, uint64_t ino);
 struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
 
-/* ---- read.c
- * ------------------------------------------------------------------------------------------ */
+/* ---- read.c ---------------------------------------------------------------------------------- */
 
 /* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. Reports read errors. */
 int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
 /* Check a lock record against the hosts, and the payload's version against it (0: do not). */
 void check_lock(struct fsck *f, uint64_t addr, const void *sector, uint64_t payload_version);
+/*
+ * Change a cell in the store: seals @payload (whose header but version and CRC is right) with a
+ * version above all that the cell and its lock record have seen. @lock: the lock record is made
+ * free and new as well.
+ */
+int write_cell(struct fsck *f, uint64_t addr, void *payload, bool lock);
+/* Only its lock record: free and new, with the payload's version. */
+int write_lock(struct fsck *f, uint64_t addr, uint64_t payload_version);
 void progress(struct fsck *f, const char *pass, uint64_t done, uint64_t total);
 
-/* ---- tree.c
- * ------------------------------------------------------------------------------------------- */
+/* ---- space.c: room for repairs --------------------------------------------------------------- */
+
+/*
+ * After all trees were walked (what is referred to is known). A cell that nothing uses: it is
+ * marked used and claimed, its chunk and group will be written. -ENOSPC. Makes a new chunk if need
+ * be.
+ */
+int take_cell(struct fsck *f, uint64_t *addr);
+/* The cell is not in use any more; what refers to it is the caller's business. */
+void drop_cell(struct fsck *f, uint64_t addr);
+/* The chunk of @cell is to be written anew at the end of the round. */
+void rewrite_chunk(struct fsck *f, uint64_t cell);
+/* Up to @n blocks in a row that nothing refers to, marked referred; *got >= 1. -ENOSPC. */
+int take_blks(struct fsck *f, uint64_t n, uint64_t *blk, uint64_t *got);
+/* Nothing refers to these blocks any more. */
+void drop_blks(struct fsck *f, uint64_t blk, uint64_t n);
+
+/* ---- tree.c ---------------------------------------------------------------------------------- */
 
 struct tree_visit {
 	struct fsck_inode *fi;

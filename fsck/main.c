@@ -1,118 +1,203 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* fsck.lunfs: options, passes, summary, exit code. */
+/* fsck.lunfs: claim the volume, check it, write the repairs, say what was done. */
 #include "base/log.h"
 #include "base/text.h"
 #include "fsck/fsck.h"
+#include "fsck/options.h"
+#include "fsck/super.h"
 #include "vol/volume.h"
 #include <errno.h>
-#include <getopt.h>
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { /* exit codes of fsck(8) */
-       EX_FSCK_CLEAN = 0,
-       EX_FSCK_LEFT = 4,
-       EX_FSCK_OPERATIONAL = 8,
-       EX_FSCK_USAGE = 16,
+struct run {
+	struct options opt;
+	struct dev *dev;
+	struct geo geo;
+	struct clock *clk;
+	struct maint *maint;
+	struct fsck f;
+	bool log_finished; /* an earlier repair was brought to its end */
+	uint64_t written;
+	char why[512];
 };
 
-static const char usage[] =
-    "Usage: fsck.lunfs [-n] [-apyfCvV] [--json] DEVICE\n"
-    "\n"
-    "Check a lunfs volume and write nothing.\n"
-    "\n"
-    "  -n              check only: the only way there is; assumed\n"
-    "  -a, -p, -y      taken for fsck(8)'s sake: checks too, repairs nothing\n"
-    "  -f              taken for fsck(8)'s sake: every check is a full one\n"
-    "  -C[FD]          show progress (also when standard error is a terminal)\n"
-    "  -v              say more\n"
-    "  --json          the result as one JSON object on standard output\n"
-    "  -V, --version   print the version\n"
-    "  -h, --help      print this\n"
-    "\n"
-    "Exit codes: 0 clean, 4 problems found, 8 the check could not be done, 16 usage.\n";
-
-static int parse(int argc, char **argv, struct fsck *f, const char **device)
+static int fail(struct run *r, const char *why)
 {
-	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
-					      {"help", no_argument, NULL, 'h'},
-					      {"version", no_argument, NULL, 'V'},
-					      {NULL, 0, NULL, 0}};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "napyfC::vVh", longs, NULL)) != -1) {
-		if (c == 'j')
-			f->json = true;
-		else if (c == 'C')
-			f->progress = true;
-		else if (c == 'v')
-			f->verbose = true;
-		else if (c == 'V' || c == 'h') {
-			puts(c == 'V' ? "fsck.lunfs " LUNFS_VERSION : usage);
-			return 1;
-		} else if (!strchr("napyf", c)) {
-			fputs(usage, stderr);
-			return -1;
-		}
-	}
-	if (argc - optind != 1) {
-		fputs("fsck.lunfs: give one device; 'fsck.lunfs --help' says more\n", stderr);
-		return -1;
-	}
-	*device = argv[optind];
-	f->problems.json = f->json;
-	f->progress |= !f->json && isatty(STDERR_FILENO);
-	return 0;
+	fprintf(stderr, "fsck.lunfs: %s\n", why[0] ? why : "the check could not be done");
+	(void)r;
+	return EX_FSCK_OPERATIONAL;
 }
 
-static int open_volume(struct fsck *f, const char *device)
+/* ---- the volume ------------------------------------------------------------------------------ */
+
+static int open_device(struct run *r, uint32_t sector_bytes)
 {
-	char why[512] = "";
-	int rc = dev_open(device, DEV_OPEN_RDONLY, 0, &f->dev, why, sizeof(why));
+	unsigned flags = r->opt.mode == MODE_CHECK || r->opt.find_super ? DEV_OPEN_RDONLY : 0;
+
+	return dev_open(r->opt.device, flags, sector_bytes, &r->dev, r->why, sizeof(r->why));
+}
+
+static int read_super(struct run *r)
+{
+	if (r->opt.super_blk)
+		return super_at(r->dev, r->opt.super_blk, &r->geo, r->why, sizeof(r->why));
+	return vol_read_super(r->dev, &r->geo, NULL, r->why, sizeof(r->why));
+}
+
+static int open_volume(struct run *r)
+{
+	int rc = open_device(r, 0);
 
 	if (rc == 0)
-		rc = vol_read_super(f->dev, &f->geo, NULL, why, sizeof(why));
-	if (rc == 0 && f->geo.sector_bytes != f->dev->id.sector_bytes) {
-		dev_close(f->dev);
-		f->dev = NULL;
-		rc = dev_open(device, DEV_OPEN_RDONLY, f->geo.sector_bytes, &f->dev, why,
-			      sizeof(why));
+		rc = read_super(r);
+	if (rc == 0 && r->geo.sector_bytes != r->dev->id.sector_bytes) {
+		dev_close(r->dev);
+		r->dev = NULL;
+		rc = open_device(r, r->geo.sector_bytes);
 	}
-	if (rc)
-		fprintf(stderr, "fsck.lunfs: %s\n", why);
+	if (rc == 0 && r->dev->id.size_bytes / LUNFS_BLOCK_BYTES < r->geo.dev_blks) {
+		rc = -ENOSPC;
+		snprintf(
+		    r->why, sizeof(r->why),
+		    "%s has %llu bytes, but the volume on it takes %llu: the device has shrunk "
+		    "or is not all there; nothing was changed.",
+		    r->opt.device, (unsigned long long)r->dev->id.size_bytes,
+		    (unsigned long long)(r->geo.dev_blks * LUNFS_BLOCK_BYTES));
+	}
 	return rc;
 }
 
-static int run_passes(struct fsck *f)
+static void say_waiting(void *ctx, const char *sentence)
 {
-	static int (*const pass[])(struct fsck *) = {
-	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
+	const struct run *r = ctx;
 
-	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]); i++) {
-		int rc = pass[i](f);
-
-		if (rc)
-			return rc;
-	}
-	return 0;
+	fprintf(r->opt.json ? stderr : stdout, "%s\n", sentence);
+	fflush(stdout);
 }
 
-static void summary_json(struct fsck *f, const char *device, int rc)
+static int claim(struct run *r)
 {
-	char *plain = text_plain_dup(device); /* JSON is UTF-8, a path need not be */
+	struct maint_config cfg = {.say = say_waiting, .ctx = r};
+	int rc;
+
+	if (gethostname(cfg.host.name, sizeof(cfg.host.name) - 1))
+		snprintf(cfg.host.name, sizeof(cfg.host.name), "localhost");
+	cfg.host.fence = r->opt.fence;
+	cfg.host.claim_wait_ms = 4 * r->geo.lease_ms;
+	rc = maint_begin(r->dev, r->clk, &r->geo, &cfg, &r->maint, r->why, sizeof(r->why));
+	if (rc || r->opt.super_blk)
+		return rc;
+	return read_super(r); /* what was read before the claim does not count */
+}
+
+static int finish_log(struct run *r)
+{
+	int rc = redo_finish(&r->f.store);
+
+	if (rc < 0)
+		snprintf(r->why, sizeof(r->why),
+			 rc == -EUCLEAN ? "The log of an unfinished repair of %s is damaged (%s)."
+					: "An unfinished repair of %s could not be finished (%s).",
+			 r->opt.device, strerror(-rc));
+	r->log_finished = rc > 0;
+	if (rc > 0 && !r->opt.json)
+		printf("A repair that was begun before has been finished from its log.\n");
+	if (rc > 0)
+		rc = read_super(r);
+	if (rc == 0)
+		r->f.geo = r->geo;
+	return rc == -EUCLEAN ? 0 : rc; /* then all is checked and repaired anew */
+}
+
+/* ---- repairing ------------------------------------------------------------------------------- */
+
+static void tell_writing(void *ctx, uint64_t done, uint64_t total)
+{
+	progress(ctx, "writing", done, total);
+}
+
+/* The volume was found clean, or all repairs were made: it may be mounted. */
+static int take_mark_off(struct run *r)
+{
+	struct maint_info mi = maint_get(r->maint);
+
+	if (!mi.flags || r->f.problems.declined_n || r->f.problems.stopped)
+		return 0;
+	mi = (struct maint_info){0};
+	return maint_set(r->maint, &mi);
+}
+
+static int write_repairs(struct run *r)
+{
+	int rc;
+
+	if (r->f.problems.stopped || !r->maint)
+		return 0;
+	rc = store_commit(&r->f.store, tell_writing, &r->f);
+	r->written = r->f.store.written;
+	if (rc == 0)
+		rc = take_mark_off(r);
+	if (rc)
+		fprintf(
+		    stderr,
+		    "fsck.lunfs: writing the repairs to %s failed: %s. The volume is marked: it "
+		    "cannot be mounted before fsck.lunfs has run to its end.\n",
+		    r->opt.device, strerror(-rc));
+	return rc;
+}
+
+/* ---- the result ------------------------------------------------------------------------------ */
+
+static uint64_t left(const struct fsck *f)
+{
+	return f->problems.total - f->problems.fixed;
+}
+
+static int exit_code(const struct run *r, int rc)
+{
+	const struct problems *p = &r->f.problems;
+	int code = 0;
+
+	if (rc)
+		code |= p->total && r->opt.mode == MODE_CHECK ? EX_FSCK_LEFT : EX_FSCK_OPERATIONAL;
+	else if ((p->fixed && !p->stopped) || r->log_finished)
+		code |= EX_FSCK_REPAIRED;
+	if (left(&r->f) || p->stopped)
+		code |= EX_FSCK_LEFT;
+	return code;
+}
+
+static void summary_json(struct run *r, int rc)
+{
+	struct fsck *f = &r->f;
+	char *plain = text_plain_dup(r->opt.device); /* JSON is UTF-8, a path need not be */
 	struct json_object *o = json_object_new_object();
-	static const char *const names[] = {"files", "directories", "others",	  "orphans",
-					    "names", "data_blocks", "cells_used", "cells_free"};
-	const uint64_t values[] = {f->files, f->dirs,	   f->others,	  f->orphans,
-				   f->names, f->data_blks, f->cells_used, f->cells_free};
+	static const char *const names[] = {
+	    "files",	   "directories",    "others",	   "orphans",	    "names",
+	    "data_blocks", "cells_used",     "cells_free", "problem_count", "repaired",
+	    "left",	   "blocks_written", "rounds"};
+	const uint64_t values[] = {f->files,
+				   f->dirs,
+				   f->others,
+				   f->orphans,
+				   f->names,
+				   f->data_blks,
+				   f->cells_used,
+				   f->cells_free,
+				   f->problems.total,
+				   f->problems.stopped ? 0 : f->problems.fixed,
+				   f->problems.stopped ? f->problems.total : left(f),
+				   r->written,
+				   f->round};
 
 	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
 	free(plain);
 	json_object_object_add(o, "clean", json_object_new_boolean(!rc && !f->problems.total));
-	json_object_object_add(o, "complete", json_object_new_boolean(!rc));
-	json_object_object_add(o, "problem_count", json_object_new_uint64(f->problems.total));
+	json_object_object_add(o, "complete", json_object_new_boolean(!rc && !f->problems.stopped));
+	json_object_object_add(o, "exit_code", json_object_new_int(exit_code(r, rc)));
 	json_object_object_add(o, "problems",
 			       f->problems.list ? f->problems.list : json_object_new_array());
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
@@ -121,48 +206,132 @@ static void summary_json(struct fsck *f, const char *device, int rc)
 	json_object_put(o);
 }
 
-static void summary_text(struct fsck *f, const char *device, int rc)
+static void say_counts(const struct run *r)
 {
-	for (int i = 0; f->verbose && i < PROBLEMS; i++)
-		if (f->problems.count[i])
-			printf("%6llu x %s\n", (unsigned long long)f->problems.count[i],
+	const struct fsck *f = &r->f;
+
+	printf("%llu files, %llu directories, %llu other inodes, %llu orphans, %llu data blocks\n",
+	       (unsigned long long)f->files, (unsigned long long)f->dirs,
+	       (unsigned long long)f->others, (unsigned long long)f->orphans,
+	       (unsigned long long)f->data_blks);
+}
+
+static void summary_text(const struct run *r, int rc)
+{
+	const struct problems *p = &r->f.problems;
+	const char *dev = r->opt.device;
+
+	for (int i = 0; r->opt.verbose && i < PROBLEMS; i++)
+		if (p->count[i])
+			printf("%6llu x %s\n", (unsigned long long)p->count[i],
 			       problem_name((enum problem_code)i));
+	if (rc) {
+		printf("%s: the check could not be finished: %s\n", dev, strerror(-rc));
+	} else if (p->stopped) {
+		printf(
+		    "%s: UNEXPECTED INCONSISTENCY; run fsck.lunfs by hand (that is, without -p). "
+		    "Nothing was changed.\n",
+		    dev);
+	} else if (p->total == 0) {
+		printf("%s: clean, ", dev);
+		say_counts(r);
+	} else if (r->opt.mode == MODE_CHECK) {
+		printf("%s: %llu problem%s; nothing was changed\n", dev,
+		       (unsigned long long)p->total, p->total == 1 ? "" : "s");
+	} else {
+		printf("%s: %llu problem%s, %llu repaired, %llu left; %llu blocks written; ", dev,
+		       (unsigned long long)p->total, p->total == 1 ? "" : "s",
+		       (unsigned long long)p->fixed, (unsigned long long)left(&r->f),
+		       (unsigned long long)r->written);
+		say_counts(r);
+	}
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static int check(struct run *r)
+{
+	struct fsck *f = &r->f;
+	int rc = 0;
+
+	f->verbose = r->opt.verbose;
+	f->json = f->problems.json = r->opt.json;
+	f->progress = r->opt.progress || (!r->opt.json && isatty(STDERR_FILENO));
+	f->progress_fd = r->opt.progress_fd;
+	f->problems.progress = f->progress && !f->progress_fd;
+	if (r->maint)
+		rc = finish_log(r);
 	if (rc)
-		printf("%s: the check could not be finished: %s\n", device, strerror(-rc));
-	else if (f->problems.total)
-		printf("%s: %llu problem%s; nothing was changed\n", device,
-		       (unsigned long long)f->problems.total, f->problems.total == 1 ? "" : "s");
+		return fail(r, r->why);
+	rc = fsck_run(f);
+	if (rc == -ELOOP)
+		return fail(r, "the repairs came to no end; nothing was changed. Keep an image "
+			       "(lunfs image) and report this.");
+	if (rc == 0)
+		rc = write_repairs(r);
+	if (r->opt.json)
+		summary_json(r, rc);
 	else
-		printf("%s: clean, %llu files, %llu directories, %llu other inodes, %llu orphans, "
-		       "%llu data blocks\n",
-		       device, (unsigned long long)f->files, (unsigned long long)f->dirs,
-		       (unsigned long long)f->others, (unsigned long long)f->orphans,
-		       (unsigned long long)f->data_blks);
+		summary_text(r, rc);
+	return exit_code(r, rc);
+}
+
+static int put_back(struct run *r)
+{
+	int rc = undo_put_back(&r->f.store, r->opt.put_back, r->why, sizeof(r->why));
+
+	if (rc) {
+		fprintf(stderr, "fsck.lunfs: %s could not be put back: %s\n", r->opt.put_back,
+			r->why);
+		return EX_FSCK_OPERATIONAL;
+	}
+	printf("%s: what %s saved has been put back; the volume is marked and must be checked "
+	       "before it can be mounted.\n",
+	       r->opt.device, r->opt.put_back);
+	return EX_FSCK_REPAIRED;
+}
+
+static int run_claimed(struct run *r)
+{
+	int code, rc = r->opt.mode == MODE_CHECK ? 0 : claim(r);
+
+	if (rc)
+		return fail(r, r->why);
+	fsck_init(&r->f, r->dev, &r->geo, r->opt.mode, r->maint);
+	if (r->opt.undo)
+		rc = undo_open(r->opt.undo, r->dev, &r->geo, &r->f.store.undo, r->why,
+			       sizeof(r->why));
+	if (rc)
+		code = fail(r, r->why);
+	else
+		code = r->opt.put_back ? put_back(r) : check(r);
+	fsck_free(&r->f);
+	if (r->maint && maint_end(r->maint))
+		fprintf(stderr,
+			"fsck.lunfs: the claim on %s could not be given up; the next mount does "
+			"that.\n",
+			r->opt.device);
+	return code;
 }
 
 int main(int argc, char **argv)
 {
-	struct fsck f = {0};
-	const char *device;
-	int rc = parse(argc, argv, &f, &device);
+	static struct run r;
+	int rc = options_parse(argc, argv, &r.opt), code;
 
 	if (rc)
 		return rc > 0 ? EX_FSCK_CLEAN : EX_FSCK_USAGE;
-	log_open("fsck.lunfs", f.verbose ? LOG_LVL_INFO : LOG_LVL_WARN, 0);
-	rc = open_volume(&f, device);
-	if (rc) {
-		if (f.dev)
-			dev_close(f.dev);
-		return EX_FSCK_OPERATIONAL;
+	log_open("fsck.lunfs", r.opt.verbose ? LOG_LVL_INFO : LOG_LVL_WARN, 0);
+	if (r.opt.find_super) {
+		rc = open_device(&r, 0);
+		code = rc ? fail(&r, r.why) : super_search(r.dev) ? EX_FSCK_CLEAN : EX_FSCK_LEFT;
+	} else {
+		rc = clock_real_new(&r.clk);
+		if (rc == 0)
+			rc = open_volume(&r);
+		code = rc ? fail(&r, r.why) : run_claimed(&r);
 	}
-	rc = run_passes(&f);
-	if (f.json)
-		summary_json(&f, device, rc);
-	else
-		summary_text(&f, device, rc);
-	dev_close(f.dev);
-	maps_free(&f);
-	if (rc && !f.problems.total)
-		return EX_FSCK_OPERATIONAL;
-	return f.problems.total ? EX_FSCK_LEFT : EX_FSCK_CLEAN;
+	if (r.dev)
+		dev_close(r.dev);
+	return code;
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAPS 6u /* in a group, a bit a block each */
+
 int maps_init(struct fsck *f)
 {
 	f->group = calloc(f->watermark ? f->watermark : 1, sizeof(*f->group));
@@ -17,14 +19,17 @@ int maps_init(struct fsck *f)
 
 		fg->nblks = geo_group_len(&f->geo, g);
 		bytes = (fg->nblks + 7u) / 8u;
-		fg->on_disk = calloc(4, bytes);
+		fg->on_disk = calloc(MAPS, bytes);
 		if (!fg->on_disk)
 			return -ENOMEM;
 		fg->referred = fg->on_disk + bytes;
 		fg->cell_used = fg->referred + bytes;
 		fg->cell_claimed = fg->cell_used + bytes;
+		fg->cell_valid = fg->cell_claimed + bytes;
+		fg->cell_bad = fg->cell_valid + bytes;
 	}
-	return 0;
+	f->rebuild_chunk = calloc(f->watermark, LUNFS_GROUP_WINDOWS / 8);
+	return f->rebuild_chunk ? 0 : -ENOMEM;
 }
 
 void maps_free(struct fsck *f)
@@ -33,6 +38,7 @@ void maps_free(struct fsck *f)
 		free(f->group[g].on_disk);
 	free(f->group);
 	free(f->inode);
+	free(f->rebuild_chunk);
 }
 
 struct fsck_group *map_find(struct fsck *f, uint64_t blk, uint32_t *bit)
@@ -66,6 +72,17 @@ void map_refer(struct fsck *f, uint64_t blk, uint64_t n, uint64_t who)
 		}
 		bit_set(fg->referred, bit + i);
 	}
+}
+
+bool map_referred(struct fsck *f, uint64_t blk, uint64_t n)
+{
+	uint32_t bit;
+	struct fsck_group *fg = map_find(f, blk, &bit);
+
+	for (uint64_t i = 0; fg && i < n && bit + i < fg->nblks; i++)
+		if (bit_get(fg->referred, bit + i))
+			return true;
+	return false;
 }
 
 struct fsck_inode *inode_find(struct fsck *f, uint64_t ino)

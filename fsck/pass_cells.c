@@ -84,7 +84,7 @@ static int check_cells(struct fsck *f, struct fsck_group *fg, const struct chunk
 
 		if (!bit_get(ci->valid, n))
 			continue;
-		if (dev_read(f->dev, geo_blk_off(addr), cell_bytes, buf)) {
+		if (store_read(&f->store, geo_blk_off(addr), cell_bytes, buf)) {
 			problem(&f->problems, PROBLEM_READ, addr, "cell %llu",
 				(unsigned long long)addr);
 			continue;

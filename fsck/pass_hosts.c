@@ -8,7 +8,7 @@
 
 static void check_slot(struct fsck *f, unsigned slot, void *buf)
 {
-	int rc = dev_read(f->dev, geo_slot_off(slot), f->geo.sector_bytes, buf);
+	int rc = store_read(&f->store, geo_slot_off(slot), f->geo.sector_bytes, buf);
 
 	if (rc == 0)
 		rc = slot_decode(&f->geo, buf, slot, &f->slot[slot]);
@@ -33,7 +33,7 @@ static void check_maint(struct fsck *f, void *buf)
 {
 	const struct lunfs_maint_rec *m = buf;
 	struct ats a = {.env = {.dev = f->dev, .geo = &f->geo}};
-	int rc = dev_read(f->dev, LUNFS_MAINT_OFF, f->geo.sector_bytes, buf);
+	int rc = store_read(&f->store, LUNFS_MAINT_OFF, f->geo.sector_bytes, buf);
 
 	if (rc == 0)
 		rc = ats_check(&a, buf, LUNFS_ATS_MAINT, LUNFS_MAINT_OFF);
@@ -53,7 +53,7 @@ static void check_journal(struct fsck *f, unsigned slot, void *buf)
 
 	if (blk == 0)
 		return;
-	rc = dev_read(f->dev, geo_blk_off(blk), LUNFS_BLOCK_BYTES, buf);
+	rc = store_read(&f->store, geo_blk_off(blk), LUNFS_BLOCK_BYTES, buf);
 	if (rc == 0 && (le32_get(h->magic) != LUNFS_JHDR_MAGIC ||
 			!crc_ok(buf, sizeof(*h), offsetof(struct lunfs_jhdr, crc)) ||
 			memcmp(h->vol_id, f->geo.vol_id, 16) != 0 || le16_get(h->slot) != slot ||
@@ -85,7 +85,8 @@ static void check_board(struct fsck *f)
 	unsigned n = geo_all_slots(&f->geo);
 
 	for (unsigned r = 0; r < n; r++) {
-		if (dev_read(f->dev, geo_board_off(&f->geo, r, 0), f->geo.board_row_bytes, row)) {
+		if (store_read(&f->store, geo_board_off(&f->geo, r, 0), f->geo.board_row_bytes,
+			       row)) {
 			problem(&f->problems, PROBLEM_READ, 0, "request board, row %u", r);
 			continue;
 		}

@@ -10,7 +10,7 @@ static void check_copy(struct fsck *f, uint64_t off, bool main_one, const void *
 {
 	void *buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
 	struct geo g;
-	int rc = dev_read(f->dev, off, LUNFS_BLOCK_BYTES, buf);
+	int rc = store_read(&f->store, off, LUNFS_BLOCK_BYTES, buf);
 	enum problem_code code = main_one ? PROBLEM_SB_DAMAGED : PROBLEM_SB_COPY;
 
 	if (rc == 0)

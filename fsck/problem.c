@@ -1,20 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Reporting of problems: a line each on standard output, or collected for --json. */
+/*
+ * Reporting of problems: a line each on standard output, or collected for --json; and what is to
+ * be done about each, by the mode or by whom we ask.
+ */
 #include "fsck/problem.h"
+#include "base/log.h"
 #include "base/text.h"
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
 
 #define SHOWN_MAX 1000u /* of one code; the rest is only counted */
 
 static const struct {
-	const char *name, *text;
+	const char *name, *question, *text;
+	enum problem_severity severity;
+	enum problem_preen preen;
 } table[PROBLEMS] = {
-#define X(name, text) {#name, text},
+#define X(name, severity, preen, question, text) {#name, question, text, severity, preen},
     PROBLEM_LIST(X)
 #undef X
+};
+
+struct declined {
+	struct {
+		uint64_t addr, code;
+	} key;
+	UT_hash_handle hh;
 };
 
 const char *problem_name(enum problem_code code)
@@ -27,8 +42,109 @@ const char *problem_text(enum problem_code code)
 	return table[code].text;
 }
 
-static void add_json(struct problems *p, enum problem_code code, uint64_t addr, const char *detail)
+const char *problem_question(enum problem_code code)
 {
+	return table[code].question;
+}
+
+enum problem_severity problem_severity(enum problem_code code)
+{
+	return table[code].severity;
+}
+
+bool problem_preen(enum problem_code code)
+{
+	return table[code].preen == PREEN_FIX;
+}
+
+/* ---- what was left --------------------------------------------------------------------------- */
+
+static struct declined *find_declined(const struct problems *p, enum problem_code code,
+				      uint64_t addr)
+{
+	struct declined key, *d;
+
+	memset(&key, 0, sizeof(key));
+	key.key.addr = addr;
+	key.key.code = code;
+	HASH_FIND(hh, p->declined, &key.key, sizeof(key.key), d);
+	return d;
+}
+
+static void note_declined(struct problems *p, enum problem_code code, uint64_t addr)
+{
+	struct declined *d = calloc(1, sizeof(*d));
+
+	lunfs_assert(d);
+	d->key.addr = addr;
+	d->key.code = code;
+	HASH_ADD(hh, p->declined, key, sizeof(d->key), d);
+}
+
+void problems_free(struct problems *p)
+{
+	struct declined *d, *next;
+
+	HASH_ITER (hh, p->declined, d, next) {
+		HASH_DEL(p->declined, d);
+		free(d);
+	}
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+/* An end of input is a no. "a": yes to this and to all that follow. */
+static bool ask(struct problems *p, enum problem_code code)
+{
+	char line[64];
+
+	for (;;) {
+		printf("  %s? [y]es, [n]o, yes to [a]ll: ", table[code].question);
+		fflush(stdout);
+		if (!fgets(line, sizeof(line), stdin)) {
+			puts("no");
+			return false;
+		}
+		switch (line[0]) {
+		case 'a':
+		case 'A':
+			p->mode = MODE_YES;
+			return true;
+		case 'y':
+		case 'Y':
+			return true;
+		case 'n':
+		case 'N':
+			return false;
+		default:
+			break;
+		}
+	}
+}
+
+static bool decide(struct problems *p, enum problem_code code)
+{
+	if (!table[code].question)
+		return false;
+	switch (p->mode) {
+	case MODE_YES:
+		return true;
+	case MODE_PREEN:
+		p->stopped |= table[code].preen != PREEN_FIX;
+		return table[code].preen == PREEN_FIX;
+	case MODE_ASK:
+		return ask(p, code);
+	default:
+		return false;
+	}
+}
+
+/* ---- telling --------------------------------------------------------------------------------- */
+
+static void add_json(struct problems *p, enum problem_code code, uint64_t addr, const char *detail,
+		     bool fix)
+{
+	static const char *const severity[] = {"minor", "damage", "loss"};
 	struct json_object *o = json_object_new_object();
 	char *plain = text_plain_dup(detail);
 
@@ -36,27 +152,52 @@ static void add_json(struct problems *p, enum problem_code code, uint64_t addr, 
 		p->list = json_object_new_array();
 	json_object_object_add(o, "code", json_object_new_string(table[code].name));
 	json_object_object_add(o, "text", json_object_new_string(table[code].text));
+	json_object_object_add(o, "severity",
+			       json_object_new_string(severity[table[code].severity]));
 	json_object_object_add(o, "address", json_object_new_uint64(addr));
 	json_object_object_add(o, "detail", json_object_new_string(plain ? plain : ""));
+	json_object_object_add(o, "repaired", json_object_new_boolean(fix));
 	free(plain);
 	json_object_array_add(p->list, o);
 }
 
-void problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
+static void say_fix(const struct problems *p, enum problem_code code, bool fix)
+{
+	if (fix && p->mode != MODE_ASK)
+		printf("  %s: done.\n", table[code].question);
+	else if (p->stopped && p->mode == MODE_PREEN)
+		printf("  Not repaired by -p: run fsck.lunfs without it.\n");
+}
+
+bool problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
 {
 	char detail[512];
+	bool fix, show;
 	va_list ap;
 
+	if (find_declined(p, code, addr)) {
+		p->declined_n++;
+		return false;
+	}
 	p->total++;
-	if (p->count[code]++ >= SHOWN_MAX)
-		return;
+	show = p->count[code]++ < SHOWN_MAX;
 	va_start(ap, fmt);
 	vsnprintf(detail, sizeof(detail), fmt, ap);
 	va_end(ap);
-	if (p->json)
-		add_json(p, code, addr, detail);
-	else
+	if (show && !p->json) {
+		if (p->progress)
+			fprintf(stderr, "\r\033[K");
 		printf("%s: %s: %s\n", table[code].name, table[code].text, detail);
+	}
+	fix = decide(p, code);
+	p->fixed += fix;
+	if (!fix && p->mode != MODE_CHECK)
+		note_declined(p, code, addr);
+	if (show && p->json)
+		add_json(p, code, addr, detail, fix);
+	else if (show)
+		say_fix(p, code, fix);
 	if (p->count[code] == SHOWN_MAX && !p->json)
 		printf("%s: further ones are only counted\n", table[code].name);
+	return fix;
 }

@@ -1,72 +1,140 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The problems that fsck.lunfs can find, each with a stable code; fsck.lunfs(8) explains them. */
+/*
+ * The problems that fsck.lunfs can find: one row each, with a permanent code. A code never changes
+ * its meaning and is never used again. fsck.lunfs(8) has a paragraph for each, tests/images a
+ * damaged volume.
+ */
 #ifndef FSCK_PROBLEM_H
 #define FSCK_PROBLEM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+enum problem_severity {
+	SEV_MINOR,  /* copies and counts: the volume works */
+	SEV_DAMAGE, /* something does not work; repaired without loss */
+	SEV_LOSS,   /* the repair gives something up, or something is gone already */
+};
+
+enum problem_preen { PREEN_FIX, PREEN_STOP }; /* what -p does */
+
+/* code, severity, -p, what the repair does (NULL: none), text */
 #define PROBLEM_LIST(X)                                                                            \
-	X(SB_DAMAGED, "the superblock is damaged")                                                 \
-	X(SB_COPY, "a superblock copy is damaged or differs")                                      \
-	X(HOST_SLOT, "a host slot's record is damaged")                                            \
-	X(HOST_NOT_FREE, "a host slot is not free: its journal was not replayed")                  \
-	X(MAINT, "the maintenance sector is damaged")                                              \
-	X(JOURNAL, "a journal header is damaged")                                                  \
-	X(BOARD, "a request board sector is damaged")                                              \
-	X(ANCHOR, "an anchor cell is damaged")                                                     \
-	X(WATERMARK, "the group watermark is out of range")                                        \
-	X(READ, "a block cannot be read")                                                          \
-	X(LOCK_RECORD, "a lock record is damaged")                                                 \
-	X(LOCK_OWNER, "a lock names a host incarnation that never was")                            \
-	X(LOST_WRITE, "a block is older than its lock record says")                                \
-	X(GROUP, "a group header is damaged")                                                      \
-	X(BITMAP, "a bitmap block is damaged")                                                     \
-	X(FREE_COUNT, "a count of free blocks is wrong")                                           \
-	X(CHUNK, "a chunk header is damaged")                                                      \
-	X(CHUNK_COUNT, "a count of chunks or free cells is wrong")                                 \
-	X(CELL, "a used cell is damaged")                                                          \
-	X(INODE, "an inode is damaged")                                                            \
-	X(TREE, "a tree node is damaged")                                                          \
-	X(TREE_ORDER, "keys of a tree are out of order or out of range")                           \
-	X(TREE_NODE, "a tree refers to a cell that is not its node")                               \
-	X(EXTENT, "an extent is out of range or overlaps another")                                 \
-	X(DOUBLE, "a block has two owners")                                                        \
-	X(BLOCK_COUNT, "an inode's block count is wrong")                                          \
-	X(DIRENT, "a directory entry is malformed")                                                \
-	X(DIRENT_HASH, "a directory entry stands under the wrong hash")                            \
-	X(DIRENT_TARGET, "a directory entry names no such inode")                                  \
-	X(DIR_SIZE, "a directory's number of entries is wrong")                                    \
-	X(DIR_PARENT, "a directory's parent is wrong")                                             \
-	X(DIR_LINKS, "a directory has two names or none")                                          \
-	X(DIR_CYCLE, "a directory is not reachable from the root")                                 \
-	X(NLINK, "an inode's link count is wrong")                                                 \
-	X(LOST_INODE, "an inode has no name")                                                      \
-	X(ORPHAN, "an orphan and its list do not agree")                                           \
-	X(XATTR, "an extended attribute is malformed")                                             \
-	X(SYMLINK, "a symbolic link is malformed")                                                 \
-	X(LOST_CELL, "a used cell belongs to nothing")                                             \
-	X(LEAK, "blocks are marked in use but belong to nothing")                                  \
-	X(NOT_MARKED, "blocks in use are marked free")
+	X(SB_DAMAGED, SEV_DAMAGE, PREEN_FIX, "Write it anew from a copy",                          \
+	  "the superblock is damaged")                                                             \
+	X(SB_COPY, SEV_MINOR, PREEN_FIX, "Write the copy anew",                                    \
+	  "a superblock copy is damaged or differs")                                               \
+	X(HOST_SLOT, SEV_DAMAGE, PREEN_STOP, "Make the slot free",                                 \
+	  "a host slot's record is damaged")                                                       \
+	X(HOST_NOT_FREE, SEV_LOSS, PREEN_STOP, "Give up what stands only in its journal",          \
+	  "a host slot is not free: its journal was not replayed")                                 \
+	X(MAINT, SEV_DAMAGE, PREEN_FIX, "Set it anew", "the maintenance sector is damaged")        \
+	X(MUST_CHECK, SEV_MINOR, PREEN_FIX, "Take the mark off after this check",                  \
+	  "an unfinished repair left its mark")                                                    \
+	X(JOURNAL, SEV_DAMAGE, PREEN_FIX, "Write it anew", "a journal header is damaged")          \
+	X(BOARD, SEV_MINOR, PREEN_FIX, "Clear it", "a request board sector is damaged")            \
+	X(ANCHOR, SEV_DAMAGE, PREEN_FIX, "Write it anew", "an anchor cell is damaged")             \
+	X(WATERMARK, SEV_DAMAGE, PREEN_STOP, "Set it to the groups that are there",                \
+	  "the group watermark is out of range")                                                   \
+	X(READ, SEV_LOSS, PREEN_STOP, "Overwrite it", "a block cannot be read")                    \
+	X(LOCK_RECORD, SEV_DAMAGE, PREEN_FIX, "Make the lock free", "a lock record is damaged")    \
+	X(LOCK_OWNER, SEV_DAMAGE, PREEN_FIX, "Make the lock free",                                 \
+	  "a lock names a host incarnation that never was")                                        \
+	X(LOST_WRITE, SEV_LOSS, PREEN_STOP, "Take the older contents as they are",                 \
+	  "a block is older than its lock record says")                                            \
+	X(GROUP, SEV_DAMAGE, PREEN_STOP, "Build it anew", "a group header is damaged")             \
+	X(BITMAP, SEV_DAMAGE, PREEN_STOP, "Build it anew", "a bitmap block is damaged")            \
+	X(FREE_COUNT, SEV_MINOR, PREEN_FIX, "Correct it", "a count of free blocks is wrong")       \
+	X(CHUNK, SEV_DAMAGE, PREEN_STOP, "Build it anew", "a chunk header is damaged")             \
+	X(CHUNK_COUNT, SEV_MINOR, PREEN_FIX, "Correct it",                                         \
+	  "a count of chunks or free cells is wrong")                                              \
+	X(CELL, SEV_LOSS, PREEN_STOP, "Free the cell", "a used cell is damaged")                   \
+	X(CHECKSUM, SEV_DAMAGE, PREEN_STOP, "Keep the contents and correct the checksum",          \
+	  "a block's checksum is wrong, its contents make sense")                                  \
+	X(INODE, SEV_LOSS, PREEN_STOP, "Clear the inode", "an inode is damaged")                   \
+	X(INODE_FIELD, SEV_DAMAGE, PREEN_STOP, "Correct the field",                                \
+	  "a field of an inode is wrong")                                                          \
+	X(ROOT, SEV_LOSS, PREEN_STOP, "Make an empty one", "the root directory is gone")           \
+	X(ORPHAN_DIR, SEV_DAMAGE, PREEN_STOP, "Make an empty one",                                 \
+	  "the orphan directory of a journal is gone")                                             \
+	X(TREE, SEV_LOSS, PREEN_STOP, "Build the tree anew from what is good",                     \
+	  "a tree node is damaged")                                                                \
+	X(TREE_ORDER, SEV_DAMAGE, PREEN_STOP, "Build the tree anew from what is good",             \
+	  "keys of a tree are out of order or out of range")                                       \
+	X(TREE_NODE, SEV_LOSS, PREEN_STOP, "Build the tree anew from what is good",                \
+	  "a tree refers to a cell that is not its node")                                          \
+	X(EXTENT, SEV_LOSS, PREEN_STOP, "Drop the extent",                                         \
+	  "an extent is out of range or overlaps another")                                         \
+	X(DOUBLE, SEV_DAMAGE, PREEN_STOP, "Give the file a copy of its own",                       \
+	  "a block has two owners")                                                                \
+	X(BLOCK_COUNT, SEV_MINOR, PREEN_FIX, "Correct it", "an inode's block count is wrong")      \
+	X(INLINE_SIZE, SEV_LOSS, PREEN_STOP, "Cut the size",                                       \
+	  "a file is larger than what it holds in place")                                          \
+	X(SPECIAL, SEV_MINOR, PREEN_STOP, "Drop the data", "a special file has data")              \
+	X(DIRENT, SEV_LOSS, PREEN_STOP, "Drop the entry", "a directory entry is malformed")        \
+	X(DIRENT_TYPE, SEV_MINOR, PREEN_FIX, "Correct it",                                         \
+	  "a directory entry says another type than its inode")                                    \
+	X(DIRENT_HASH, SEV_DAMAGE, PREEN_FIX, "Put it where it belongs",                           \
+	  "a directory entry stands under the wrong hash")                                         \
+	X(DIRENT_TWICE, SEV_DAMAGE, PREEN_STOP, "Rename one of them",                              \
+	  "a directory has two entries of one name")                                               \
+	X(DIRENT_TARGET, SEV_LOSS, PREEN_STOP, "Drop the entry",                                   \
+	  "a directory entry names no such inode")                                                 \
+	X(DIR_SIZE, SEV_MINOR, PREEN_FIX, "Correct it",                                            \
+	  "a directory's number of entries is wrong")                                              \
+	X(DIR_PARENT, SEV_DAMAGE, PREEN_FIX, "Correct it", "a directory's parent is wrong")        \
+	X(DIR_LINKS, SEV_DAMAGE, PREEN_STOP, "Keep one name", "a directory has two names")         \
+	X(DIR_CYCLE, SEV_DAMAGE, PREEN_STOP, "Move it to lost+found",                              \
+	  "a directory is not reachable from the root")                                            \
+	X(NLINK, SEV_MINOR, PREEN_FIX, "Correct it", "an inode's link count is wrong")             \
+	X(LOST_INODE, SEV_DAMAGE, PREEN_STOP, "Move it to lost+found", "an inode has no name")     \
+	X(ORPHAN, SEV_DAMAGE, PREEN_FIX, "Make them agree", "an orphan and its list do not agree") \
+	X(XATTR, SEV_LOSS, PREEN_STOP, "Drop it", "an extended attribute is malformed")            \
+	X(ACL, SEV_LOSS, PREEN_STOP, "Drop it", "an access control list is malformed")             \
+	X(SYMLINK, SEV_LOSS, PREEN_STOP, "Clear the inode", "a symbolic link is malformed")        \
+	X(LOST_CELL, SEV_MINOR, PREEN_FIX, "Free it", "a used cell belongs to nothing")            \
+	X(LEAK, SEV_MINOR, PREEN_FIX, "Free them",                                                 \
+	  "blocks are marked in use but belong to nothing")                                        \
+	X(NOT_MARKED, SEV_DAMAGE, PREEN_FIX, "Mark them in use", "blocks in use are marked free")
 
 enum problem_code {
-#define X(name, text) PROBLEM_##name,
+#define X(name, severity, preen, question, text) PROBLEM_##name,
 	PROBLEM_LIST(X)
 #undef X
 	    PROBLEMS
 };
 
+enum repair_mode {
+	MODE_CHECK, /* -n: answer no */
+	MODE_PREEN, /* -p */
+	MODE_YES,   /* -y */
+	MODE_ASK,
+};
+
+struct declined; /* a problem that is to be left as it is */
+
 struct problems {
-	bool json;
+	enum repair_mode mode;
+	bool json, progress; /* a progress line is on the terminal */
+	bool stopped;	     /* -p met something that it must not repair */
 	uint64_t count[PROBLEMS];
-	uint64_t total, shown;
+	uint64_t total, fixed;
+	uint64_t declined_n; /* of the round: found again and left */
+	struct declined *declined;
 	void *list; /* json_object array */
 };
 
 const char *problem_name(enum problem_code code); /* "NLINK" */
 const char *problem_text(enum problem_code code);
-/* Report one: @addr is the block or inode it is about, 0 if none. */
-void problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
+const char *problem_question(enum problem_code code); /* NULL: cannot be repaired */
+enum problem_severity problem_severity(enum problem_code code);
+bool problem_preen(enum problem_code code); /* -p repairs it */
+/*
+ * Report one; @addr is the block or inode it is about, 0 if none. True: repair it now. What was
+ * left once is neither told nor asked again for the same @addr.
+ */
+bool problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+void problems_free(struct problems *p);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Reading of cells, and what is checked of every lock record. */
+#include "base/crc.h"
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
 {
 	uint8_t *buf = dev_buf_alloc(geo_cell_bytes(&f->geo));
-	int rc = dev_read(f->dev, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
+	int rc = store_read(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
 
 	if (rc)
 		problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s", (unsigned long long)addr,
@@ -58,13 +59,68 @@ void check_lock(struct fsck *f, uint64_t addr, const void *sector, uint64_t payl
 			(unsigned long long)le64_get(rec.payload_version));
 }
 
+/* ---- changing -------------------------------------------------------------------------------- */
+
+/* The highest version that the payload or the lock record of a cell mentions, damaged or not. */
+static uint64_t version_seen(struct fsck *f, uint64_t addr)
+{
+	uint8_t *buf = dev_buf_alloc(geo_cell_bytes(&f->geo));
+	uint64_t version = 0, recorded = 0;
+	struct lunfs_lock_rec rec;
+
+	if (store_read(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf) == 0) {
+		const struct lunfs_blk_hdr *h = (const void *)(buf + f->geo.payload_off);
+
+		if (blk_check(&f->geo, h, le16_get(h->type), addr) == 0)
+			version = le64_get(h->version);
+		if (lock_rec_decode(&f->geo, buf, addr, &rec) == 0)
+			recorded = le64_get(rec.payload_version);
+	}
+	free(buf);
+	return version > recorded ? version : recorded;
+}
+
+int write_lock(struct fsck *f, uint64_t addr, uint64_t payload_version)
+{
+	uint8_t *sector = dev_buf_alloc(f->geo.sector_bytes);
+	struct lunfs_lock_rec *rec = (void *)sector;
+	int rc;
+
+	lock_format(&f->geo, addr, f->nonce, sector);
+	rec->payload_version = le64_make(payload_version);
+	crc_seal(rec, sizeof(*rec), offsetof(struct lunfs_ats_hdr, crc));
+	rc = store_write(&f->store, geo_blk_off(addr), f->geo.sector_bytes, sector);
+	free(sector);
+	return rc;
+}
+
+int write_cell(struct fsck *f, uint64_t addr, void *payload, bool lock)
+{
+	struct lunfs_blk_hdr *h = payload;
+	uint64_t version = version_seen(f, addr) + 1;
+	int rc;
+
+	h->version = le64_make(version);
+	blk_seal(payload);
+	rc = store_write(&f->store, geo_payload_off(&f->geo, addr), LUNFS_PAYLOAD_BYTES, payload);
+	return rc == 0 && lock ? write_lock(f, addr, version) : rc;
+}
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
 void progress(struct fsck *f, const char *pass, uint64_t done, uint64_t total)
 {
-	if (!f->progress)
+	unsigned percent = total ? (unsigned)(done * 100 / total) : 100;
+
+	if (!f->progress || (percent == f->percent && f->progress_of == pass))
 		return;
-	if (done >= total)
-		fprintf(stderr, "\r%-10s done                    \n", pass);
-	else if (done % 64 == 0)
-		fprintf(stderr, "\r%-10s %3llu%%", pass,
-			(unsigned long long)(total ? done * 100 / total : 100));
+	f->percent = percent;
+	f->progress_of = pass;
+	if (f->progress_fd)
+		dprintf(f->progress_fd, "%s %llu %llu\n", pass, (unsigned long long)done,
+			(unsigned long long)total);
+	else if (percent < 100)
+		fprintf(stderr, "\r\033[K%-10s %3u%%", pass, percent);
+	else
+		fprintf(stderr, "\r\033[K");
 }

@@ -456,6 +456,11 @@ bool maint_left_over(const struct maint *m, unsigned slot)
 	return m->left_over[slot];
 }
 
+uint64_t maint_nonce(const struct maint *m)
+{
+	return host_nonce(m->v->host);
+}
+
 static int give_up_holder(struct maint *m)
 {
 	struct maint_info mi;

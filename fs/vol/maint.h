@@ -38,6 +38,8 @@ int maint_write(struct maint *m, struct dev_io *io, size_t n);
 int maint_flush(struct maint *m);
 /* The journal of @slot could not be replayed; the slot is not FREE. */
 bool maint_left_over(const struct maint *m, unsigned slot);
+/* Random, of this claim alone. */
+uint64_t maint_nonce(const struct maint *m);
 /* Give the claim up; what maint_set() said stays. */
 int maint_end(struct maint *m);
 

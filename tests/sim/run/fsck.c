@@ -6,22 +6,20 @@
 
 unsigned long long run_fsck(struct simcluster *t, unsigned long long *stale)
 {
-	static int (*const pass[])(struct fsck *) = {
-	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
-	struct fsck f = {.dev = simdev_attach(t->medium)};
+	struct dev *dev = simdev_attach(t->medium);
+	unsigned long long total;
 	char why[512] = "";
+	struct fsck f = {0};
+	struct geo geo;
+	int rc;
 
-	SC_CHECK(t, vol_read_super(f.dev, &f.geo, NULL, why, sizeof(why)) == 0, "fsck: %s", why);
-	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]); i++) {
-		int rc = pass[i](&f);
-
-		SC_CHECK(t, rc == 0 || f.problems.total, "fsck could not be finished: %s",
-			 strerror(-rc));
-		if (rc)
-			break;
-	}
-	dev_close(f.dev);
-	maps_free(&f);
+	SC_CHECK(t, vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0, "fsck: %s", why);
+	fsck_init(&f, dev, &geo, MODE_CHECK, NULL);
+	rc = fsck_run(&f);
+	SC_CHECK(t, rc == 0 || f.problems.total, "fsck could not be finished: %s", strerror(-rc));
+	dev_close(dev);
 	*stale = f.problems.count[PROBLEM_LOST_WRITE];
-	return f.problems.total;
+	total = f.problems.total;
+	fsck_free(&f);
+	return total;
 }

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The rounds of a check: all passes, again and again until a round repairs nothing. */
+#include "fsck/fsck.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS_MAX 16u
+
+void fsck_init(struct fsck *f, struct dev *dev, const struct geo *geo, enum repair_mode mode,
+	       struct maint *maint)
+{
+	f->dev = dev;
+	f->geo = *geo;
+	f->store = (struct store){.dev = dev, .geo = &f->geo, .maint = maint};
+	f->problems.mode = maint ? mode : MODE_CHECK;
+	if (maint)
+		f->nonce = maint_nonce(maint);
+}
+
+/* What a round has found out; the next one starts from nothing. */
+static void forget_round(struct fsck *f)
+{
+	maps_free(f);
+	f->group = NULL;
+	f->inode = NULL;
+	f->inodes = f->inodes_room = 0;
+	f->rebuild_chunk = NULL;
+	memset(f->slot_ok, 0, sizeof(f->slot_ok));
+	f->hosts_not_free = 0;
+	f->max_generation = 0;
+	f->files = f->dirs = f->others = f->orphans = 0;
+	f->data_blks = f->cells_used = f->cells_free = f->names = 0;
+	f->problems.declined_n = 0;
+}
+
+static int run_round(struct fsck *f)
+{
+	static int (*const pass[])(struct fsck *) = {
+	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
+	int rc = 0;
+
+	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]) && rc == 0; i++) {
+		rc = pass[i](f);
+		if (f->problems.stopped)
+			return 0;
+	}
+	return rc;
+}
+
+int fsck_run(struct fsck *f)
+{
+	for (f->round = 1; f->round <= ROUNDS_MAX; f->round++) {
+		uint64_t fixed = f->problems.fixed;
+		int rc;
+
+		if (f->round > 1)
+			forget_round(f);
+		rc = run_round(f);
+		if (f->problems.fixed == fixed || f->problems.stopped)
+			return rc;
+		/* What could not go on may after what was repaired. */
+	}
+	return -ELOOP;
+}
+
+void fsck_free(struct fsck *f)
+{
+	maps_free(f);
+	store_free(&f->store);
+	problems_free(&f->problems);
+}

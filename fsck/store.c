@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The changes of a repair, kept in memory by block until they are written out as one. A changed
+ * block notes which of its 512-byte parts were changed; the others are what the device holds.
+ */
+#include "fsck/store.h"
+#include "base/log.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#define BLK LUNFS_BLOCK_BYTES
+#define PART 512u
+#define PARTS (BLK / PART)
+#define BATCH 64u
+
+struct store_blk {
+	uint64_t blk;
+	uint8_t sectors; /* bit i: part i was changed */
+	uint8_t *data;	 /* a block; only changed parts count */
+	UT_hash_handle hh;
+};
+
+static struct store_blk *find(const struct store *s, uint64_t blk)
+{
+	struct store_blk *b;
+
+	HASH_FIND(hh, s->changed, &blk, sizeof(blk), b);
+	return b;
+}
+
+static struct store_blk *make(struct store *s, uint64_t blk)
+{
+	struct store_blk *b = find(s, blk);
+
+	if (b)
+		return b;
+	b = calloc(1, sizeof(*b));
+	lunfs_assert(b);
+	b->blk = blk;
+	b->data = dev_buf_alloc(BLK);
+	memset(b->data, 0, BLK);
+	HASH_ADD(hh, s->changed, blk, sizeof(b->blk), b);
+	s->n_changed++;
+	return b;
+}
+
+static void drop(struct store *s, struct store_blk *b)
+{
+	HASH_DEL(s->changed, b);
+	s->n_changed--;
+	free(b->data);
+	free(b);
+}
+
+/* ---- reading and changing -------------------------------------------------------------------- */
+
+static void patch(const struct store *s, uint64_t off, size_t len, uint8_t *buf)
+{
+	for (uint64_t at = off; s->changed && at < off + len; at += PART) {
+		const struct store_blk *b = find(s, at / BLK);
+		unsigned part = (unsigned)(at % BLK / PART);
+
+		if (b && b->sectors & 1u << part)
+			memcpy(buf + (at - off), b->data + part * PART, PART);
+	}
+}
+
+/* O_DIRECT wants whole sectors and aligned memory, which callers need not have. */
+int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	uint32_t sector = s->dev->id.sector_bytes;
+	uint64_t from = off_bytes / sector * sector;
+	size_t len = (size_t)((off_bytes + len_bytes + sector - 1) / sector * sector - from);
+	uint8_t *tmp;
+	int rc;
+
+	lunfs_assert(off_bytes % PART == 0 && len_bytes % PART == 0);
+	if (from == off_bytes && len == len_bytes && (uintptr_t)buf % BLK == 0) {
+		rc = dev_read(s->dev, off_bytes, len_bytes, buf);
+	} else {
+		tmp = dev_buf_alloc(len);
+		rc = dev_read(s->dev, from, len, tmp);
+		if (rc == 0)
+			memcpy(buf, tmp + (off_bytes - from), len_bytes);
+		free(tmp);
+	}
+	if (rc == 0)
+		patch(s, off_bytes, len_bytes, buf);
+	return rc;
+}
+
+int store_write(struct store *s, uint64_t off_bytes, size_t len_bytes, const void *buf)
+{
+	const uint8_t *from = buf;
+
+	lunfs_assert(off_bytes % PART == 0 && len_bytes % PART == 0);
+	if (!s->maint)
+		return -EROFS;
+	for (size_t at = 0; at < len_bytes; at += PART) {
+		struct store_blk *b = make(s, (off_bytes + at) / BLK);
+		unsigned part = (unsigned)((off_bytes + at) % BLK / PART);
+
+		memcpy(b->data + part * PART, from + at, PART);
+		b->sectors = (uint8_t)(b->sectors | 1u << part);
+	}
+	return 0;
+}
+
+void store_forget(struct store *s, uint64_t off_bytes, size_t len_bytes)
+{
+	for (uint64_t at = off_bytes; at < off_bytes + len_bytes; at += PART) {
+		struct store_blk *b = find(s, at / BLK);
+
+		if (!b)
+			continue;
+		b->sectors = (uint8_t)(b->sectors & ~(1u << (at % BLK / PART)));
+		if (!b->sectors)
+			drop(s, b);
+	}
+}
+
+void store_free(struct store *s)
+{
+	struct store_blk *b, *next;
+
+	HASH_ITER (hh, s->changed, b, next)
+		drop(s, b);
+	if (s->undo)
+		undo_close(s->undo);
+	s->undo = NULL;
+}
+
+/* ---- writing out ----------------------------------------------------------------------------- */
+
+int store_write_now(struct store *s, uint64_t off_bytes, size_t len_bytes, const void *buf)
+{
+	struct dev_io io = {.op = DEV_WRITE, .off_bytes = off_bytes, .len_bytes = len_bytes};
+	int rc;
+
+	if (!s->maint)
+		return -EROFS;
+	rc = s->undo ? undo_save(s->undo, off_bytes, len_bytes) : 0;
+	if (rc == 0 && s->undo)
+		rc = undo_sync(s->undo);
+	if (rc)
+		return rc;
+	io.buf = dev_buf_alloc(len_bytes);
+	memcpy(io.buf, buf, len_bytes);
+	rc = maint_write(s->maint, &io, 1);
+	free(io.buf);
+	s->written += rc ? 0 : len_bytes / BLK;
+	return rc;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct redo_item *x = a, *y = b;
+
+	return x->blk < y->blk ? -1 : x->blk > y->blk;
+}
+
+static struct redo_item *list_changes(struct store *s)
+{
+	struct redo_item *list = calloc(s->n_changed, sizeof(*list));
+	struct store_blk *b, *next;
+	size_t n = 0;
+
+	lunfs_assert(list);
+	HASH_ITER (hh, s->changed, b, next)
+		list[n++] = (struct redo_item){b->blk, b->sectors, b->data};
+	qsort(list, n, sizeof(*list), by_address);
+	return list;
+}
+
+/* Parts of one block that are written with one command each; sectors may be larger than parts. */
+static int whole_sectors(struct store *s, struct redo_item *it, uint8_t *buf)
+{
+	uint32_t per = s->dev->id.sector_bytes / PART;
+	uint8_t mask = it->sectors;
+	int rc;
+
+	for (unsigned i = 0; i < PARTS; i += per)
+		if (mask >> i & ((1u << per) - 1))
+			mask = (uint8_t)(mask | ((1u << per) - 1) << i);
+	memcpy(buf, it->data, BLK);
+	if (mask == it->sectors)
+		return 0;
+	rc = dev_read(s->dev, it->blk * BLK, BLK, buf);
+	for (unsigned i = 0; i < PARTS; i++)
+		if (it->sectors & 1u << i)
+			memcpy(buf + i * PART, it->data + i * PART, PART);
+	it->sectors = mask;
+	return rc;
+}
+
+static size_t add_runs(struct dev_io *io, const struct redo_item *it, uint8_t *buf)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < PARTS;) {
+		unsigned from = i;
+
+		while (i < PARTS && it->sectors & 1u << i)
+			i++;
+		if (i > from)
+			io[n++] = (struct dev_io){.op = DEV_WRITE,
+						  .off_bytes = it->blk * BLK + from * PART,
+						  .len_bytes = (i - from) * PART,
+						  .buf = buf + from * PART};
+		else
+			i++;
+	}
+	return n;
+}
+
+static int write_batch(struct store *s, const struct redo_item *items, size_t n, uint8_t *buf)
+{
+	struct dev_io io[BATCH * PARTS / 2];
+	size_t ios = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct redo_item it = items[i];
+
+		rc = whole_sectors(s, &it, buf + i * BLK);
+		if (rc == 0)
+			ios += add_runs(io + ios, &it, buf + i * BLK);
+	}
+	rc = rc ? rc : maint_write(s->maint, io, ios);
+	s->written += rc ? 0 : n;
+	return rc;
+}
+
+/* In place. Whoever is killed in here is finished by the log. */
+int redo_apply(struct store *s, const struct redo_item *items, size_t n)
+{
+	uint8_t *buf = dev_buf_alloc((size_t)BATCH * BLK);
+	int rc = 0;
+
+	for (size_t at = 0; at < n && rc == 0; at += BATCH)
+		rc = write_batch(s, items + at, n - at < BATCH ? n - at : BATCH, buf);
+	free(buf);
+	return rc ? rc : maint_flush(s->maint);
+}
+
+static int save_all(struct store *s, const struct redo_item *items, size_t n)
+{
+	int rc = 0;
+
+	for (size_t i = 0; s->undo && i < n && rc == 0; i++)
+		rc = undo_save(s->undo, items[i].blk * BLK, BLK);
+	return rc || !s->undo ? rc : undo_sync(s->undo);
+}
+
+static int mark(struct store *s, bool on)
+{
+	struct maint_info mi = maint_get(s->maint);
+
+	mi.flags = on ? mi.flags | LUNFS_MAINT_MUST_FSCK : 0;
+	if (!on)
+		mi.redo_blk = mi.redo_blks = mi.redo_crc = 0;
+	return maint_set(s->maint, &mi);
+}
+
+/* One log and what it says. */
+static int commit_some(struct store *s, const struct redo_item *items, size_t n)
+{
+	struct maint_info mi;
+	int rc = save_all(s, items, n);
+
+	if (rc)
+		return rc;
+	if (redo_capacity(s->geo) == 0) {
+		s->unlogged = true;
+		return redo_apply(s, items, n);
+	}
+	mi = maint_get(s->maint);
+	rc = redo_write(s, items, n, &mi);
+	if (rc == 0)
+		rc = maint_set(s->maint, &mi);
+	if (rc == 0)
+		rc = redo_apply(s, items, n);
+	if (rc)
+		return rc;
+	mi.flags &= ~LUNFS_MAINT_REDO;
+	mi.redo_blk = mi.redo_blks = mi.redo_crc = 0;
+	return maint_set(s->maint, &mi);
+}
+
+int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+{
+	size_t room = redo_capacity(s->geo), n = s->n_changed;
+	struct redo_item *items;
+	int rc;
+
+	if (n == 0)
+		return 0;
+	if (!s->maint)
+		return -EROFS;
+	items = list_changes(s);
+	if (room == 0)
+		room = n;
+	s->unlogged |= room < n;
+	rc = maint_flush(s->maint);
+	if (rc == 0)
+		rc = mark(s, true);
+	for (size_t at = 0; at < n && rc == 0; at += room) {
+		rc = commit_some(s, items + at, n - at < room ? n - at : room);
+		if (tell)
+			tell(ctx, at + room < n ? at + room : n, n);
+	}
+	free(items);
+	return rc;
+}

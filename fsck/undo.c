@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Undo files: what stood in each block before a repair overwrote it for the first time. A header,
+ * then records, each with its own checksum, appended and synced before the device is written, so
+ * that a file cut short still holds everything that was overwritten.
+ */
+#include "base/bitmap.h"
+#include "base/crc.h"
+#include "base/log.h"
+#include "fsck/store.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#define BLK LUNFS_BLOCK_BYTES
+#define MAGIC "LUNFSUND"
+
+struct undo_head {
+	uint8_t magic[8];
+	uint8_t vol_id[16];
+	le64 dev_bytes;
+	uint8_t reserved[4060];
+	le32 crc; /* of all before */
+};
+static_assert(sizeof(struct undo_head) == BLK, "undo_head");
+
+struct undo_rec { /* and a block of data */
+	le64 blk;
+	le32 data_crc;
+	le32 crc; /* of the two above */
+};
+#define REC_BYTES (sizeof(struct undo_rec) + BLK)
+
+struct saved {
+	uint64_t blk;
+	UT_hash_handle hh;
+};
+
+struct undo {
+	int fd;
+	struct dev *dev;
+	struct saved *saved;
+	uint8_t *buf;
+	char path[256];
+};
+
+static int write_all(int fd, const void *buf, size_t len)
+{
+	const char *p = buf;
+
+	while (len) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* The name of the new file must survive too. */
+static int sync_dir_of(const char *path)
+{
+	char dir[4096];
+	char *slash;
+	int fd, rc;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	slash = strrchr(dir, '/');
+	if (slash)
+		slash[1] = '\0';
+	fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	rc = fsync(fd) ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+int undo_open(const char *path, struct dev *dev, const struct geo *geo, struct undo **out,
+	      char *why, size_t why_len)
+{
+	struct undo_head h = {.dev_bytes = le64_make(dev->id.size_bytes)};
+	struct undo *u = calloc(1, sizeof(*u));
+	int rc = 0;
+
+	lunfs_assert(u);
+	memcpy(h.magic, MAGIC, sizeof(h.magic));
+	memcpy(h.vol_id, geo->vol_id, sizeof(h.vol_id));
+	crc_seal(&h, sizeof(h), offsetof(struct undo_head, crc));
+	u->dev = dev;
+	u->buf = dev_buf_alloc(BLK);
+	snprintf(u->path, sizeof(u->path), "%s", path);
+	u->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+	if (u->fd < 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = write_all(u->fd, &h, sizeof(h));
+	if (rc == 0)
+		rc = sync_dir_of(path);
+	if (rc == 0) {
+		*out = u;
+		return 0;
+	}
+	snprintf(why, why_len, "The undo file %s cannot be made: %s.", path, strerror(-rc));
+	undo_close(u);
+	return rc;
+}
+
+static int save_blk(struct undo *u, uint64_t blk)
+{
+	struct undo_rec r = {.blk = le64_make(blk)};
+	struct saved *s;
+	int rc;
+
+	HASH_FIND(hh, u->saved, &blk, sizeof(blk), s);
+	if (s)
+		return 0;
+	rc = dev_read(u->dev, blk * BLK, BLK, u->buf);
+	if (rc == -EIO) /* nothing readable stands there that could be put back */
+		return 0;
+	if (rc)
+		return rc;
+	r.data_crc = le32_make(crc32c(u->buf, BLK));
+	r.crc = le32_make(crc32c(&r, offsetof(struct undo_rec, crc)));
+	rc = write_all(u->fd, &r, sizeof(r));
+	if (rc == 0)
+		rc = write_all(u->fd, u->buf, BLK);
+	if (rc) {
+		fprintf(stderr,
+			"The undo file %s cannot be written: %s; nothing more is changed.\n",
+			u->path, strerror(-rc));
+		return rc;
+	}
+	s = calloc(1, sizeof(*s));
+	lunfs_assert(s);
+	s->blk = blk;
+	HASH_ADD(hh, u->saved, blk, sizeof(s->blk), s);
+	return 0;
+}
+
+int undo_save(struct undo *u, uint64_t off_bytes, size_t len_bytes)
+{
+	int rc = 0;
+
+	for (uint64_t b = off_bytes / BLK; b * BLK < off_bytes + len_bytes && rc == 0; b++)
+		rc = save_blk(u, b);
+	return rc;
+}
+
+int undo_sync(struct undo *u)
+{
+	return fsync(u->fd) ? -errno : 0;
+}
+
+void undo_close(struct undo *u)
+{
+	struct saved *s, *next;
+
+	HASH_ITER (hh, u->saved, s, next) {
+		HASH_DEL(u->saved, s);
+		free(s);
+	}
+	if (u->fd >= 0)
+		close(u->fd);
+	free(u->buf);
+	free(u);
+}
+
+/* ---- putting back ---------------------------------------------------------------------------- */
+
+static int read_all(int fd, void *buf, size_t len)
+{
+	char *p = buf;
+
+	while (len) {
+		ssize_t n = read(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENODATA;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int read_head(int fd, const struct store *s, char *why, size_t len)
+{
+	struct undo_head h;
+
+	if (read_all(fd, &h, sizeof(h)) || memcmp(h.magic, MAGIC, sizeof(h.magic)) ||
+	    !crc_ok(&h, sizeof(h), offsetof(struct undo_head, crc))) {
+		snprintf(why, len, "It is no undo file of fsck.lunfs.");
+		return -EUCLEAN;
+	}
+	if (memcmp(h.vol_id, s->geo->vol_id, sizeof(h.vol_id)) ||
+	    le64_get(h.dev_bytes) != s->dev->id.size_bytes) {
+		snprintf(why, len, "It was made for another volume than the one on %s.",
+			 s->dev->id.name);
+		return -ENOTUNIQ;
+	}
+	return 0;
+}
+
+/* One record. -ENODATA at the end of the file; one that was cut short was not used yet. */
+static int read_rec(int fd, const struct store *s, uint64_t *blk, uint8_t *data)
+{
+	struct undo_rec r;
+	int rc = read_all(fd, &r, sizeof(r));
+
+	if (rc == 0)
+		rc = read_all(fd, data, BLK);
+	if (rc)
+		return rc;
+	*blk = le64_get(r.blk);
+	if (le32_get(r.crc) != crc32c(&r, offsetof(struct undo_rec, crc)) ||
+	    le32_get(r.data_crc) != crc32c(data, BLK) || *blk >= s->dev->id.size_bytes / BLK)
+		return -EUCLEAN;
+	return 0;
+}
+
+static int walk(struct store *s, int fd, bool write, uint64_t *n)
+{
+	uint8_t *data = dev_buf_alloc(BLK);
+	int rc;
+
+	if (lseek(fd, sizeof(struct undo_head), SEEK_SET) < 0)
+		rc = -errno;
+	else
+		for (rc = 0, *n = 0; rc == 0; (*n)++) {
+			struct dev_io io = {.op = DEV_WRITE, .len_bytes = BLK, .buf = data};
+			uint64_t blk;
+
+			rc = read_rec(fd, s, &blk, data);
+			io.off_bytes = blk * BLK;
+			if (rc == 0 && write)
+				rc = maint_write(s->maint, &io, 1);
+		}
+	free(data);
+	return rc == -ENODATA ? 0 : rc;
+}
+
+int undo_put_back(struct store *s, const char *path, char *why, size_t why_len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+	struct maint_info mi;
+	uint64_t n;
+
+	if (fd < 0) {
+		rc = -errno;
+		snprintf(why, why_len, "%s.", strerror(errno));
+		return rc;
+	}
+	rc = read_head(fd, s, why, why_len);
+	if (rc == 0) {
+		rc = walk(s, fd, false, &n);
+		if (rc)
+			snprintf(why, why_len, "It is damaged (record %llu): nothing was written.",
+				 (unsigned long long)n);
+	}
+	mi = maint_get(s->maint);
+	mi.flags |= LUNFS_MAINT_MUST_FSCK;
+	if (rc == 0)
+		rc = maint_set(s->maint, &mi);
+	if (rc == 0) {
+		rc = walk(s, fd, true, &n);
+		if (rc == 0)
+			rc = maint_flush(s->maint);
+		if (rc)
+			snprintf(why, why_len, "Writing to %s failed: %s.", s->dev->id.name,
+				 strerror(-rc));
+	}
+	close(fd);
+	return rc;
+}
