@@ -256,6 +256,43 @@ static void lost_zeroes(struct mnode *n, uint64_t from, uint64_t to)
 }
 
 /*
+ * A write to a part of a block that its host took for zeroed fills the whole of it, in place and
+ * ahead of its transaction: where the zeroing is lost as well, its zeroes are there all the same.
+ */
+static void lost_both(struct mnode *n, const struct mlost *z, const struct mlost *w)
+{
+	uint64_t up = (z->from + BLOCK - 1) / BLOCK * BLOCK, down = z->to / BLOCK * BLOCK;
+	uint64_t first = w->from / BLOCK * BLOCK, end = (w->to + BLOCK - 1) / BLOCK * BLOCK;
+
+	maybe(n, max(up, first), min(down, min(first + BLOCK, end)), zeroes);
+	maybe(n, max(up, end - BLOCK), min(down, end), zeroes);
+}
+
+/* In whichever order: what had no answer at its host's death has none. */
+static void note_lost(struct mnode *n, struct mlost l)
+{
+	uint32_t known = n->n_lost < LOST_MAX ? n->n_lost : LOST_MAX;
+
+	for (uint32_t k = 0; k < known && l.from < l.to; k++) {
+		const struct mlost *o = &n->lost[k];
+
+		if (o->host == l.host && o->zeroes != l.zeroes)
+			lost_both(n, l.zeroes ? &l : o, l.zeroes ? o : &l);
+	}
+	n->lost[n->n_lost++ % LOST_MAX] = l;
+}
+
+void model_bytes_host_gone(struct mnode *n, unsigned host)
+{
+	uint32_t known = n->n_lost < LOST_MAX ? n->n_lost : LOST_MAX;
+
+	n->n_lost = 0;
+	for (uint32_t k = 0; k < known; k++)
+		if (n->lost[k].host != host)
+			n->lost[n->n_lost++] = n->lost[k];
+}
+
+/*
  * Bytes are written in place before their transaction commits; growing a file zeroes the rest of
  * its last block in place (h->size: the size before, as the host saw it).
  */
@@ -267,9 +304,13 @@ void model_bytes_lost(struct model *m, const struct hop *h, struct mnode *n)
 
 		maybe(n, at, at + h->len,
 		      (struct mval){h->index + 1, h->flags & VWRITE_APPEND ? at : 0});
+		note_lost(n, (struct mlost){at, at + h->len, h->host, false});
 	}
-	if (h->kind == HOP_FALLOCATE && (h->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+	if (h->kind == HOP_FALLOCATE &&
+	    (h->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) {
 		lost_zeroes(n, h->off, h->off + h->len);
+		note_lost(n, (struct mlost){h->off, h->off + h->len, h->host, true});
+	}
 	if (h->kind == HOP_WRITE || h->kind == HOP_FALLOCATE || h->kind == HOP_TRUNCATE)
 		maybe(n, h->lost_size, (h->lost_size + BLOCK - 1) / BLOCK * BLOCK, zeroes);
 }

@@ -506,8 +506,10 @@ static bool do_release(struct model *m, const struct hop *h)
 
 void model_host_gone(struct model *m, unsigned host)
 {
-	for (uint32_t k = 0; k < m->n_nodes; k++)
+	for (uint32_t k = 0; k < m->n_nodes; k++) {
 		m->node[k].opens[host] = 0;
+		model_bytes_host_gone(&m->node[k], host);
+	}
 }
 
 /* ---- attributes ------------------------------------------------------------------------------ */

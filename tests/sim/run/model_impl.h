@@ -30,6 +30,14 @@ struct mxattr {
 	uint64_t len;
 };
 
+#define LOST_MAX 32u
+
+struct mlost { /* of a host that died: zeroes that were lost, or a write that was */
+	uint64_t from, to;
+	unsigned host;
+	bool zeroes;
+};
+
 struct mnode {
 	uint32_t type, nlink, parent, made_by;
 	uint64_t ino, size;
@@ -43,6 +51,8 @@ struct mnode {
 	uint32_t n_ent, cap_ent;
 	struct mseg *seg; /* ascending, without gaps, up to size */
 	uint32_t n_seg, cap_seg;
+	struct mlost lost[LOST_MAX]; /* the latest ones */
+	uint32_t n_lost;
 };
 
 struct model {
@@ -66,5 +76,6 @@ bool model_read(struct model *m, const struct hop *h, struct mnode *n);
 bool model_truncate(struct model *m, const struct hop *h, struct mnode *n);
 bool model_fallocate(struct model *m, const struct hop *h, struct mnode *n);
 void model_bytes_lost(struct model *m, const struct hop *h, struct mnode *n);
+void model_bytes_host_gone(struct mnode *n, unsigned host);
 
 #endif
