@@ -304,6 +304,22 @@ static bool wait_to_come_back(struct sim_host *h)
 	return h->state != H_DEAD || !h->stay_dead;
 }
 
+#define FINDS_OUT_NS (30 * SC_S)
+
+/* It was recovered by another: however it was stopped, once it goes on it finds that out. */
+static void finds_out(struct sim_host *h)
+{
+	struct sim_run *r = h->r;
+	uint64_t until = clock_now_ns(r->t->clk) + FINDS_OUT_NS;
+
+	while (h->state == H_UP && h->inc->end == INC_LOST && !is_broken(h->inc->v)) {
+		SC_CHECK(r->t, clock_now_ns(r->t->clk) < until,
+			 "host %u has not noticed in half a minute that it was recovered",
+			 h->number);
+		clock_sleep_ns(r->t->clk, POLL_NS);
+	}
+}
+
 static void keep(struct sim_host *h)
 {
 	struct sim_run *r = h->r;
@@ -319,6 +335,7 @@ static void keep(struct sim_host *h)
 			continue;
 		while (!h->leave && !r->stopping && h->state == H_UP && !is_broken(h->inc->v))
 			clock_sleep_ns(r->t->clk, POLL_NS);
+		finds_out(h);
 		if (h->state != H_UP)
 			continue;
 		if (!h->leave && !is_broken(h->inc->v))

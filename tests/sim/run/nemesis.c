@@ -57,11 +57,20 @@ static void leave(struct sim_run *r)
 	h->leave = true;
 }
 
+/* One that is stopped goes on when that is over and not before, or its clock would still stand. */
+static bool stop_until(struct sim_run *r, struct sim_host *h, uint64_t until_ns)
+{
+	if (now(r) < h->stopped_until_ns)
+		return false;
+	h->stopped_until_ns = until_ns;
+	return true;
+}
+
 static void pause_host(struct sim_run *r, bool frozen, uint64_t ns)
 {
 	struct sim_host *h = some_host(r);
 
-	if (h->state == H_DEAD || h->state == H_DOWN)
+	if (h->state == H_DEAD || h->state == H_DOWN || !stop_until(r, h, now(r) + ns))
 		return;
 	trace_host(h->number, "%s for %llu ms", frozen ? "FROZEN with its clock" : "PAUSED",
 		   (unsigned long long)(ns / MS));
@@ -331,7 +340,7 @@ static void ambush(struct sim_run *r, unsigned recoverer)
 		simdev_outage_all(r->t->medium, now(r) + ns, SIMDEV_OUTAGE_SILENT);
 		break;
 	case 2:
-		if (r->plan.pr) {
+		if (r->plan.pr && stop_until(r, h, now(r) + ns)) {
 			trace_host(recoverer, "PAUSED for %llu ms", (unsigned long long)(ns / MS));
 			simclock_pause(r->t->clk, recoverer + 1, now(r) + ns);
 		}

@@ -122,6 +122,7 @@ struct sim_host {
 	unsigned failures;  /* to mount, after the faults have stopped */
 	uint64_t orphans;   /* that it still looks after */
 	uint64_t back_ns;   /* when dead or down: not before */
+	uint64_t stopped_until_ns;
 	struct actor actor[ACTORS_MAX];
 	bool step_done; /* the mounting or unmounting task has ended */
 	int step_rc;
