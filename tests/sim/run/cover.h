@@ -56,7 +56,7 @@
 	X(LIE_READ_STALE, "lie: metadata reads show the past")                                     \
 	X(LIE_ROLL_BACK, "lie: the array goes back")                                               \
 	X(LIE_SAID, "lies that did harm were noticed and said")                                    \
-	X(LIE_UNSEEN, "harm that COMPARE AND WRITE does when it is not atomic")                    \
+	X(LIE_UNSEEN, "harm that no host can notice: not atomic, or lost before it was on record")                    \
 	X(DEV_DELAY, "device: slow command")                                                       \
 	X(DEV_LOST_REPLY, "device: reply lost after the command landed")                           \
 	X(DEV_LOST_COMMAND, "device: command lost")                                                \

@@ -321,8 +321,12 @@ static void on_landing(void *ctx, const struct simdev_landing *l)
 	struct devcheck *dc = ctx;
 	struct judged j = {.dc = dc, .l = l, .inc = run_inc_of_label(dc->r, l->label)};
 
-	if (!j.inc || dc->lies)
+	if (!j.inc)
 		return;
+	if (dc->lies) {
+		lost_landing(&j);
+		return;
+	}
 	if (l->op == SIMDEV_CAW)
 		judge_ats(&j);
 	else

@@ -4,6 +4,7 @@
 #define SIM_DEVCHECK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct sim_run;
 void devcheck_start(struct sim_run *r); /* the volume is formatted and nobody is up */
@@ -15,5 +16,12 @@ void devcheck_stop(struct sim_run *r);
 bool devcheck_last_spare(const struct sim_run *r, unsigned hosts);
 /* A slot that is taken, but by nobody who lives; -1: there is none. */
 int devcheck_unrecovered(const struct sim_run *r);
+/*
+ * devlost.c: the device loses this write to a payload. devcheck_unseen(): one that it lost can have
+ * been noticed by nobody.
+ */
+struct inc;
+void devcheck_lose(struct sim_run *r, struct inc *i, uint64_t off_bytes);
+bool devcheck_unseen(const struct sim_run *r);
 
 #endif

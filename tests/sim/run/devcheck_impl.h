@@ -18,6 +18,14 @@ struct slot_truth { /* a slot as it stands on the medium, and by whose hand */
 	uint64_t taken_ns;     /* when it became RECOVERING */
 };
 
+#define LOST_WRITES_MAX 256u
+
+struct lost_write { /* a payload that the device only said it wrote */
+	uint64_t cell;
+	uint64_t owner, possession; /* whose it was */
+	const struct inc *by;
+};
+
 struct devcheck {
 	struct sim_run *r;
 	const struct geo *geo;
@@ -28,6 +36,9 @@ struct devcheck {
 	    *is_cell; /* of each block: 1 = a cell of a chunk begins here, 2: its second block */
 	uint64_t blks;
 	bool lies; /* the device does not keep its promises: nothing is judged */
+	struct lost_write lost[LOST_WRITES_MAX]; /* since then neither written nor given up */
+	unsigned n_lost;
+	bool unseen; /* of one that was lost nobody could know, and others have its lock now */
 };
 
 /* What is being judged: one landing of one incarnation. */
@@ -39,6 +50,9 @@ struct judged {
 
 void dev_wrong(const struct judged *j, const char *fmt, ...)
     __attribute__((noreturn, format(printf, 2, 3)));
+
+/* devlost.c: a command lands on a device that loses writes */
+void lost_landing(const struct judged *j);
 
 /* devslot.c */
 void slots_load(struct devcheck *dc);

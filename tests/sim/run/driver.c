@@ -57,8 +57,9 @@ void run_wrong(struct sim_run *r, const char *fmt, ...)
 		return;
 	}
 	/* Of two commands that both say GOOD neither host can know: lunfs check-device is for that.
-	 */
-	if (r->plan.lie == LIE_CAW_SPLIT && r->lied) {
+	 * Nor can anybody of a write that was lost before its version was on record. */
+	if (r->lied &&
+	    (r->plan.lie == LIE_CAW_SPLIT || r->unseen || (r->dc && devcheck_unseen(r)))) {
 		if (!r->wrong)
 			cover_hit(r, COVER_LIE_UNSEEN);
 		r->wrong = true;
@@ -577,6 +578,7 @@ static void done(struct simcluster *t)
 	struct sim_run *r = t->ctx;
 	unsigned long long problems, stale;
 
+	r->unseen = devcheck_unseen(r);
 	devcheck_stop(r);
 	problems = run_fsck(t, &stale);
 	if (stale && r->lied)

@@ -234,6 +234,14 @@ static bool tells_lie(struct sim_run *r, const struct simdev_cmd *c)
 	}
 }
 
+static struct inc *writer_of(struct sim_run *r, const struct dev *d)
+{
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		if (r->t->dev[n] == d)
+			return r->host[n].inc;
+	return NULL;
+}
+
 static void lie(void *ctx, struct dev *d, const struct simdev_cmd *c, struct simdev_fault *out)
 {
 	static const enum simdev_fault_kind kind[LIES] = {
@@ -252,6 +260,8 @@ static void lie(void *ctx, struct dev *d, const struct simdev_cmd *c, struct sim
 	out->ops = SIMDEV_ANY;
 	out->delay_ns = MS + run_random(r, 20 * MS);
 	r->lied++;
+	if (r->plan.lie == LIE_LOST_WRITE)
+		devcheck_lose(r, writer_of(r, d), c->off_bytes);
 }
 
 static void liar(struct sim_run *r)

@@ -151,8 +151,9 @@ struct sim_run {
 	uint64_t hash;	       /* out: of the schedule */
 	unsigned takes, taker; /* recoveries begun; the host that began the latest */
 	unsigned lied;	       /* times that the device did */
-	bool said;  /* a host has told that something is wrong with the device or the volume */
-	bool wrong; /* something was, and it was said: nothing more is checked */
+	bool said;   /* a host has told that something is wrong with the device or the volume */
+	bool unseen; /* after the run: devcheck_unseen() */
+	bool wrong;  /* something was, and it was said: nothing more is checked */
 	struct nodeid shared[3], root;
 	unsigned n_shared;
 };
@@ -167,13 +168,15 @@ void run_inc_taken(struct sim_run *r, struct inc *i, unsigned slot); /* its slot
 
 /*
  * Something is wrong. Where the device keeps its promises the run fails with this sentence; where
- * it lies and somebody has noticed and said so, this is as good as it can get. Returns then.
+ * it lies and somebody has noticed and said so, or nobody can notice it, this is as good as it can
+ * get. Returns then.
  */
 void run_wrong(struct sim_run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /*
  * devcheck.c: does this place hold a slot, or a cell with a lock of its own? That lock says which
- * version of the payload is the last, so one that is older is noticed; a node of a tree that is as
- * sound as it ever was, but old, is not.
+ * version of the payload is the last, so one that is older is noticed, unless it was lost in a
+ * possession that nobody gave up (devlost.c); a node of a tree that is as sound as it ever was, but
+ * old, is not.
  */
 bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes);
 
