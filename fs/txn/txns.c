@@ -36,11 +36,12 @@ void txns_fail_locked(struct txns *t, const char *why, int err)
 		return;
 	t->failed = true;
 	atomic_store(&t->halted, true);
-	log_err("journal-failed",
-		"%s (%s), so this host stops using the volume: changes since the last commit are "
-		"lost, other hosts replay what was committed; unmount, look at the device, mount "
-		"again",
-		why, strerror(-err));
+	if (host_state(t->host) != HOST_LOST) /* else it was said why nothing can be written */
+		log_err("journal-failed",
+			"%s (%s), so this host stops using the volume: changes since the last "
+			"commit are lost, other hosts replay what was committed; unmount, look at "
+			"the device, mount again",
+			why, strerror(-err));
 	wake_all_locked(t);
 }
 

@@ -57,6 +57,16 @@ static bool is_complaint(enum log_level lvl, const char *event)
 	return lvl == LOG_LVL_ERR;
 }
 
+/* Who lost its place was told so, by whom and why: that nothing works any more blames no device. */
+static void blames_device(struct sim_run *r, unsigned host, const char *event)
+{
+	const struct inc *i = r->host[host].inc;
+
+	if (strcmp(event, "journal-failed") == 0 && i && i->v && !i->leaving &&
+	    host_state(vol_host(i->v)) == HOST_LOST)
+		run_wrong(r, "host %u has lost its place and blames the device for it", host);
+}
+
 static void on_event(void *ctx, const struct simdev_event *e)
 {
 	struct sim_run *r = ctx;
@@ -89,9 +99,12 @@ void __wrap_log_msg(enum log_level lvl, const char *event, const char *fmt, ...)
 	}
 	cover_event(the_run, event);
 	the_run->said |= is_complaint(lvl, event);
-	if (simclock_group(the_run->t->clk))
-		trace_host(simclock_group(the_run->t->clk) - 1, "LOG %s %s: %s", level[lvl], event,
-			   text);
-	else
+	if (simclock_group(the_run->t->clk)) {
+		unsigned host = simclock_group(the_run->t->clk) - 1;
+
+		trace_host(host, "LOG %s %s: %s", level[lvl], event, text);
+		blames_device(the_run, host, event);
+	} else {
 		trace_line("log", "%s %s: %s", level[lvl], event, text);
+	}
 }
