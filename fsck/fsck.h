@@ -29,6 +29,7 @@ struct fsck_group { /* one initialised group; maps have a bit a block */
 	uint16_t chunk[LUNFS_GROUP_WINDOWS];
 	bool rewrite;	 /* header and bitmaps are to be written anew from these maps */
 	bool bad_header; /* its payload could not be decoded */
+	bool bad_bitmap; /* a part of its bitmap neither */
 };
 
 struct fsck_inode {
@@ -62,12 +63,16 @@ struct fsck {
 	uint64_t nonce; /* of the lock records that this run makes */
 
 	uint64_t max_generation; /* of any host incarnation that the volume mentions */
-	uint8_t *rebuild_chunk;	 /* a bit a window of each group: the chunk is to be written anew */
+	/* A bit a window of each group: the chunk is to be written anew; its used cells are
+	 * guessed. */
+	uint8_t *rebuild_chunk, *doubt_chunk;
 
 	uint64_t watermark;
 	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
 	bool slot_ok[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
+	bool slot_reset[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS]; /* to be made free */
 	unsigned hosts_not_free;
+	bool journals_in_groups;
 
 	struct fsck_group *group; /* watermark many */
 	struct fsck_inode *inode; /* ascending by ino */
@@ -122,10 +127,21 @@ struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
 
 /* ---- read.c ---------------------------------------------------------------------------------- */
 
-/* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. Reports read errors. */
+/* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. */
+int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
+/* The same; reports read errors, which are repaired by lose_cell(). */
 int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
-/* Check a lock record against the hosts, and the payload's version against it (0: do not). */
-void check_lock(struct fsck *f, uint64_t addr, const void *sector, uint64_t payload_version);
+/* What a cell held is gone: a free lock and a payload that serves as nothing. */
+int lose_cell(struct fsck *f, uint64_t addr);
+/*
+ * Check and repair a lock record: itself, against the hosts, and the version of @payload against it
+ * (NULL: any past of the cell may stand there). Returns errors of the store only.
+ */
+int check_lock(struct fsck *f, uint64_t addr, const void *sector, const void *payload);
+/* An incarnation of some host that the volume mentions. */
+void note_generation(struct fsck *f, uint64_t generation);
+/* pass_hosts.c: the slots that are to be made free. At the end of a round. */
+int finish_hosts(struct fsck *f);
 /*
  * Change a cell in the store: seals @payload (whose header but version and CRC is right) with a
  * version above all that the cell and its lock record have seen. @lock: the lock record is made
@@ -152,6 +168,11 @@ void rewrite_chunk(struct fsck *f, uint64_t cell);
 int take_blks(struct fsck *f, uint64_t n, uint64_t *blk, uint64_t *got);
 /* Nothing refers to these blocks any more. */
 void drop_blks(struct fsck *f, uint64_t blk, uint64_t n);
+
+/* inode_fix.c: 0: @payload is a good inode now, and in the store; 1: it was cleared or left. */
+int fix_inode(struct fsck *f, uint64_t addr, uint8_t *payload);
+/* tree_build.c: a used cell says that it is a tree's node; its checksum was not looked at. */
+int note_node(struct fsck *f, uint64_t addr, const uint8_t *payload);
 
 /* ---- tree.c ---------------------------------------------------------------------------------- */
 

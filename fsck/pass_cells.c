@@ -1,23 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Metadata chunks and every cell in them: lock records, payloads of used cells. Fills cell_used[]
- * and the table of inodes.
+ * Metadata chunks and every cell in them: lock records, payloads of used cells. Fills cell_valid[],
+ * cell_used[] and the table of inodes.
  */
 #include "base/bitmap.h"
+#include "base/crc.h"
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int note_inode(struct fsck *f, uint64_t addr, const void *payload)
+struct chunk { /* one that is being looked at */
+	uint64_t g, header, first_blk;
+	struct fsck_group *fg;
+	uint8_t valid[LUNFS_CHUNK_CELLS / 8], used[LUNFS_CHUNK_CELLS / 8];
+	bool doubt;   /* which cells are used is a guess */
+	uint8_t *buf; /* all its cells */
+};
+
+/* ---- inodes ---------------------------------------------------------------------------------- */
+
+static int note_inode(struct fsck *f, uint64_t addr, const void *payload, bool doubt)
 {
 	struct fsck_inode *fi;
 	struct inode in;
 
-	if (inode_decode(&f->geo, payload, addr, &in)) {
-		problem(&f->problems, PROBLEM_INODE, addr, "inode %llu", (unsigned long long)addr);
-		return 0;
-	}
+	if (inode_decode(&f->geo, payload, addr, &in))
+		return -EUCLEAN;
 	fi = inode_add(f, addr);
 	if (!fi)
 		return -ENOMEM;
@@ -29,108 +38,255 @@ static int note_inode(struct fsck *f, uint64_t addr, const void *payload)
 	fi->nlink = in.nlink;
 	fi->flags = in.flags;
 	fi->orphan_slot = in.orphan_slot;
+	fi->doubt = doubt;
 	return 0;
 }
 
-static int check_used(struct fsck *f, uint64_t addr, uint64_t header, const void *payload)
+static int check_inode(struct fsck *f, const struct chunk *c, uint64_t addr, uint8_t *payload)
 {
-	const struct lunfs_blk_hdr *h = payload;
-	uint16_t type = le16_get(h->type);
+	int rc = blk_check(&f->geo, payload, LUNFS_BLK_INODE, addr);
 
-	if (type != LUNFS_BLK_INODE && type != LUNFS_BLK_BTREE && type != LUNFS_BLK_CHUNK)
-		type = LUNFS_BLK_INODE; /* blk_check says no */
-	if (blk_check(&f->geo, payload, type, addr) ||
-	    (type == LUNFS_BLK_CHUNK && addr != header)) {
-		problem(&f->problems, PROBLEM_CELL, addr, "cell %llu", (unsigned long long)addr);
+	if (rc == 0)
+		rc = note_inode(f, addr, payload, c->doubt);
+	if (rc != -EUCLEAN)
+		return rc;
+	if (c->doubt) {
+		drop_cell(f, addr);
 		return 0;
 	}
-	return type == LUNFS_BLK_INODE ? note_inode(f, addr, payload) : 0;
+	if (fix_inode(f, addr, payload) == 0)
+		rc = note_inode(f, addr, payload, false);
+	return rc == -EUCLEAN ? 0 : rc;
 }
 
-static int check_cell(struct fsck *f, struct fsck_group *fg, uint64_t addr, uint64_t header,
-		      bool used, const uint8_t *cell)
-{
-	const uint8_t *payload = cell + f->geo.payload_off;
-	const struct lunfs_blk_hdr *h = (const void *)payload;
-	uint32_t bit;
+/* ---- cells ----------------------------------------------------------------------------------- */
 
-	map_refer(f, addr, f->geo.cell_blks, header);
+/* Magic, volume and place are right, whatever else is not. */
+static bool head_ok(const struct fsck *f, uint64_t addr, const struct lunfs_blk_hdr *h)
+{
+	return le32_get(h->magic) == LUNFS_BLK_MAGIC && le64_get(h->addr) == addr &&
+	       !memcmp(h->vol_id, f->geo.vol_id, sizeof(h->vol_id));
+}
+
+static int check_used(struct fsck *f, const struct chunk *c, uint64_t addr, uint8_t *payload)
+{
+	const struct lunfs_blk_hdr *h = (const void *)payload;
+
+	if (addr == c->header)
+		return 0;
+	if (head_ok(f, addr, h)) {
+		switch (le16_get(h->type)) {
+		case LUNFS_BLK_INODE:
+			return check_inode(f, c, addr, payload);
+		case LUNFS_BLK_BTREE: /* its tree says whether it is good */
+			return note_node(f, addr, payload);
+		default:
+			break;
+		}
+	}
+	if (c->doubt || problem(&f->problems, PROBLEM_CELL, addr,
+				"cell %llu is used as nothing "
+				"that is known",
+				(unsigned long long)addr))
+		drop_cell(f, addr);
+	return 0;
+}
+
+static int check_cell(struct fsck *f, const struct chunk *c, unsigned n)
+{
+	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
+	uint8_t *cell = c->buf + (size_t)n * geo_cell_bytes(&f->geo);
+	const struct lunfs_blk_hdr *h = (const void *)(cell + f->geo.payload_off);
+	bool used = bit_get(c->used, n), own = used && le64_get(h->guard) == addr;
+	uint32_t bit = (uint32_t)(addr - geo_group_blk(&f->geo, c->g));
+	int rc;
+
+	map_refer(f, addr, f->geo.cell_blks, c->header);
+	bit_set(c->fg->cell_valid, bit);
 	/* A cell that is not in use may hold any past of itself: its version need not be current.
 	 */
-	check_lock(f, addr, cell, used && le64_get(h->guard) == addr ? le64_get(h->version) : 0);
-	if (!used) {
-		f->cells_free++;
-		return 0;
+	rc = check_lock(f, addr, cell, own ? h : NULL);
+	if (rc || !used) {
+		f->cells_free += !used;
+		return rc;
 	}
 	f->cells_used++;
-	if (map_find(f, addr, &bit) == fg) {
-		bit_set(fg->cell_used, bit);
-		if (addr == header)
-			bit_set(fg->cell_claimed, bit);
-	}
-	return check_used(f, addr, header, payload);
+	bit_set(c->fg->cell_used, bit);
+	if (addr == c->header)
+		bit_set(c->fg->cell_claimed, bit);
+	return check_used(f, c, addr, cell + f->geo.payload_off);
 }
 
-static int check_cells(struct fsck *f, struct fsck_group *fg, const struct chunk_info *ci,
-		       uint64_t header)
+/* One that cannot be read. */
+static int miss_cell(struct fsck *f, const struct chunk *c, unsigned n, int err)
 {
-	uint32_t cell_bytes = geo_cell_bytes(&f->geo);
-	uint8_t *buf = dev_buf_alloc(cell_bytes);
-	unsigned used = 0;
-	int rc = 0;
+	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
+	uint32_t bit = (uint32_t)(addr - geo_group_blk(&f->geo, c->g));
 
-	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS && !rc; n++) {
-		uint64_t addr = ci->first_blk + (uint64_t)n * f->geo.cell_blks;
-
-		if (!bit_get(ci->valid, n))
-			continue;
-		if (store_read(&f->store, geo_blk_off(addr), cell_bytes, buf)) {
-			problem(&f->problems, PROBLEM_READ, addr, "cell %llu",
-				(unsigned long long)addr);
-			continue;
-		}
-		used += bit_get(ci->used, n);
-		rc = check_cell(f, fg, addr, header, bit_get(ci->used, n), buf);
+	map_refer(f, addr, f->geo.cell_blks, c->header);
+	bit_set(c->fg->cell_valid, bit);
+	if (problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s", (unsigned long long)addr,
+		    strerror(-err))) {
+		rewrite_chunk(f, addr); /* not in use any more */
+		return lose_cell(f, addr);
 	}
-	free(buf);
-	if (ci->cells - ci->free_cells != used)
-		problem(&f->problems, PROBLEM_CHUNK_COUNT, header,
-			"chunk %llu says %u of %u cells are free, its map says %u are used",
-			(unsigned long long)header, ci->free_cells, ci->cells, used);
+	bit_set(c->fg->cell_bad, bit);
+	if (bit_get(c->used, n))
+		bit_set(c->fg->cell_used, bit);
+	return 0;
+}
+
+/* All at once; if that fails, one by one. @bad: a bit for each that cannot be read. */
+static void read_cells(struct fsck *f, struct chunk *c, uint8_t *bad, int *err)
+{
+	uint32_t bytes = geo_cell_bytes(&f->geo);
+	uint64_t off = geo_blk_off(c->first_blk), end = geo_blk_off(f->geo.end_blk);
+	size_t len = (size_t)bytes * LUNFS_CHUNK_CELLS;
+
+	if (off + len > end)
+		len = (size_t)(end - off);
+	if (store_read(&f->store, off, len, c->buf) == 0)
+		return;
+	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS; n++) {
+		int rc = 0;
+
+		if (bit_get(c->valid, n))
+			rc = store_read(&f->store, off + (uint64_t)n * bytes, bytes,
+					c->buf + (size_t)n * bytes);
+		if (rc) {
+			bit_set(bad, n);
+			*err = rc;
+		}
+	}
+}
+
+static int check_cells(struct fsck *f, struct chunk *c)
+{
+	uint8_t bad[LUNFS_CHUNK_CELLS / 8] = {0};
+	int err = 0, rc = 0;
+
+	if (!c->doubt)
+		read_cells(f, c, bad, &err);
+	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS && rc == 0; n++)
+		if (bit_get(c->valid, n))
+			rc = bit_get(bad, n) ? miss_cell(f, c, n, err) : check_cell(f, c, n);
 	return rc;
 }
 
-static int check_chunk(struct fsck *f, uint64_t g, unsigned window)
-{
-	struct fsck_group *fg = &f->group[g];
-	uint32_t cb = f->geo.cell_blks;
-	uint64_t first = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;
-	uint64_t header = first + (uint64_t)(fg->chunk[window] - 1u) * cb;
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
-	struct chunk_info ci;
+/* ---- a chunk's header ------------------------------------------------------------------------ */
 
-	if (read_cell(f, header, sector, payload))
-		return 0;
-	if (blk_check(&f->geo, payload, LUNFS_BLK_CHUNK, header) ||
-	    chunk_decode(&f->geo, payload, header, &ci) || ci.first_blk != first) {
-		problem(&f->problems, PROBLEM_CHUNK, header, "chunk %llu of group %llu",
-			(unsigned long long)header, (unsigned long long)g);
-		return 0;
+/* All but the counts. Bits of cells that cannot be are taken away. */
+static bool header_ok(const struct fsck *f, struct chunk *c, const struct lunfs_chunk_pl *p)
+{
+	unsigned own = (unsigned)((c->header - c->first_blk) / f->geo.cell_blks);
+
+	if (blk_check(&f->geo, p, LUNFS_BLK_CHUNK, c->header) ||
+	    le64_get(p->hdr.guard) != c->header || le64_get(p->group) != c->g ||
+	    le64_get(p->first_blk) != c->first_blk || !bit_get(p->used, own))
+		return false;
+	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS; n++) {
+		uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
+		bool can = blk_range_ok(&f->geo, addr, f->geo.cell_blks);
+
+		if ((bit_get(p->valid, n) && !can) ||
+		    (bit_get(p->used, n) && !bit_get(p->valid, n)))
+			return false;
 	}
-	return check_cells(f, fg, &ci, header);
+	memcpy(c->valid, p->valid, sizeof(c->valid));
+	memcpy(c->used, p->used, sizeof(c->used));
+	return mem_is_zero(p->reserved0, sizeof(p->reserved0)) &&
+	       mem_is_zero(p->reserved1, sizeof(p->reserved1));
+}
+
+static void check_counts(struct fsck *f, const struct chunk *c, const struct lunfs_chunk_pl *p)
+{
+	uint32_t valid = (uint32_t)bit_count(c->valid, LUNFS_CHUNK_CELLS);
+	uint32_t used = (uint32_t)bit_count(c->used, LUNFS_CHUNK_CELLS);
+
+	if (le32_get(p->cells) == valid && le32_get(p->free_cells) == valid - used)
+		return;
+	if (problem(&f->problems, PROBLEM_CHUNK_COUNT, c->header,
+		    "chunk %llu says %u of %u cells are free, its maps say %u of %u",
+		    (unsigned long long)c->header, le32_get(p->free_cells), le32_get(p->cells),
+		    valid - used, valid))
+		rewrite_chunk(f, c->header);
+}
+
+/* A lock sector is always a lock sector: what has a lock record of its own place is a cell. */
+static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
+{
+	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
+	uint32_t bytes = geo_cell_bytes(&f->geo);
+	uint8_t *cell = c->buf + (size_t)n * bytes;
+	const struct lunfs_blk_hdr *h = (const void *)(cell + f->geo.payload_off);
+	struct lunfs_lock_rec rec;
+	uint16_t type;
+
+	if (!blk_range_ok(&f->geo, addr, f->geo.cell_blks) ||
+	    store_read(&f->store, geo_blk_off(addr), bytes, cell) ||
+	    lock_rec_decode(&f->geo, cell, addr, &rec))
+		return;
+	bit_set(c->valid, n);
+	type = le16_get(h->type);
+	if (addr == c->header)
+		bit_set(c->used, n);
+	else if ((type == LUNFS_BLK_INODE || type == LUNFS_BLK_BTREE) &&
+		 blk_check(&f->geo, h, type, addr) == 0)
+		bit_set(c->used, n);
+}
+
+static bool rebuild(struct fsck *f, struct chunk *c, int err)
+{
+	if (!problem(&f->problems, PROBLEM_CHUNK, c->header, "chunk %llu of group %llu: %s",
+		     (unsigned long long)c->header, (unsigned long long)c->g,
+		     err == -EUCLEAN ? "it fails its checks" : strerror(-err)))
+		return false;
+	c->doubt = true;
+	bit_set(f->doubt_chunk,
+		c->g * LUNFS_GROUP_WINDOWS + (c->first_blk - geo_group_blk(&f->geo, c->g)) /
+						 (LUNFS_CHUNK_CELLS * f->geo.cell_blks));
+	memset(c->valid, 0, sizeof(c->valid));
+	memset(c->used, 0, sizeof(c->used));
+	if (lose_cell(f, c->header))
+		return false;
+	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS; n++)
+		guess_cell(f, c, n);
+	return true;
+}
+
+static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf)
+{
+	uint32_t cb = f->geo.cell_blks;
+	struct chunk c = {.g = g, .fg = &f->group[g], .buf = buf};
+	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	int rc;
+
+	c.first_blk = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;
+	c.header = c.first_blk + (uint64_t)(c.fg->chunk[window] - 1u) * cb;
+	rc = peek_cell(f, c.header, sector, payload);
+	if (rc == 0 && !header_ok(f, &c, (const void *)payload))
+		rc = -EUCLEAN;
+	if (rc == 0)
+		check_counts(f, &c, (const void *)payload);
+	else if (rebuild(f, &c, rc))
+		rewrite_chunk(f, c.header);
+	else
+		return 0;
+	return check_cells(f, &c);
 }
 
 int pass_cells(struct fsck *f)
 {
-	for (uint64_t g = 0; g < f->watermark; g++) {
-		for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS; w++) {
-			int rc = f->group[g].chunk[w] ? check_chunk(f, g, w) : 0;
+	uint8_t *buf = dev_buf_alloc((size_t)geo_cell_bytes(&f->geo) * LUNFS_CHUNK_CELLS);
+	int rc = 0;
 
-			if (rc)
-				return rc;
-		}
+	for (uint64_t g = 0; g < f->watermark && rc == 0; g++) {
+		for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS && rc == 0; w++)
+			if (f->group[g].chunk[w])
+				rc = check_chunk(f, g, w, buf);
 		progress(f, "cells", g, f->watermark);
 	}
 	progress(f, "cells", 1, 1);
-	return 0;
+	free(buf);
+	return rc;
 }

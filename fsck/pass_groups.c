@@ -1,86 +1,213 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Groups below the watermark: header, bitmap, free count. Fills on_disk[] and chunk[]. */
+/*
+ * Groups below the watermark: header, bitmap, counts. Fills on_disk[] and chunk[]. A header or a
+ * bitmap that is lost is written anew at the end of the round from what was found in use
+ * (pass_space.c); until then all blocks of such a group count as used, so that nothing is put
+ * there.
+ */
 #include "base/bitmap.h"
+#include "base/crc.h"
 #include "fsck/fsck.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-static int read_bitmap(struct fsck *f, uint64_t g, struct fsck_group *fg)
+/* ---- a lost header --------------------------------------------------------------------------- */
+
+/* A readable header of a chunk of this very window. */
+static bool is_chunk_header(struct fsck *f, uint64_t addr, uint64_t first_blk)
 {
-	uint64_t header = geo_group_header(&f->geo, g);
 	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
-	const struct lunfs_bitmap_pl *pl = (const void *)payload;
+	const struct lunfs_chunk_pl *p = (const void *)payload;
 
-	for (unsigned i = 0; i < f->geo.bitmap_cells; i++) {
-		uint64_t addr = geo_group_bitmap(&f->geo, g, i);
-		size_t from = (size_t)i * LUNFS_BITMAP_BYTES, bytes = (fg->nblks + 7u) / 8u;
+	return peek_cell(f, addr, sector, payload) == 0 &&
+	       blk_check(&f->geo, payload, LUNFS_BLK_CHUNK, addr) == 0 &&
+	       le64_get(p->first_blk) == first_blk && le64_get(p->hdr.guard) == addr;
+}
 
-		if (read_cell(f, addr, sector, payload))
-			return -EIO;
-		if (blk_check(&f->geo, payload, LUNFS_BLK_BITMAP, addr) ||
-		    le64_get(pl->hdr.guard) != header) {
-			problem(&f->problems, PROBLEM_BITMAP, addr, "group %llu, part %u",
-				(unsigned long long)g, i);
-			return -EUCLEAN;
-		}
-		check_lock(f, addr, sector, 0);
-		if (from < bytes)
-			memcpy(fg->on_disk + from, pl->bits,
-			       bytes - from < LUNFS_BITMAP_BYTES ? bytes - from
-								 : LUNFS_BITMAP_BYTES);
+static uint16_t find_chunk(struct fsck *f, uint64_t g, unsigned window)
+{
+	uint32_t cb = f->geo.cell_blks;
+	uint64_t first = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;
+
+	for (unsigned i = 0; i < LUNFS_CHUNK_CELLS; i++) {
+		uint64_t addr = first + (uint64_t)i * cb;
+
+		if (blk_range_ok(&f->geo, addr, cb) && is_chunk_header(f, addr, first))
+			return (uint16_t)(i + 1);
 	}
 	return 0;
 }
 
-static void check_counts(struct fsck *f, uint64_t g, struct fsck_group *fg,
-			 const struct group_info *gi)
+static void find_chunks(struct fsck *f, uint64_t g, struct fsck_group *fg)
 {
-	uint32_t meta = geo_group_meta_blks(&f->geo), chunks = 0;
-	uint64_t free_blks = fg->nblks - bit_count(fg->on_disk, fg->nblks);
+	uint32_t blks = LUNFS_CHUNK_CELLS * f->geo.cell_blks;
 
-	if (free_blks != gi->free_blks)
-		problem(&f->problems, PROBLEM_FREE_COUNT, geo_group_header(&f->geo, g),
-			"group %llu says %u free blocks, its bitmap says %llu",
-			(unsigned long long)g, gi->free_blks, (unsigned long long)free_blks);
+	for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS && w * blks < fg->nblks; w++) {
+		progress(f, "chunks", w, LUNFS_GROUP_WINDOWS);
+		fg->chunk[w] = find_chunk(f, g, w);
+	}
+	progress(f, "chunks", 1, 1);
+}
+
+static void lose_header(struct fsck *f, uint64_t g, struct fsck_group *fg, int err)
+{
+	uint64_t addr = geo_group_header(&f->geo, g);
+
+	if (!problem(&f->problems, PROBLEM_GROUP, addr, "group %llu: %s", (unsigned long long)g,
+		     err == -EUCLEAN ? "it fails its checks" : strerror(-err)))
+		return;
+	fg->bad_header = fg->rewrite = true;
+	find_chunks(f, g, fg);
+}
+
+/* ---- bitmaps --------------------------------------------------------------------------------- */
+
+static void take_bits(struct fsck_group *fg, unsigned i, const uint8_t *bits)
+{
+	size_t from = (size_t)i * LUNFS_BITMAP_BYTES, bytes = (fg->nblks + 7u) / 8u;
+	size_t n = from >= bytes		       ? 0
+		   : bytes - from < LUNFS_BITMAP_BYTES ? bytes - from
+						       : LUNFS_BITMAP_BYTES;
+
+	if (n && bits)
+		memcpy(fg->on_disk + from, bits, n);
+	else if (n)
+		memset(fg->on_disk + from, 0xff, n);
+}
+
+/* False: it is lost and stays so. */
+static int read_bitmap(struct fsck *f, uint64_t g, struct fsck_group *fg, unsigned i, bool *ok)
+{
+	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	const struct lunfs_bitmap_pl *pl = (const void *)payload;
+	uint64_t addr = geo_group_bitmap(&f->geo, g, i);
+	int rc = peek_cell(f, addr, sector, payload);
+
+	if (rc == 0 && (blk_check(&f->geo, payload, LUNFS_BLK_BITMAP, addr) ||
+			le64_get(pl->hdr.guard) != geo_group_header(&f->geo, g)))
+		rc = -EUCLEAN;
+	take_bits(fg, i, rc ? NULL : pl->bits);
+	if (rc == 0)
+		return check_lock(f, addr, sector, NULL);
+	if (problem(&f->problems, PROBLEM_BITMAP, addr, "group %llu, part %u: %s",
+		    (unsigned long long)g, i,
+		    rc == -EUCLEAN ? "it fails its checks" : strerror(-rc))) {
+		fg->rewrite = fg->bad_bitmap = true;
+		return lose_cell(f, addr); /* it may be unreadable; filled in at the end */
+	}
+	*ok = false;
+	return 0;
+}
+
+static int read_bitmaps(struct fsck *f, uint64_t g, struct fsck_group *fg)
+{
+	bool ok = true;
+	int rc = 0;
+
+	for (unsigned i = 0; i < f->geo.bitmap_cells && rc == 0; i++)
+		rc = read_bitmap(f, g, fg, i, &ok);
+	fg->ok = ok;
+	return rc;
+}
+
+/* ---- counts ---------------------------------------------------------------------------------- */
+
+static void check_counts(struct fsck *f, uint64_t g, struct fsck_group *fg,
+			 const struct lunfs_group_pl *p)
+{
+	uint64_t free_blks = fg->nblks - bit_count(fg->on_disk, fg->nblks);
+	uint32_t chunks = 0;
+
+	if (!fg->rewrite && free_blks != le32_get(p->free_blks))
+		fg->rewrite |= problem(
+		    &f->problems, PROBLEM_FREE_COUNT, geo_group_header(&f->geo, g),
+		    "group %llu says %u free blocks, its bitmap says %llu", (unsigned long long)g,
+		    le32_get(p->free_blks), (unsigned long long)free_blks);
 	for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS; w++)
-		chunks += gi->chunk[w] != 0;
-	if (chunks != gi->chunks)
-		problem(&f->problems, PROBLEM_CHUNK_COUNT, geo_group_header(&f->geo, g),
-			"group %llu says %u chunks, it lists %u", (unsigned long long)g, gi->chunks,
-			chunks);
+		chunks += fg->chunk[w] != 0;
+	if (chunks != le32_get(p->chunks))
+		fg->rewrite |=
+		    problem(&f->problems, PROBLEM_CHUNK_COUNT, geo_group_header(&f->geo, g),
+			    "group %llu says %u chunks, it lists %u", (unsigned long long)g,
+			    le32_get(p->chunks), chunks);
+}
+
+static void refer_fixed(struct fsck *f, struct fsck_group *fg)
+{
+	uint32_t meta = geo_group_meta_blks(&f->geo);
+
 	for (uint32_t b = 0; b < meta && b < fg->nblks; b++)
 		bit_set(fg->referred, b);
 }
 
-static void check_group(struct fsck *f, uint64_t g)
+static void refer_journals(struct fsck *f)
+{
+	for (unsigned s = 0; f->journals_in_groups && s < f->geo.slots; s++)
+		if (f->geo.journal_blk[s] >= f->geo.group0_blk)
+			map_refer(f, f->geo.journal_blk[s], f->geo.journal_blks,
+				  f->geo.journal_blk[s]);
+}
+
+/* ---- one group ------------------------------------------------------------------------------- */
+
+/* All but the counts, which are reported and corrected by themselves. */
+static bool header_ok(const struct fsck *f, uint64_t g, const struct lunfs_group_pl *p)
+{
+	uint64_t addr = geo_group_header(&f->geo, g);
+	uint32_t nblks = geo_group_len(&f->geo, g);
+
+	if (blk_check(&f->geo, p, LUNFS_BLK_GROUP, addr) || le64_get(p->hdr.guard) != addr ||
+	    le64_get(p->group) != g || le64_get(p->first_blk) != geo_group_blk(&f->geo, g) ||
+	    le32_get(p->nblks) != nblks || !mem_is_zero(p->reserved, sizeof(p->reserved)))
+		return false;
+	for (uint32_t w = 0; w < LUNFS_GROUP_WINDOWS; w++) {
+		uint32_t c = le16_get(p->chunk[w]);
+
+		if (c > LUNFS_CHUNK_CELLS ||
+		    (c && (w * LUNFS_CHUNK_CELLS + c) * f->geo.cell_blks > nblks))
+			return false;
+	}
+	return true;
+}
+
+static int check_group(struct fsck *f, uint64_t g)
 {
 	struct fsck_group *fg = &f->group[g];
 	uint64_t addr = geo_group_header(&f->geo, g);
 	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
-	const struct lunfs_blk_hdr *h = (const void *)payload;
-	struct group_info gi;
+	const struct lunfs_group_pl *p = (const void *)payload;
+	int rc = peek_cell(f, addr, sector, payload);
 
-	if (read_cell(f, addr, sector, payload))
-		return;
-	if (blk_check(&f->geo, payload, LUNFS_BLK_GROUP, addr) ||
-	    group_decode(&f->geo, payload, g, &gi)) {
-		problem(&f->problems, PROBLEM_GROUP, addr, "group %llu", (unsigned long long)g);
-		return;
+	refer_fixed(f, fg);
+	if (rc == 0 && !header_ok(f, g, p))
+		rc = -EUCLEAN;
+	if (rc) {
+		lose_header(f, g, fg, rc);
+		if (!fg->bad_header)
+			return 0;
+		rc = 0;
+	} else {
+		for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS; w++)
+			fg->chunk[w] = le16_get(p->chunk[w]);
+		rc = check_lock(f, addr, sector, payload);
 	}
-	check_lock(f, addr, sector, le64_get(h->version));
-	memcpy(fg->chunk, gi.chunk, sizeof(fg->chunk));
-	if (read_bitmap(f, g, fg))
-		return;
-	fg->ok = true;
-	check_counts(f, g, fg, &gi);
+	if (rc == 0)
+		rc = read_bitmaps(f, g, fg);
+	if (rc == 0 && fg->ok && !fg->bad_header)
+		check_counts(f, g, fg, p);
+	return rc;
 }
 
 int pass_groups(struct fsck *f)
 {
-	for (uint64_t g = 0; g < f->watermark; g++) {
-		check_group(f, g);
+	int rc = 0;
+
+	for (uint64_t g = 0; g < f->watermark && rc == 0; g++) {
+		rc = check_group(f, g);
 		progress(f, "groups", g, f->watermark);
 	}
 	progress(f, "groups", 1, 1);
-	return 0;
+	refer_journals(f);
+	return rc;
 }

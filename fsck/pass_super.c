@@ -1,42 +1,82 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Superblock: the main one and its copies agree. (It was read, perhaps from a copy, to get here.)
+/*
+ * Superblock: the main one and its copies agree. (It was read, perhaps from a copy, to get here.)
+ * The one with the highest sequence number counts.
  */
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void check_copy(struct fsck *f, uint64_t off, bool main_one, const void *want)
+static bool same_volume(const struct fsck *f, const struct geo *g)
 {
+	return !memcmp(g->vol_id, f->geo.vol_id, sizeof(g->vol_id)) &&
+	       g->dev_blks <= f->dev->id.size_bytes / LUNFS_BLOCK_BYTES &&
+	       g->sector_bytes == f->geo.sector_bytes;
+}
+
+static int check_copy(struct fsck *f, uint64_t off, bool main_one, const void *want)
+{
+	enum problem_code code = main_one ? PROBLEM_SB_DAMAGED : PROBLEM_SB_COPY;
 	void *buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
+	bool fix = false;
 	struct geo g;
 	int rc = store_read(&f->store, off, LUNFS_BLOCK_BYTES, buf);
-	enum problem_code code = main_one ? PROBLEM_SB_DAMAGED : PROBLEM_SB_COPY;
 
 	if (rc == 0)
 		rc = sb_decode(buf, &g, NULL);
 	if (rc)
-		problem(&f->problems, code, off / LUNFS_BLOCK_BYTES, "superblock at byte %llu: %s",
-			(unsigned long long)off,
-			rc == -EINVAL ? "no superblock is there" : strerror(-rc));
+		fix = problem(&f->problems, code, off / LUNFS_BLOCK_BYTES,
+			      "superblock at byte %llu: %s", (unsigned long long)off,
+			      rc == -EINVAL ? "no superblock is there" : strerror(-rc));
 	else if (memcmp(buf, want, LUNFS_BLOCK_BYTES) != 0)
-		problem(&f->problems, PROBLEM_SB_COPY, off / LUNFS_BLOCK_BYTES,
-			"superblock at byte %llu is of another time (sequence %llu, not %llu)",
-			(unsigned long long)off, (unsigned long long)g.sb_seq,
-			(unsigned long long)f->geo.sb_seq);
+		fix = problem(&f->problems, code, off / LUNFS_BLOCK_BYTES,
+			      "superblock at byte %llu is of another %s (sequence %llu, not %llu)",
+			      (unsigned long long)off, same_volume(f, &g) ? "time" : "volume",
+			      (unsigned long long)g.sb_seq, (unsigned long long)f->geo.sb_seq);
+	rc = fix ? store_write(&f->store, off, LUNFS_BLOCK_BYTES, want) : 0;
 	free(buf);
+	return rc;
+}
+
+typedef int (*copy_fn)(struct fsck *f, uint64_t off, bool main_one, const void *want);
+
+static int each_copy(struct fsck *f, copy_fn fn, const void *want)
+{
+	int rc = fn(f, LUNFS_SB_OFF, true, want);
+
+	if (rc == 0)
+		rc = fn(f, sb_tail_off(f->geo.dev_blks * LUNFS_BLOCK_BYTES), false, want);
+	for (uint64_t g = 1; g < f->geo.groups && rc == 0; g++)
+		if (sb_group_has_copy(g))
+			rc = fn(f, geo_blk_off(geo_group_blk(&f->geo, g)), false, want);
+	return rc;
+}
+
+/* A newer copy than the one in use is the volume's. */
+static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *want)
+{
+	void *buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
+	struct geo g;
+
+	(void)main_one;
+	(void)want;
+	if (store_read(&f->store, off, LUNFS_BLOCK_BYTES, buf) == 0 &&
+	    sb_decode(buf, &g, NULL) == 0 && same_volume(f, &g) && g.sb_seq > f->geo.sb_seq)
+		f->geo = g;
+	free(buf);
+	return 0;
 }
 
 int pass_super(struct fsck *f)
 {
-	void *want = dev_buf_alloc(LUNFS_BLOCK_BYTES);
+	void *want;
+	int rc;
 
+	each_copy(f, adopt_newer, NULL);
+	want = dev_buf_alloc(LUNFS_BLOCK_BYTES);
 	sb_encode(&f->geo, want);
-	check_copy(f, LUNFS_SB_OFF, true, want);
-	check_copy(f, sb_tail_off(f->geo.dev_blks * LUNFS_BLOCK_BYTES), false, want);
-	for (uint64_t g = 1; g < f->geo.groups; g++)
-		if (sb_group_has_copy(g))
-			check_copy(f, geo_blk_off(geo_group_blk(&f->geo, g)), false, want);
+	rc = each_copy(f, check_copy, want);
 	free(want);
-	return 0;
+	return rc;
 }

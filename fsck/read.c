@@ -6,21 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
+int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
 {
 	uint8_t *buf = dev_buf_alloc(geo_cell_bytes(&f->geo));
 	int rc = store_read(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
 
-	if (rc)
-		problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s", (unsigned long long)addr,
-			strerror(-rc));
-	else {
+	if (rc == 0) {
 		memcpy(sector, buf, sizeof(struct lunfs_lock_rec));
 		memcpy(payload, buf + f->geo.payload_off, LUNFS_PAYLOAD_BYTES);
 	}
 	free(buf);
 	return rc;
 }
+
+int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
+{
+	int rc = peek_cell(f, addr, sector, payload);
+
+	if (rc && problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s",
+			  (unsigned long long)addr, strerror(-rc)))
+		lose_cell(f, addr);
+	return rc;
+}
+
+/* ---- lock records ---------------------------------------------------------------------------- */
 
 static bool owner_possible(struct fsck *f, uint64_t owner)
 {
@@ -33,30 +42,64 @@ static bool owner_possible(struct fsck *f, uint64_t owner)
 	return !f->slot_ok[slot] || LUNFS_OWNER_GEN(owner) <= f->slot[slot].generation;
 }
 
-void check_lock(struct fsck *f, uint64_t addr, const void *sector, uint64_t payload_version)
+/* 0: there is none, or it is damaged. */
+static uint64_t version_of(const struct fsck *f, uint64_t addr, const void *payload)
+{
+	const struct lunfs_blk_hdr *h = payload;
+
+	if (!h || blk_check(&f->geo, h, le16_get(h->type), addr))
+		return 0;
+	return le64_get(h->version);
+}
+
+static bool record_bad(struct fsck *f, uint64_t addr, const void *sector,
+		       struct lunfs_lock_rec *rec)
 {
 	uint8_t *full = dev_buf_alloc(f->geo.sector_bytes);
-	struct lunfs_lock_rec rec;
 	int rc;
 
-	memcpy(full, sector, sizeof(rec));
-	rc = lock_rec_decode(&f->geo, full, addr, &rec);
+	memcpy(full, sector, sizeof(*rec));
+	rc = lock_rec_decode(&f->geo, full, addr, rec);
 	free(full);
-	if (rc) {
-		problem(&f->problems, PROBLEM_LOCK_RECORD, addr, "lock of cell %llu",
-			(unsigned long long)addr);
-		return;
-	}
-	if (!owner_possible(f, le64_get(rec.owner)) || !owner_possible(f, le64_get(rec.ex_pending)))
-		problem(&f->problems, PROBLEM_LOCK_OWNER, addr,
-			"lock of cell %llu is held by slot %u, generation %llu",
-			(unsigned long long)addr, LUNFS_OWNER_SLOT(le64_get(rec.owner)),
-			(unsigned long long)LUNFS_OWNER_GEN(le64_get(rec.owner)));
-	if (payload_version && payload_version < le64_get(rec.payload_version))
-		problem(&f->problems, PROBLEM_LOST_WRITE, addr,
-			"cell %llu holds version %llu, its lock was released at version %llu",
-			(unsigned long long)addr, (unsigned long long)payload_version,
-			(unsigned long long)le64_get(rec.payload_version));
+	return rc && problem(&f->problems, PROBLEM_LOCK_RECORD, addr, "lock of cell %llu",
+			     (unsigned long long)addr);
+}
+
+static bool owner_bad(struct fsck *f, uint64_t addr, const struct lunfs_lock_rec *rec)
+{
+	uint64_t owner = le64_get(rec->owner);
+
+	if (owner_possible(f, owner) && owner_possible(f, le64_get(rec->ex_pending)))
+		return false;
+	return problem(&f->problems, PROBLEM_LOCK_OWNER, addr,
+		       "lock of cell %llu is held by slot %u, generation %llu",
+		       (unsigned long long)addr, LUNFS_OWNER_SLOT(owner),
+		       (unsigned long long)LUNFS_OWNER_GEN(owner));
+}
+
+static bool version_bad(struct fsck *f, uint64_t addr, const struct lunfs_lock_rec *rec,
+			uint64_t version)
+{
+	if (!version || version >= le64_get(rec->payload_version))
+		return false;
+	return problem(&f->problems, PROBLEM_LOST_WRITE, addr,
+		       "cell %llu holds version %llu, its lock was released at version %llu",
+		       (unsigned long long)addr, (unsigned long long)version,
+		       (unsigned long long)le64_get(rec->payload_version));
+}
+
+int check_lock(struct fsck *f, uint64_t addr, const void *sector, const void *payload)
+{
+	uint64_t version = version_of(f, addr, payload);
+	struct lunfs_lock_rec rec;
+
+	memset(&rec, 0, sizeof(rec));
+	if (record_bad(f, addr, sector, &rec))
+		return write_lock(f, addr, version);
+	note_generation(f, LUNFS_OWNER_GEN(le64_get(rec.owner)));
+	if (owner_bad(f, addr, &rec) || version_bad(f, addr, &rec, version))
+		return write_lock(f, addr, version);
+	return 0;
 }
 
 /* ---- changing -------------------------------------------------------------------------------- */
@@ -104,6 +147,17 @@ int write_cell(struct fsck *f, uint64_t addr, void *payload, bool lock)
 	blk_seal(payload);
 	rc = store_write(&f->store, geo_payload_off(&f->geo, addr), LUNFS_PAYLOAD_BYTES, payload);
 	return rc == 0 && lock ? write_lock(f, addr, version) : rc;
+}
+
+int lose_cell(struct fsck *f, uint64_t addr)
+{
+	uint8_t *cell = dev_buf_alloc(geo_cell_bytes(&f->geo));
+	uint8_t payload[LUNFS_PAYLOAD_BYTES] = {0};
+	int rc = store_write(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), cell);
+
+	free(cell);
+	blk_init(&f->geo, payload, LUNFS_BLK_FREE, addr, 0, addr, 0);
+	return rc ? rc : write_cell(f, addr, payload, true);
 }
 
 /* ---- progress -------------------------------------------------------------------------------- */

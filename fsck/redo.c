@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The redo log of a repair (FORMAT.md, lunfs_redo_desc). It stands in the log part of the journal
- * of slot 0, or of the first slot that has one: all slots are FREE while a repair writes, and what
- * an older incarnation left in a journal counts for nothing.
+ * of the first slot that has one and is FREE: what an older incarnation left in a journal counts
+ * for nothing.
  */
 #include "base/crc.h"
 #include "base/log.h"
@@ -14,19 +14,20 @@
 #define BLK LUNFS_BLOCK_BYTES
 #define CHUNK_BLKS 256u
 
-static uint64_t log_start(const struct geo *g)
+/* 0: none. A journal that could not be replayed may still be wanted. */
+static uint64_t log_start(const struct store *s)
 {
-	for (unsigned i = 0; i < g->slots; i++)
-		if (g->journal_blk[i])
-			return g->journal_blk[i] + 1;
+	for (unsigned i = 0; i < s->geo->slots; i++)
+		if (s->geo->journal_blk[i] && !maint_left_over(s->maint, i))
+			return s->geo->journal_blk[i] + 1;
 	return 0;
 }
 
-size_t redo_capacity(const struct geo *g)
+size_t redo_capacity(const struct store *s)
 {
-	size_t blks = g->journal_blks - 1;
+	size_t blks = s->geo->journal_blks - 1;
 
-	return log_start(g) ? blks - (blks + LUNFS_REDO_ENTRIES) / (LUNFS_REDO_ENTRIES + 1) : 0;
+	return log_start(s) ? blks - (blks + LUNFS_REDO_ENTRIES) / (LUNFS_REDO_ENTRIES + 1) : 0;
 }
 
 static size_t log_blks(size_t n)
@@ -70,10 +71,10 @@ int redo_write(struct store *s, const struct redo_item *items, size_t n, struct 
 {
 	size_t blks = log_blks(n);
 	uint8_t *log = build_log(s->geo, items, n);
-	uint64_t start = log_start(s->geo);
+	uint64_t start = log_start(s);
 	int rc = 0;
 
-	lunfs_assert(n <= redo_capacity(s->geo));
+	lunfs_assert(n <= redo_capacity(s));
 	for (size_t at = 0; at < blks && rc == 0; at += CHUNK_BLKS) {
 		size_t len = blks - at < CHUNK_BLKS ? blks - at : CHUNK_BLKS;
 		struct dev_io io = {.op = DEV_WRITE,

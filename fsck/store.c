@@ -67,6 +67,17 @@ static void patch(const struct store *s, uint64_t off, size_t len, uint8_t *buf)
 	}
 }
 
+static bool covered(const struct store *s, uint64_t off, size_t len)
+{
+	for (uint64_t at = off; at < off + len; at += PART) {
+		const struct store_blk *b = s->changed ? find(s, at / BLK) : NULL;
+
+		if (!b || !(b->sectors & 1u << (at % BLK / PART)))
+			return false;
+	}
+	return true;
+}
+
 /* O_DIRECT wants whole sectors and aligned memory, which callers need not have. */
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
@@ -77,7 +88,9 @@ int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 	int rc;
 
 	lunfs_assert(off_bytes % PART == 0 && len_bytes % PART == 0);
-	if (from == off_bytes && len == len_bytes && (uintptr_t)buf % BLK == 0) {
+	if (covered(s, off_bytes, len_bytes)) {
+		rc = 0;
+	} else if (from == off_bytes && len == len_bytes && (uintptr_t)buf % BLK == 0) {
 		rc = dev_read(s->dev, off_bytes, len_bytes, buf);
 	} else {
 		tmp = dev_buf_alloc(len);
@@ -272,7 +285,7 @@ static int commit_some(struct store *s, const struct redo_item *items, size_t n)
 
 	if (rc)
 		return rc;
-	if (redo_capacity(s->geo) == 0) {
+	if (redo_capacity(s) == 0) {
 		s->unlogged = true;
 		return redo_apply(s, items, n);
 	}
@@ -291,7 +304,7 @@ static int commit_some(struct store *s, const struct redo_item *items, size_t n)
 
 int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_t total), void *ctx)
 {
-	size_t room = redo_capacity(s->geo), n = s->n_changed;
+	size_t room = redo_capacity(s), n = s->n_changed;
 	struct redo_item *items;
 	int rc;
 

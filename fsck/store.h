@@ -31,8 +31,8 @@ struct store {
 };
 
 /*
- * Read, changes included. Any alignment to 512 bytes. 0, -EIO and what else dev_read() says; parts
- * that cannot be read are an error even where changes cover them wholly.
+ * Read, changes included. Any alignment to 512 bytes. 0, -EIO and what else dev_read() says; what
+ * changes cover wholly needs no reading.
  */
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
 /*
@@ -64,7 +64,7 @@ struct redo_item {
 	const uint8_t *data;
 };
 /* How many items one log can hold. 0: there is no journal region to use. */
-size_t redo_capacity(const struct geo *g);
+size_t redo_capacity(const struct store *s);
 /* Write a log of @n items and name it in @st (not yet in the maintenance sector). Durable. */
 int redo_write(struct store *s, const struct redo_item *items, size_t n, struct maint_info *st);
 /*

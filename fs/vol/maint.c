@@ -26,6 +26,7 @@ struct maint {
 	uint8_t first[SLOTS][sizeof(struct lunfs_slot_rec)];
 	uint64_t since_ns[SLOTS];
 	bool left_over[SLOTS], told[SLOTS];
+	bool was_damaged; /* the maintenance sector */
 	char *why;
 	size_t why_len;
 };
@@ -371,6 +372,7 @@ static int make_claimable(struct maint *m, int rc)
 	     "The sectors by which a volume is claimed are damaged on %s: watching the host table "
 	     "instead, twice for a lease.",
 	     m->v->env.dev->id.name);
+	m->was_damaged = rc2 != 0;
 	rc = watch_still(m);
 	if (rc == 0)
 		rc = set_mark(m);
@@ -451,9 +453,19 @@ int maint_flush(struct maint *m)
 	return host_io_flush(&m->v->io);
 }
 
+bool maint_was_damaged(const struct maint *m)
+{
+	return m->was_damaged;
+}
+
 bool maint_left_over(const struct maint *m, unsigned slot)
 {
 	return m->left_over[slot];
+}
+
+unsigned maint_slot(const struct maint *m)
+{
+	return host_slot(m->v->host);
 }
 
 uint64_t maint_nonce(const struct maint *m)

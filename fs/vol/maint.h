@@ -36,8 +36,11 @@ int maint_set(struct maint *m, const struct maint_info *mi);
 /* Write while the claim holds; waits while our lease is in doubt. -EIO: lost. */
 int maint_write(struct maint *m, struct dev_io *io, size_t n);
 int maint_flush(struct maint *m);
+/* The maintenance sector had to be made anew for the claim. */
+bool maint_was_damaged(const struct maint *m);
 /* The journal of @slot could not be replayed; the slot is not FREE. */
 bool maint_left_over(const struct maint *m, unsigned slot);
+unsigned maint_slot(const struct maint *m); /* the slot in which it beats */
 /* Random, of this claim alone. */
 uint64_t maint_nonce(const struct maint *m);
 /* Give the claim up; what maint_set() said stays. */
