@@ -4,8 +4,9 @@
  *
  *   fixed places | request board | journals | group 0 | group 1 | ... | superblock copy
  *
- * Journals and groups begin on whole MiB. Ends by encoding and decoding the superblock, so that
- * whatever mkfs lays out is what every other program accepts.
+ * Journals and groups begin on whole MiB, or on what the device's topology asks for. Ends by
+ * encoding and decoding the superblock, so that whatever mkfs lays out is what every other program
+ * accepts.
  */
 #include "mkfs.h"
 
@@ -26,6 +27,8 @@
 #define MIN_LAST_GROUP_BLKS 512u /* a shorter rest at the end is left unused */
 #define DEFAULT_SLOTS 64u
 #define MIN_SLOTS 8u
+#define MAX_BYTES (1ull << 63)
+#define MAX_ALIGN_BYTES (16 * MIB)
 
 static uint64_t round_up(uint64_t x, uint64_t to)
 {
@@ -83,15 +86,16 @@ static int choose_journals(struct geo *g, const struct mkfs_options *o, uint64_t
 	return 0;
 }
 
-static void place_journals(struct geo *g)
+static void place_journals(struct geo *g, uint64_t align_bytes)
 {
-	uint64_t at = round_up(LUNFS_BOARD_OFF + geo_all_slots(g) * g->board_row_bytes, MIB);
+	uint64_t at =
+	    round_up(LUNFS_BOARD_OFF + geo_all_slots(g) * g->board_row_bytes, align_bytes);
 
 	for (uint32_t i = 0; i < g->journals; i++) {
 		g->journal_blk[i] = at / LUNFS_BLOCK_BYTES;
 		at += (uint64_t)g->journal_blks * LUNFS_BLOCK_BYTES;
 	}
-	g->group0_blk = round_up(at, MIB) / LUNFS_BLOCK_BYTES;
+	g->group0_blk = round_up(at, align_bytes) / LUNFS_BLOCK_BYTES;
 }
 
 static int place_groups(struct geo *g, uint64_t size_bytes, char *why, size_t why_len)
@@ -120,6 +124,32 @@ static int place_groups(struct geo *g, uint64_t size_bytes, char *why, size_t wh
 		return -ENOSPC;
 	}
 	return 0;
+}
+
+/* A multiple of a MiB and of @io_bytes, if that is a size which makes sense and not too large. */
+static uint64_t common_align(uint64_t io_bytes, uint64_t size_bytes)
+{
+	uint64_t a = MIB, b = io_bytes, lcm;
+
+	if (!io_bytes || io_bytes % LUNFS_BLOCK_BYTES || io_bytes > MAX_ALIGN_BYTES)
+		return 0;
+	while (b) { /* Euclid */
+		uint64_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	lcm = MIB / a * io_bytes;
+	return lcm <= MAX_ALIGN_BYTES && lcm <= size_bytes / 256 ? lcm : 0;
+}
+
+uint64_t layout_align(uint64_t size_bytes, uint32_t min_io_bytes, uint32_t opt_io_bytes)
+{
+	uint64_t align = common_align(opt_io_bytes, size_bytes);
+
+	if (!align)
+		align = common_align(min_io_bytes, size_bytes);
+	return align ? align : MIB;
 }
 
 unsigned layout_chunk_first_cell(const struct geo *g)
@@ -168,13 +198,17 @@ int layout_make(const struct mkfs_options *o, uint64_t size_bytes, uint32_t sect
 			 (unsigned long long)(size_bytes >> 10));
 		return -ENOSPC;
 	}
+	if (size_bytes > MAX_BYTES) {
+		snprintf(why, why_len, "It is too large: a lunfs volume ends at 8 EiB.");
+		return -EFBIG;
+	}
 	n.dev_blks = size_bytes / LUNFS_BLOCK_BYTES;
 	choose_cells(&n, sector_bytes, phys_bytes);
 	choose_hosts(&n, o, size_bytes);
 	err = choose_journals(&n, o, size_bytes, why, why_len);
 	if (err)
 		return err;
-	place_journals(&n);
+	place_journals(&n, o->align_bytes ? o->align_bytes : MIB);
 	err = place_groups(&n, size_bytes, why, why_len);
 	if (err)
 		return err;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * mkfs.lunfs: make a lunfs volume. Looks before it writes: at the device, at what stands on it, at
- * whether somebody uses that. Exit codes are those of mke2fs: 0 done, 1 not done.
+ * whether somebody uses that; and asks, on a terminal. Exit codes are those of mke2fs: 0 done, 1
+ * not done.
  */
 #include "mkfs.h"
 
@@ -9,50 +10,45 @@
 #include "cluster/pr.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 #include <uuid/uuid.h>
 
 struct run {
 	struct mkfs_options o;
 	struct dev *d;
 	struct clock *clk;
+	struct mkfs_topology topology;
 	struct geo g;
 	struct mkfs_found found;
 	struct live_table *old;
 	struct pr_temporary pr;
+	struct mkfs_work work;
+	struct progress progress;
+	bool planned, looked, worked; /* how far it came, for the report */
 	char why[MKFS_WHY_BYTES];
 };
 
-static void size_text(uint64_t bytes, char *out, size_t len)
-{
-	static const char *const unit[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
-	unsigned u = 0;
-	double x = (double)bytes / 1024;
+static volatile sig_atomic_t interrupted;
 
-	while (x >= 1024 && u < 4) {
-		x /= 1024;
-		u++;
-	}
-	snprintf(out, len, x < 100 && x != (double)(uint64_t)x ? "%.1f %s" : "%.0f %s", x, unit[u]);
+static void on_signal(int sig)
+{
+	(void)sig;
+	interrupted = 1;
 }
 
-static void describe(const struct run *r)
+/* From here on a signal ends the work between two writes, so that no reservation is left behind. */
+static void catch_signals(void)
 {
-	const struct geo *g = &r->g;
-	char size[32], journal[32], group[32], uuid[37];
+	static const int sig[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction sa = {.sa_handler = on_signal};
 
-	size_text(g->dev_blks * LUNFS_BLOCK_BYTES, size, sizeof(size));
-	size_text((uint64_t)g->journal_blks * LUNFS_BLOCK_BYTES, journal, sizeof(journal));
-	size_text((uint64_t)g->group_blks * LUNFS_BLOCK_BYTES, group, sizeof(group));
-	uuid_unparse(g->uuid, uuid);
-	printf("%s: %s, sectors of %u bytes, metadata cells of %u bytes\n", r->o.device, size,
-	       g->sector_bytes, geo_cell_bytes(g));
-	printf("UUID %s%s%s\n", uuid, g->label[0] ? ", label " : "", g->label);
-	printf("%u hosts with a journal of %s each, %u slots, %llu groups of %s\n", g->journals,
-	       journal, g->slots, (unsigned long long)g->groups, group);
-	printf("beat %u ms, I/O deadline %u ms, lease %u ms\n", g->beat_ms, g->deadline_ms,
-	       g->lease_ms);
+	for (unsigned i = 0; i < sizeof(sig) / sizeof(*sig); i++)
+		sigaction(sig[i], &sa, NULL);
 }
 
 static int open_device(struct run *r)
@@ -67,16 +63,22 @@ static int open_device(struct run *r)
 		snprintf(r->why, sizeof(r->why), "It is read-only.");
 		return -EROFS;
 	}
-	return 0;
+	topology_read(r->o.device, &r->topology);
+	if (r->topology.physical_bytes > r->d->id.phys_bytes)
+		r->d->id.phys_bytes = r->topology.physical_bytes;
+	return r->o.force ? 0 : topology_check(&r->topology, r->why, sizeof(r->why));
 }
 
 static int plan(struct run *r)
 {
 	struct geo *g = &r->g;
 	struct timespec now;
-	int err = layout_make(&r->o, r->d->id.size_bytes, r->d->id.sector_bytes,
-			      r->d->id.phys_bytes, g, r->why, sizeof(r->why));
+	int err;
 
+	r->o.align_bytes =
+	    layout_align(r->d->id.size_bytes, r->topology.min_io_bytes, r->topology.opt_io_bytes);
+	err = layout_make(&r->o, r->d->id.size_bytes, r->d->id.sector_bytes, r->d->id.phys_bytes, g,
+			  r->why, sizeof(r->why));
 	if (err)
 		return err;
 	memcpy(g->uuid, r->o.uuid, sizeof(g->uuid));
@@ -86,68 +88,160 @@ static int plan(struct run *r)
 	r->clk->ops->random(r->clk, g->hash_key, sizeof(g->hash_key));
 	r->clk->ops->realtime(r->clk, &now);
 	g->mkfs_time_s = (uint64_t)now.tv_sec;
+	r->planned = true;
 	return 0;
 }
 
-/* Nobody uses it, nothing of value stands there, and the device can do what lunfs lives by. */
-static int permission(struct run *r)
+static int refuse_overwrite(struct run *r)
 {
-	int err = live_watch(r->d, r->clk, r->o.quiet, &r->old, r->why, sizeof(r->why));
+	snprintf(r->why, sizeof(r->why), "It holds something already: %s. Use -f to overwrite it.",
+		 r->found.names);
+	return -EEXIST;
+}
+
+/* What stands there is not to be lost without a word. */
+static int consent(struct run *r)
+{
+	char line[16];
+
+	if (!r->found.names[0] || r->o.force)
+		return 0;
+	if (r->o.dry_run || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+		return refuse_overwrite(r);
+	fprintf(stderr, "%s holds something already: %s.\nProceed anyway? (y,N) ", r->o.device,
+		r->found.names);
+	if (fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y'))
+		return 0;
+	snprintf(r->why, sizeof(r->why), "It still holds %s: nothing was written.", r->found.names);
+	return -ECANCELED;
+}
+
+static bool silent(const struct run *r) /* on standard output, but for one JSON object */
+{
+	return r->o.quiet || r->o.json;
+}
+
+static struct mkfs_report report_of(struct run *r)
+{
+	return (struct mkfs_report){.o = &r->o,
+				    .d = r->d,
+				    .topology = &r->topology,
+				    .g = r->planned ? &r->g : NULL,
+				    .found = r->looked ? &r->found : NULL,
+				    .work = r->worked ? &r->work : NULL,
+				    .error = r->why[0] ? r->why : NULL};
+}
+
+/* Nobody uses it; then what stands there. */
+static int look(struct run *r)
+{
+	int err = live_watch(r->d, r->clk, silent(r), &r->old, r->why, sizeof(r->why));
 
 	if (!err)
 		err = probe_signatures(r->d, &r->found, r->why, sizeof(r->why));
-	if (err)
-		return err;
-	if (r->found.names[0] && !r->o.force) {
-		snprintf(r->why, sizeof(r->why),
-			 "It holds something already: %s. Use -f to overwrite it.", r->found.names);
-		return -EEXIST;
-	}
-	if (r->o.dry_run)
-		return 0;
+	r->looked = !err;
+	return err;
+}
+
+static bool tell(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+	progress_show(ctx, what, done, total);
+	return !interrupted;
+}
+
+static int make(struct run *r)
+{
+	FILE *out = !silent(r)						? stdout
+		    : r->o.json && !r->o.quiet && isatty(STDERR_FILENO) ? stderr
+									: NULL;
+	int err;
+
+	catch_signals();
 	err = pr_temporary_take(&r->pr, r->d, r->clk, r->why, sizeof(r->why));
+	if (!err)
+		err = dev_caw_probe(r->d, LUNFS_SCRATCH_OFF, r->why, sizeof(r->why));
 	if (err)
 		return err;
-	return dev_caw_probe(r->d, LUNFS_SCRATCH_OFF, r->why, sizeof(r->why));
+	progress_begin(&r->progress, out);
+	r->work = (struct mkfs_work){.d = r->d,
+				     .clk = r->clk,
+				     .g = &r->g,
+				     .found = &r->found,
+				     .old = r->old,
+				     .discard = !r->o.keep && r->d->id.has_discard,
+				     .step = tell,
+				     .step_ctx = &r->progress};
+	r->worked = true;
+	err = volume_make(&r->work, r->why, sizeof(r->why));
+	progress_end(&r->progress, !err);
+	if (!silent(r) && r->work.discard_note[0])
+		puts(r->work.discard_note);
+	return err;
 }
 
 static int format(struct run *r)
 {
+	struct mkfs_report report;
 	int err = open_device(r);
 
 	if (!err)
 		err = plan(r);
 	if (!err)
-		err = permission(r);
+		err = look(r);
 	if (err)
 		return err;
-	if (!r->o.quiet)
-		describe(r);
-	if (r->o.dry_run) {
-		if (!r->o.quiet)
-			printf("Nothing was written (-n).\n");
-		return 0;
-	}
-	err = volume_write(r->d, r->clk, &r->g, &r->found, r->old, r->why, sizeof(r->why));
-	if (!err && !r->o.quiet)
-		printf("Done.\n");
-	return err;
+	if (!r->o.dry_run)
+		err = consent(r);
+	report = report_of(r);
+	if (!err && !silent(r))
+		report_layout(&report);
+	if (r->o.dry_run)
+		err = consent(r);
+	if (err || r->o.dry_run)
+		return err;
+	return make(r);
 }
 
-static void say_why(const struct run *r, int err)
+static void say_why(struct run *r, int err)
 {
-	const char *why = r->why[0] ? r->why : strerror(-err);
-
-	if (strncmp(why, r->o.device, strlen(r->o.device)) == 0) /* it names the device itself */
-		fprintf(stderr, "mkfs.lunfs: %s\n", why);
+	if (!r->why[0])
+		snprintf(r->why, sizeof(r->why), "%s.", strerror(-err));
+	if (strncmp(r->why, r->o.device, strlen(r->o.device)) == 0) /* it names the device itself */
+		fprintf(stderr, "mkfs.lunfs: %s\n", r->why);
 	else
-		fprintf(stderr, "mkfs.lunfs: %s: %s\n", r->o.device, why);
+		fprintf(stderr, "mkfs.lunfs: %s: %s\n", r->o.device, r->why);
+}
+
+static void say_end(struct run *r, int err)
+{
+	struct mkfs_report report;
+
+	if (err)
+		say_why(r, err);
+	else if (!silent(r))
+		puts(r->o.dry_run ? "Nothing was written (-n)." : "Done.");
+	if (!r->o.json)
+		return;
+	report = report_of(r);
+	report_json(&report);
+}
+
+/* The kernel may still show partitions of a table that is gone; a file has none. */
+static void forget_partitions(const struct run *r)
+{
+	int fd = open(r->o.device, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	ioctl(fd, BLKRRPART);
+	close(fd);
 }
 
 int main(int argc, char **argv)
 {
 	static struct run r;
 	int rc = options_parse(&r.o, argc, argv);
+	bool made;
 
 	if (rc)
 		return rc < 0 ? 1 : 0;
@@ -157,13 +251,15 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	rc = format(&r);
-	if (rc)
-		say_why(&r, rc);
 	pr_temporary_end(&r.pr);
+	made = !rc && r.worked && r.found.names[0];
+	say_end(&r, rc);
 	live_free(r.old);
 	found_free(&r.found);
 	if (r.d)
 		dev_close(r.d);
+	if (made)
+		forget_partitions(&r);
 	r.clk->ops->destroy(r.clk);
 	return rc ? 1 : 0;
 }

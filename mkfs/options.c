@@ -12,7 +12,7 @@
 
 #define MAX_LEASE_MS 3600000ul
 
-enum { OPT_HOSTS = 256, OPT_JOURNAL, OPT_SECTOR, OPT_TIMING, OPT_FORCE_FILE };
+enum { OPT_HOSTS = 256, OPT_JOURNAL, OPT_SECTOR, OPT_TIMING, OPT_FORCE_FILE, OPT_JSON };
 
 static const struct option longs[] = {{"label", required_argument, NULL, 'L'},
 				      {"uuid", required_argument, NULL, 'U'},
@@ -21,6 +21,8 @@ static const struct option longs[] = {{"label", required_argument, NULL, 'L'},
 				      {"sector-size", required_argument, NULL, OPT_SECTOR},
 				      {"timing", required_argument, NULL, OPT_TIMING},
 				      {"force-file", no_argument, NULL, OPT_FORCE_FILE},
+				      {"nodiscard", no_argument, NULL, 'K'},
+				      {"json", no_argument, NULL, OPT_JSON},
 				      {"dry-run", no_argument, NULL, 'n'},
 				      {"quiet", no_argument, NULL, 'q'},
 				      {"force", no_argument, NULL, 'f'},
@@ -41,9 +43,12 @@ static void usage(FILE *to)
 	    "      --sector-size N    512 or 4096, for files; devices have their own\n"
 	    "      --timing BEAT,DEADLINE,LEASE  milliseconds; default 3000,8000,16000\n"
 	    "      --force-file       a disk without COMPARE AND WRITE, for this machine alone\n"
-	    "  -n, --dry-run          do everything but write\n"
-	    "  -f, -F, --force        overwrite what stands on DEVICE (never a volume in use)\n"
+	    "  -K, --nodiscard        do not discard the device's blocks first\n"
+	    "  -n, --dry-run          do everything but write: print the layout\n"
+	    "  -f, -F, --force        overwrite what stands on DEVICE, without asking (never a\n"
+	    "                         volume in use)\n"
 	    "  -q, --quiet            say nothing but errors\n"
+	    "      --json             print the layout as one JSON object\n"
 	    "  -V, --version          print the version\n"
 	    "  -h, --help             print this\n"
 	    "\n"
@@ -185,6 +190,12 @@ static int option(struct mkfs_options *o, int c)
 	case OPT_FORCE_FILE:
 		o->force_file = true;
 		return 0;
+	case OPT_JSON:
+		o->json = true;
+		return 0;
+	case 'K':
+		o->keep = true;
+		return 0;
 	case 'n':
 		o->dry_run = true;
 		return 0;
@@ -212,7 +223,7 @@ int options_parse(struct mkfs_options *o, int argc, char **argv)
 
 	*o = (struct mkfs_options){
 	    .label = "", .beat_ms = 3000, .deadline_ms = 8000, .lease_ms = 16000};
-	while ((c = getopt_long(argc, argv, "L:U:nqfFVh", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "L:U:KnqfFVh", longs, NULL)) != -1) {
 		rc = option(o, c);
 		if (rc)
 			return rc;
