@@ -313,6 +313,20 @@ static uint64_t first_cut(const struct inc *i)
 	return i->synced_txn > i->durable_lo ? i->synced_txn : i->durable_lo;
 }
 
+/* Later ones differ in nothing: many an incarnation ends before it has changed anything. */
+static uint64_t last_cut(const struct lin *l, const struct inc *i)
+{
+	uint64_t last = first_cut(i);
+
+	for (size_t k = 0; k < l->n_hops; k++) {
+		const struct hop *h = history_at(l->r->hist, k);
+
+		if (has_fate(l, h, i) && h->changes && h->txn_hi > last)
+			last = h->txn_hi;
+	}
+	return last < i->durable_hi ? last : i->durable_hi;
+}
+
 /* Choice @d->alt: the low bits say which of the unsure ones are kept, the rest is the cut. */
 static void choose(struct lin *l, struct death *d)
 {
@@ -446,7 +460,7 @@ static bool play_death(struct lin *l, size_t item)
 		const struct inc *i = l->item[item].inc;
 
 		*d = (struct death){.item = item, .inc = l->item[item].inc};
-		d->alts = (i->durable_hi - first_cut(i) + 1) * (1u << UNSURE_MAX);
+		d->alts = (last_cut(l, i) - first_cut(i) + 1) * (1u << UNSURE_MAX);
 		l->n_deaths++;
 	}
 	choose(l, d);
