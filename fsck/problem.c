@@ -27,7 +27,7 @@ static const struct {
 
 struct declined {
 	struct {
-		uint64_t addr, code;
+		uint64_t addr, item, code;
 	} key;
 	UT_hash_handle hh;
 };
@@ -60,25 +60,32 @@ bool problem_preen(enum problem_code code)
 /* ---- what was left --------------------------------------------------------------------------- */
 
 static struct declined *find_declined(const struct problems *p, enum problem_code code,
-				      uint64_t addr)
+				      uint64_t addr, uint64_t item)
 {
 	struct declined key, *d;
 
 	memset(&key, 0, sizeof(key));
 	key.key.addr = addr;
+	key.key.item = item;
 	key.key.code = code;
 	HASH_FIND(hh, p->declined, &key.key, sizeof(key.key), d);
 	return d;
 }
 
-static void note_declined(struct problems *p, enum problem_code code, uint64_t addr)
+static void note_declined(struct problems *p, enum problem_code code, uint64_t addr, uint64_t item)
 {
 	struct declined *d = calloc(1, sizeof(*d));
 
 	lunfs_assert(d);
 	d->key.addr = addr;
+	d->key.item = item;
 	d->key.code = code;
 	HASH_ADD(hh, p->declined, key, sizeof(d->key), d);
+}
+
+bool problem_left(const struct problems *p, enum problem_code code, uint64_t addr, uint64_t item)
+{
+	return find_declined(p, code, addr, item) != NULL;
 }
 
 void problems_free(struct problems *p)
@@ -124,7 +131,7 @@ static bool ask(struct problems *p, enum problem_code code)
 
 static bool decide(struct problems *p, enum problem_code code)
 {
-	if (!table[code].question)
+	if (!table[code].question || p->hold)
 		return false;
 	switch (p->mode) {
 	case MODE_YES:
@@ -169,21 +176,19 @@ static void say_fix(const struct problems *p, enum problem_code code, bool fix)
 		printf("  Not repaired by -p: run fsck.lunfs without it.\n");
 }
 
-bool problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
+static bool report(struct problems *p, enum problem_code code, uint64_t addr, uint64_t item,
+		   const char *fmt, va_list ap)
 {
 	char detail[512];
 	bool fix, show;
-	va_list ap;
 
-	if (find_declined(p, code, addr)) {
+	if (find_declined(p, code, addr, item)) {
 		p->declined_n++;
 		return false;
 	}
 	p->total++;
 	show = p->count[code]++ < SHOWN_MAX;
-	va_start(ap, fmt);
 	vsnprintf(detail, sizeof(detail), fmt, ap);
-	va_end(ap);
 	if (show && !p->json) {
 		if (p->progress)
 			fprintf(stderr, "\r\033[K");
@@ -192,12 +197,35 @@ bool problem(struct problems *p, enum problem_code code, uint64_t addr, const ch
 	fix = decide(p, code);
 	p->fixed += fix;
 	if (!fix && p->mode != MODE_CHECK)
-		note_declined(p, code, addr);
+		note_declined(p, code, addr, item);
 	if (show && p->json)
 		add_json(p, code, addr, detail, fix);
 	else if (show)
 		say_fix(p, code, fix);
 	if (p->count[code] == SHOWN_MAX && !p->json)
 		printf("%s: further ones are only counted\n", table[code].name);
+	return fix;
+}
+
+bool problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
+{
+	va_list ap;
+	bool fix;
+
+	va_start(ap, fmt);
+	fix = report(p, code, addr, 0, fmt, ap);
+	va_end(ap);
+	return fix;
+}
+
+bool problem_item(struct problems *p, enum problem_code code, uint64_t addr, uint64_t item,
+		  const char *fmt, ...)
+{
+	va_list ap;
+	bool fix;
+
+	va_start(ap, fmt);
+	fix = report(p, code, addr, item, fmt, ap);
+	va_end(ap);
 	return fix;
 }

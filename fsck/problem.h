@@ -64,19 +64,25 @@ enum problem_preen { PREEN_FIX, PREEN_STOP }; /* what -p does */
 	X(TREE_NODE, SEV_LOSS, PREEN_STOP, "Build the tree anew from what is good",                \
 	  "a tree refers to a cell that is not its node")                                          \
 	X(EXTENT, SEV_LOSS, PREEN_STOP, "Drop the extent",                                         \
-	  "an extent is out of range or overlaps another")                                         \
+	  "an extent is malformed or out of range")                                                \
+	X(EXTENT_OVERLAP, SEV_LOSS, PREEN_STOP, "Cut the later one",                               \
+	  "two extents hold the same part of a file")                                              \
 	X(DOUBLE, SEV_DAMAGE, PREEN_STOP, "Give the file a copy of its own",                       \
 	  "a block has two owners")                                                                \
+	X(DOUBLE_LOST, SEV_LOSS, PREEN_STOP, "Leave a hole in the file",                           \
+	  "a block with two owners cannot be copied")                                              \
 	X(BLOCK_COUNT, SEV_MINOR, PREEN_FIX, "Correct it", "an inode's block count is wrong")      \
 	X(INLINE_SIZE, SEV_LOSS, PREEN_STOP, "Cut the size",                                       \
 	  "a file is larger than what it holds in place")                                          \
+	X(INLINE_TAIL, SEV_MINOR, PREEN_FIX, "Zero them",                                          \
+	  "bytes stand behind the end of a file that is held in place")                            \
 	X(SPECIAL, SEV_MINOR, PREEN_STOP, "Drop the data", "a special file has data")              \
 	X(DIRENT, SEV_LOSS, PREEN_STOP, "Drop the entry", "a directory entry is malformed")        \
 	X(DIRENT_TYPE, SEV_MINOR, PREEN_FIX, "Correct it",                                         \
 	  "a directory entry says another type than its inode")                                    \
 	X(DIRENT_HASH, SEV_DAMAGE, PREEN_FIX, "Put it where it belongs",                           \
 	  "a directory entry stands under the wrong hash")                                         \
-	X(DIRENT_TWICE, SEV_DAMAGE, PREEN_STOP, "Rename one of them",                              \
+	X(DIRENT_TWICE, SEV_DAMAGE, PREEN_STOP, "Rename the second, or drop it if it is the same", \
 	  "a directory has two entries of one name")                                               \
 	X(DIRENT_TARGET, SEV_LOSS, PREEN_STOP, "Drop the entry",                                   \
 	  "a directory entry names no such inode")                                                 \
@@ -85,11 +91,19 @@ enum problem_preen { PREEN_FIX, PREEN_STOP }; /* what -p does */
 	X(DIR_PARENT, SEV_DAMAGE, PREEN_FIX, "Correct it", "a directory's parent is wrong")        \
 	X(DIR_LINKS, SEV_DAMAGE, PREEN_STOP, "Keep one name", "a directory has two names")         \
 	X(DIR_CYCLE, SEV_DAMAGE, PREEN_STOP, "Move it to lost+found",                              \
-	  "a directory is not reachable from the root")                                            \
+	  "a directory stands inside itself")                                                      \
+	X(LOST_DIR, SEV_DAMAGE, PREEN_STOP, "Move it to lost+found", "a directory has no name")    \
 	X(NLINK, SEV_MINOR, PREEN_FIX, "Correct it", "an inode's link count is wrong")             \
 	X(LOST_INODE, SEV_DAMAGE, PREEN_STOP, "Move it to lost+found", "an inode has no name")     \
 	X(ORPHAN, SEV_DAMAGE, PREEN_FIX, "Make them agree", "an orphan and its list do not agree") \
+	X(ORPHAN_ENTRY, SEV_DAMAGE, PREEN_FIX, "Drop the entry",                                   \
+	  "a list of orphans names what is none")                                                  \
+	X(ORPHAN_USED, SEV_DAMAGE, PREEN_STOP, "Keep it", "a deleted inode is still in use")       \
 	X(XATTR, SEV_LOSS, PREEN_STOP, "Drop it", "an extended attribute is malformed")            \
+	X(XATTR_HASH, SEV_DAMAGE, PREEN_FIX, "Put it where it belongs",                            \
+	  "an extended attribute stands under the wrong hash")                                     \
+	X(XATTR_TWICE, SEV_LOSS, PREEN_STOP, "Drop the second",                                    \
+	  "an inode has two extended attributes of one name")                                      \
 	X(ACL, SEV_LOSS, PREEN_STOP, "Drop it", "an access control list is malformed")             \
 	X(SYMLINK, SEV_LOSS, PREEN_STOP, "Clear the inode", "a symbolic link is malformed")        \
 	X(LOST_CELL, SEV_MINOR, PREEN_FIX, "Free it", "a used cell belongs to nothing")            \
@@ -117,6 +131,7 @@ struct problems {
 	enum repair_mode mode;
 	bool json, progress; /* a progress line is on the terminal */
 	bool stopped;	     /* -p met something that it must not repair */
+	bool hold;	     /* what is found now cannot be repaired: do not ask */
 	uint64_t count[PROBLEMS];
 	uint64_t total, fixed;
 	uint64_t declined_n; /* of the round: found again and left */
@@ -135,6 +150,11 @@ bool problem_preen(enum problem_code code); /* -p repairs it */
  */
 bool problem(struct problems *p, enum problem_code code, uint64_t addr, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same for one of several of the same @addr, told apart by @item. */
+bool problem_item(struct problems *p, enum problem_code code, uint64_t addr, uint64_t item,
+		  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Was it found and left? */
+bool problem_left(const struct problems *p, enum problem_code code, uint64_t addr, uint64_t item);
 void problems_free(struct problems *p);
 
 #endif
