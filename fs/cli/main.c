@@ -18,6 +18,7 @@ static const struct command {
     {"check-device", "DEVICE", "try whether hosts can share it", NULL, cmd_check_device},
     {"clear-keys", "DEVICE", "take left-over reservation keys away when nobody uses it",
      cmd_clear_keys},
+    {"dump", "DEVICE", "print on-disk structures by name or block", NULL, cmd_dump},
     {"hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts},
     {"info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info},
     {"stats", "DIRECTORY", "counters and latencies of a mount point", NULL, cmd_stats},

@@ -56,16 +56,26 @@ static void check_magic(struct ctx *c, le32 is, uint32_t want)
 	    le32_get(is), want);
 }
 
-static void check_reserved(struct ctx *c, const struct insp_struct *st, uint32_t off)
+static const char *reserved_used(const struct insp_struct *st, const uint8_t *at)
 {
-	for (unsigned i = 0; i < st->n; i++) {
+	const char *bad = NULL;
+
+	for (unsigned i = 0; i < st->n && !bad; i++) {
 		const struct insp_field *f = &st->field[i];
 
-		if (f->kind == INSP_ZERO &&
-		    !say(c, "reserved", mem_is_zero(c->buf + off + f->off, f->width),
-			 "reserved bytes (%s) are not zero", f->name))
-			return;
+		if (f->kind == INSP_ZERO && !mem_is_zero(at + f->off, f->width))
+			bad = f->name;
+		else if (f->kind == INSP_STRUCT && !f->array)
+			bad = reserved_used(f->sub, at + f->off);
 	}
+	return bad;
+}
+
+static void check_reserved(struct ctx *c, const struct insp_struct *st)
+{
+	const char *bad = reserved_used(st, c->buf);
+
+	say(c, "reserved", !bad, "reserved bytes (%s) are not zero", bad ? bad : "");
 }
 
 /* ---- superblock ------------------------------------------------------------------------------ */
@@ -80,7 +90,7 @@ static void check_super(struct ctx *c)
 	say(c, "magic", memcmp(sb->magic, LUNFS_SB_MAGIC, sizeof(sb->magic)) == 0,
 	    "the magic bytes are not LUNFSVOL");
 	check_seal(c);
-	check_reserved(c, &insp_sb, 0);
+	check_reserved(c, &insp_sb);
 	rc = sb_decode(c->buf, &g, &unknown);
 	say(c, "contents", rc == 0,
 	    rc == -EPROTONOSUPPORT ? "a newer lunfs is needed (format %u, incompat %#llx)"
@@ -110,8 +120,7 @@ static void check_ats(struct ctx *c)
 	say(c, "place", le64_get(h->sector_off) == c->p->off_bytes,
 	    "it says that it stands at byte %#llx", (unsigned long long)le64_get(h->sector_off));
 	check_seal(c);
-	check_reserved(c, &insp_ats_hdr, 0);
-	check_reserved(c, c->p->part[0].st, 0);
+	check_reserved(c, c->p->part[0].st);
 	if (insp_read(c->in, c->p->off_bytes, c->in->geo->sector_bytes, sector) == 0) {
 		memcpy(sector, c->buf, c->p->len_bytes);
 		if (c->p->type == LUNFS_ATS_SLOT)
@@ -137,7 +146,7 @@ static void check_board(struct ctx *c)
 	check_magic(c, b->magic, LUNFS_BOARD_MAGIC);
 	check_id(c, b->vol_id);
 	check_seal(c);
-	check_reserved(c, &insp_board_sec, 0);
+	check_reserved(c, &insp_board_sec);
 	say(c, "contents",
 	    board_decode(c->in->geo, c->buf, (unsigned)(c->p->index >> 32),
 			 (unsigned)(c->p->index & 0xffffffffu), &out) == 0,
@@ -153,7 +162,7 @@ static void check_jhdr(struct ctx *c)
 	check_magic(c, h->magic, LUNFS_JHDR_MAGIC);
 	check_id(c, h->vol_id);
 	check_seal(c);
-	check_reserved(c, &insp_jhdr, 0);
+	check_reserved(c, &insp_jhdr);
 	say(c, "slot", le16_get(h->slot) == c->p->index, "it says that it belongs to slot %u",
 	    le16_get(h->slot));
 	say(c, "tail",
@@ -177,7 +186,7 @@ static void check_jdesc(struct ctx *c)
 	check_magic(c, d->magic, LUNFS_JDESC_MAGIC);
 	check_id(c, d->vol_id);
 	check_seal(c);
-	check_reserved(c, &insp_jdesc, 0);
+	check_reserved(c, &insp_jdesc);
 	check_txn(c);
 }
 
@@ -188,7 +197,7 @@ static void check_jcommit(struct ctx *c)
 	check_magic(c, d->magic, LUNFS_JCOMMIT_MAGIC);
 	check_id(c, d->vol_id);
 	check_seal(c);
-	check_reserved(c, &insp_jcommit, 0);
+	check_reserved(c, &insp_jcommit);
 	check_txn(c);
 }
 
@@ -199,7 +208,7 @@ static void check_redo(struct ctx *c)
 	check_magic(c, d->magic, LUNFS_REDO_MAGIC);
 	check_id(c, d->vol_id);
 	check_seal(c);
-	check_reserved(c, &insp_redo_desc, 0);
+	check_reserved(c, &insp_redo_desc);
 	say(c, "entries", le32_get(d->entries) >= 1 && le32_get(d->entries) <= LUNFS_REDO_ENTRIES,
 	    "it says that it has %u entries", le32_get(d->entries));
 }
@@ -306,11 +315,9 @@ static void check_payload(struct ctx *c)
 	say(c, "place", le64_get(h->addr) == cell && cell_addr_ok(c->in->geo, cell),
 	    "it says that it stands in cell %llu", (unsigned long long)le64_get(h->addr));
 	check_seal(c);
-	check_reserved(c, &insp_blk_hdr, 0);
+	check_reserved(c, insp_payload_struct(type));
 	if (!cell_addr_ok(c->in->geo, cell))
 		return;
-	if (type == LUNFS_BLK_INODE)
-		check_reserved(c, &insp_inode_pl, 0);
 	check_contents(c, cell);
 	if (!in_log)
 		check_version(c, cell);

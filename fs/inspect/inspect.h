@@ -75,6 +75,8 @@ extern const struct insp_struct insp_sb, insp_ats_hdr, insp_lock_rec, insp_slot_
     insp_inode_pl, insp_free_pl;
 /* All of them, NULL at the end. */
 extern const struct insp_struct *const insp_structs[];
+/* Of a payload whose header says @type; insp_free_pl for what is none. */
+const struct insp_struct *insp_payload_struct(unsigned type);
 /* Bytes that stand for nothing known: u8[n], le16[n], le32[n], le64[n] over a whole block. */
 extern const struct insp_struct insp_raw;
 
@@ -142,8 +144,13 @@ int insp_find(const struct insp *in, const char *what, struct insp_place *out, c
 /* The payload in cell @addr, with the parts that its type says. */
 int insp_cell(const struct insp *in, uint64_t addr, struct insp_place *out, char *why,
 	      size_t why_len);
-/* What should stand in block @blk, as far as the layout alone says; canonical name or "". */
-void insp_name_blk(const struct insp *in, uint64_t blk, char *name, size_t len);
+/*
+ * What stands in block @blk, in words; @name: the name of the structure to look at there, "" if
+ * there is none.
+ */
+#define INSP_ROLE_BYTES 160u
+void insp_block_role(const struct insp *in, uint64_t blk, char role[INSP_ROLE_BYTES],
+		     char name[INSP_NAME_BYTES]);
 
 /* Any range inside the device, whatever its alignment. */
 int insp_read(const struct insp *in, uint64_t off_bytes, size_t len_bytes, void *buf);

@@ -188,7 +188,7 @@ static int in_txn(struct find *f, unsigned slot, const struct insp_txn *t, uint6
 	return 0;
 }
 
-static const struct insp_struct *payload_struct(unsigned type)
+const struct insp_struct *insp_payload_struct(unsigned type)
 {
 	static const struct insp_struct *const of[] = {
 	    [LUNFS_BLK_FREE] = &insp_free_pl,	[LUNFS_BLK_ANCHOR] = &insp_anchor_pl,
@@ -213,7 +213,7 @@ static int find_image(struct find *f, unsigned slot, const struct insp_txn *t, u
 	if (rc == 0)
 		rc = insp_read(f->in, f->p->off_bytes, sizeof(h), &h);
 	if (rc == 0)
-		add_part(f->p, "", payload_struct(le16_get(h.type)), 0, 0);
+		add_part(f->p, "", insp_payload_struct(le16_get(h.type)), 0, 0);
 	return rc;
 }
 
@@ -366,7 +366,7 @@ static int find_cell(struct find *f)
 		return fail(f, rc, "cell %llu cannot be read", (unsigned long long)addr);
 	if (le16_get(h.type) == LUNFS_BLK_BTREE)
 		return set_node(f, addr);
-	return set_cell(f, addr, 0, payload_struct(le16_get(h.type)));
+	return set_cell(f, addr, 0, insp_payload_struct(le16_get(h.type)));
 }
 
 static int find_anchor(struct find *f)
