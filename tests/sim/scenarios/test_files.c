@@ -3,6 +3,7 @@
 #include "scen.h"
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -177,6 +178,64 @@ SCENARIO(an_unlink_that_dies_with_its_host_leaves_a_name_or_nothing, 8)
 	UNTIL(t, is_gone(t, 1, f));
 }
 
+/* ---- an operation that took effect, and whose file is removed before it ends ----------------- */
+
+struct punch {
+	struct simcluster *t;
+	struct nodeid id;
+	int rc;
+	bool ended;
+};
+
+static void punch_once(void *arg)
+{
+	struct punch *p = arg;
+
+	p->rc = vol_fallocate(p->t->v[0], &sc_root, p->id,
+			      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, OPEN_BYTES);
+	p->ended = true;
+}
+
+/* What this host asks of others takes long. */
+static void slow_wishes(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+			struct simdev_fault *out)
+{
+	const struct simcluster *t = ctx;
+
+	if (d == t->dev[0] && cmd->op == SIMDEV_WRITE && in_board(&t->geo, cmd->off_bytes))
+		*out = (struct simdev_fault){.kind = SIMDEV_DELAY, .delay_ns = 300 * MS};
+}
+
+/*
+ * Host 0 punches a hole into a file whose blocks lie in a group that host 1 holds: the range is
+ * zeroed, the blocks have to wait. Host 1 sees the zeroes and removes the file before that is over.
+ */
+SCENARIO(a_hole_that_was_seen_is_not_denied_because_the_file_is_gone, 6)
+{
+	struct punch p = {.t = t};
+	struct nodeid root;
+	struct vattr va;
+	struct task *task;
+
+	scen_up(t, 2);
+	root = sc_root_id(t, 1);
+	sc_mkfile(t, 0, root, "mine"); /* cells of its own, so that it asks nobody for these */
+	p.id = sc_mkfile(t, 1, root, "f");
+	scen_fill(t, 1, p.id, 'x', OPEN_BYTES);
+	SC_OK(t, vol_setattr(t->v[0], &sc_root, p.id, &(struct stat){0}, VSET_MTIME_NOW, &va));
+	simdev_set_hook(t->medium, slow_wishes, t);
+	task = sc_task(t, 0, punch_once, &p);
+	rest(t, 20 * MS);
+	EXPECT(t, !p.ended);
+	EXPECT_EQ(t, scen_filled(t, 1, p.id, OPEN_BYTES), 0);
+	SC_OK(t, vol_unlink(t->v[1], &sc_root, root, "f"));
+	UNTIL(t, is_gone(t, 1, p.id));
+	EXPECT(t, !p.ended);
+	simdev_set_hook(t->medium, NULL, NULL);
+	sc_join(t, task);
+	EXPECT_EQ(t, p.rc, 0);
+}
+
 /* ---- handles of an older incarnation --------------------------------------------------------- */
 
 static void all_say_eio(struct simcluster *t, struct volume *old, struct nodeid f)
@@ -279,6 +338,7 @@ int main(void)
 		an_open_unlinked_file_outlives_its_unlinker_and_goes_with_its_last_close),
 	    cmocka_unit_test(an_open_unlinked_file_goes_when_opener_and_unlinker_die_together),
 	    cmocka_unit_test(an_unlink_that_dies_with_its_host_leaves_a_name_or_nothing),
+	    cmocka_unit_test(a_hole_that_was_seen_is_not_denied_because_the_file_is_gone),
 	    cmocka_unit_test(handles_of_a_lost_incarnation_answer_eio_beside_the_next_one),
 	    cmocka_unit_test(
 		an_inode_number_used_again_by_a_later_incarnation_has_another_generation),
