@@ -31,7 +31,7 @@ void op_init(struct op *o, struct volume *v, const struct op_ctx *c)
 	o->v = v;
 	o->c = c;
 	o->pin_flags = 0;
-	o->rename = o->reading = o->made_room = false;
+	o->rename = o->reading = o->made_room = o->part_fits = false;
 	o->vlock = o->rlock = NULL;
 	o->n = o->round = o->waits = 0;
 	o->top = o->want = 0;
@@ -351,8 +351,6 @@ static bool make_room(struct op *o)
 	unsigned long long freed;
 	bool worked;
 
-	if (o->made_room || v->read_only)
-		return false;
 	o->made_room = true;
 	worked = orphans_settle(v->orphans, ROOM_WAIT_NS);
 	freed = atomic_load(&v->freed);
@@ -378,7 +376,9 @@ static bool again(struct op *o, int *rc)
 		*rc = wait_for_allocator(o);
 		return *rc == 0;
 	}
-	return *rc == -ENOSPC && make_room(o);
+	if (*rc != -ENOSPC || o->made_room || o->v->read_only)
+		return false;
+	return make_room(o) || o->part_fits;
 }
 
 int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)

@@ -98,7 +98,10 @@ int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_
 	     size_t len_bytes, void *buf, size_t *done);
 #define VWRITE_APPEND 0x1u    /* at the end of file as known under the lock, off is ignored */
 #define VWRITE_KILL_PRIV 0x2u /* clear suid/sgid */
-/* *done = bytes written (short on ENOSPC after some); *off_out (may be NULL) where. */
+/*
+ * *done = bytes written, short on ENOSPC after some, which is an error with c->late; *off_out (may
+ * be NULL) where. Other hosts see a write of up to 1 MiB whole, or as short as it ends.
+ */
 int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out);
 /* @mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]. */

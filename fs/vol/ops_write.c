@@ -7,6 +7,11 @@
  * exclusive in pieces of at most 1 MiB: blocks are reserved, the data is written to them, and only
  * then does one transaction add the extents, mark them written, and set the size: a crash shows no
  * stale blocks.
+ *
+ * Other hosts see a piece whole or not at all: while the operation may still wait, for room or for
+ * the allocator's locks, nothing of the piece is committed. Only where space lies in more runs than
+ * one transaction takes is a piece several, and then others may see the first ones if the next
+ * has to wait. A write that the full volume cuts short ends there and never gets the rest later.
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
@@ -42,6 +47,7 @@ struct piece {
 	const uint8_t *mem; /* block lblk + k is at mem + k * BLK ... */
 	uint64_t n_mem;	    /* ... for k < n_mem; the last one, if more, is tail */
 	uint8_t *tail;
+	bool full; /* it is shorter than it should be, and no more is to be had */
 };
 
 /* ---- over written space, side by side -------------------------------------------------------- */
@@ -147,7 +153,10 @@ static void unplan(struct volume *v, struct piece *p)
 	p->n = 0;
 }
 
-/* Shortens the piece when space is short or in too many parts. */
+/*
+ * Shortens the piece when space is in too many parts; or short, but then only when there is no
+ * hope for more.
+ */
 static int plan(struct op *o, struct inode *i, struct piece *p)
 {
 	uint64_t lblk = p->lblk, end = p->lblk + p->nblks;
@@ -158,7 +167,13 @@ static int plan(struct op *o, struct inode *i, struct piece *p)
 		if (rc == 0)
 			lblk += p->part[p->n - 1].len;
 	}
-	if (rc && ((rc != -ENOSPC && rc != -E2BIG) || p->n == 0)) {
+	if (rc == -ENOSPC && p->n && !o->made_room)
+		o->part_fits = true;
+	else if (p->n && (rc == -ENOSPC || rc == -E2BIG)) {
+		p->full = rc == -ENOSPC;
+		rc = 0;
+	}
+	if (rc) {
 		unplan(o->v, p);
 		return rc;
 	}
@@ -353,8 +368,8 @@ static int write_pieces(struct op *o, struct inode *i, struct writing *a)
 		struct piece p = {.off = a->off + a->done, .src = a->buf + a->done};
 		int rc;
 
-		if (n > PIECE_BYTES - p.off % PIECE_BYTES)
-			n = (size_t)(PIECE_BYTES - p.off % PIECE_BYTES);
+		if (n > PIECE_BYTES) /* the next one begins with a block */
+			n = (size_t)(PIECE_BYTES - p.off % BLK);
 		p.end = p.off + n;
 		p.lblk = p.off / BLK;
 		p.nblks = (p.end + BLK - 1) / BLK - p.lblk;
@@ -362,6 +377,8 @@ static int write_pieces(struct op *o, struct inode *i, struct writing *a)
 		if (rc)
 			return rc;
 		a->done += (size_t)(p.end - p.off);
+		if (p.full)
+			return -ENOSPC;
 	}
 	return 0;
 }
@@ -468,7 +485,8 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
 		write_op_init(&o, v, c, &a);
 		rc = op_run(&o, touch_body, &a);
 	}
-	if (a.done && rc != -EIO)
+	/* The kernel takes no notice of a write-back that was short: it must be an error. */
+	if (a.done && rc != -EIO && (a.done == len_bytes || !(c && c->late)))
 		rc = 0;
 	*done = rc ? 0 : a.done;
 	if (off_out)

@@ -90,7 +90,8 @@ struct op {
 	uint64_t top;  /* highest address pinned */
 	uint64_t want; /* with -EAGAIN: the lock to wait for with nothing pinned */
 	unsigned round, waits;
-	bool made_room;
+	bool made_room; /* that was tried: there will be no more */
+	bool part_fits; /* with -ENOSPC: run the body again in any case, it can do a part */
 	/* With @rename: runs when the rename lock is pinned and no inode is yet. */
 	int (*first)(struct op *o, void *arg);
 };
@@ -100,7 +101,8 @@ void op_init(struct op *o, struct volume *v, const struct op_ctx *c);
 void op_plan(struct op *o, uint64_t ino, enum lock_mode mode, enum lock_local local);
 /*
  * Run @body until it ends: starts over on OP_RESTART, waits for o->want on -EAGAIN, tries to make
- * room once on -ENOSPC. The body must stand being run again from the start.
+ * room once on -ENOSPC. The body must stand being run again from the start. Between two runs all
+ * locks are let go: others see what the first one changed.
  */
 int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
 /* Pin and load @id; *out stays valid until the body returns. OP_RESTART, -ESTALE, ... */

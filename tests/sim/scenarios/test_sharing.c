@@ -426,6 +426,124 @@ SCENARIO(space_that_a_dead_host_was_giving_up_is_used_before_the_volume_is_full,
 		 (unsigned long long)before);
 }
 
+/* ---- a write that has to wait for room ------------------------------------------------------- */
+
+#define APPEND_AT 3376u /* in the only block of the file */
+#define APPEND_LEN 4612u
+
+/* Not a block is left: nothing to be waited for either. */
+static void fill_to_the_brim(struct simcluster *t, unsigned host, struct nodeid id)
+{
+	uint8_t *buf = dev_buf_alloc(BLOCK_BYTES);
+	uint64_t at = fill_up(t, host, id, UINT64_MAX);
+	size_t done;
+
+	memset(buf, 'F', BLOCK_BYTES);
+	while (vol_write(t->v[host], &sc_root, id, at, BLOCK_BYTES, buf, 0, &done, NULL) == 0)
+		at += done;
+	free(buf);
+}
+
+struct watcher { /* of a file's size, on another host */
+	struct simcluster *t;
+	unsigned host;
+	struct nodeid id;
+	bool stop;
+	unsigned looks, other; /* sizes that are neither the old nor the new one */
+};
+
+static void watch_size(void *arg)
+{
+	struct watcher *w = arg;
+
+	while (!w->stop) {
+		uint64_t size = (uint64_t)sc_stat(w->t, w->host, w->id).st_size;
+
+		w->looks++;
+		w->other += size != APPEND_AT && size != APPEND_AT + APPEND_LEN;
+		clock_sleep_ns(w->t->clk, MS);
+	}
+}
+
+/* Locks of inode @ctx change hands slowly. */
+static void slow_lock(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		      struct simdev_fault *out)
+{
+	const struct nodeid *id = ctx;
+
+	(void)d;
+	if (cmd->op == SIMDEV_CAW && is_lock_of(id->ino, cmd->off_bytes))
+		*out = (struct simdev_fault){.kind = SIMDEV_DELAY, .delay_ns = 100 * MS};
+}
+
+/*
+ * Of an append to a full volume the first bytes fit into the block that the file has, and the rest
+ * has to wait until a file that was removed is given up: others see the old size or the new one.
+ */
+SCENARIO(a_write_that_waits_for_room_is_seen_whole_or_not_at_all, 6)
+{
+	struct nodeid root, f, going, all;
+	struct watcher w = {.t = t, .host = 1};
+	struct task *task;
+	struct job j;
+
+	scen_up(t, 2);
+	root = sc_root_id(t, 0);
+	w.id = f = sc_mkfile(t, 0, root, "f");
+	scen_fill(t, 0, f, 'f', APPEND_AT);
+	going = sc_mkfile(t, 0, root, "going");
+	scen_fill(t, 0, going, 'g', 16 * BLOCK_BYTES);
+	all = sc_mkfile(t, 0, root, "all");
+	fill_to_the_brim(t, 0, all);
+	SC_OK(t, vol_open(t->v[0], &sc_root, going));
+	SC_OK(t, vol_unlink(t->v[0], &sc_root, root, "going"));
+	scen_sync(t, 0);
+	sc_stat(t, 1, going); /* its lock is shared now: giving it up takes a while */
+	simdev_set_hook(t->medium, slow_lock, &going);
+	task = sc_task(t, 1, watch_size, &w);
+	vol_release(t->v[0], going);
+	j = (struct job){.kind = JOB_APPEND, .id = f, .len = APPEND_LEN, .fill = 'f'};
+	job_start(t, 0, &j);
+	job_end(&j);
+	w.stop = true;
+	sc_join(t, task);
+	EXPECT_EQ(t, j.rc, 0);
+	EXPECT_EQ(t, j.done, APPEND_LEN);
+	EXPECT(t, j.ended_ns - j.began_ns >= 100 * MS); /* it did wait */
+	EXPECT(t, w.looks >= 10);
+	EXPECT_EQ(t, w.other, 0);
+	EXPECT_EQ(t, scen_filled(t, 1, f, APPEND_AT + APPEND_LEN), 'f');
+}
+
+/* Where no room is to be had, as much is written as fits, and a write-back says so. */
+SCENARIO(a_write_of_which_a_part_fits_ends_short_and_a_write_back_fails, 4)
+{
+	const struct op_ctx back = {.late = true};
+	uint8_t *buf = dev_buf_alloc(APPEND_LEN);
+	struct nodeid root, f, g, all;
+	size_t done = 0;
+
+	scen_up(t, 2);
+	root = sc_root_id(t, 0);
+	f = sc_mkfile(t, 0, root, "f");
+	scen_fill(t, 0, f, 'f', APPEND_AT);
+	g = sc_mkfile(t, 0, root, "g");
+	scen_fill(t, 0, g, 'g', APPEND_AT);
+	all = sc_mkfile(t, 0, root, "all");
+	fill_to_the_brim(t, 0, all);
+	memset(buf, 'f', APPEND_LEN);
+	SC_OK(t, vol_write(t->v[0], &sc_root, f, 0, APPEND_LEN, buf, VWRITE_APPEND, &done, NULL));
+	EXPECT_EQ(t, done, BLOCK_BYTES - APPEND_AT);
+	EXPECT_EQ(t, scen_filled(t, 1, f, BLOCK_BYTES), 'f');
+	EXPECT_EQ(t,
+		  vol_write(t->v[0], &sc_root, f, 0, APPEND_LEN, buf, VWRITE_APPEND, &done, NULL),
+		  -ENOSPC);
+	EXPECT_EQ(t, scen_filled(t, 1, f, BLOCK_BYTES), 'f');
+	EXPECT_EQ(t, vol_write(t->v[0], &back, g, APPEND_AT, APPEND_LEN, buf, 0, &done, NULL),
+		  -ENOSPC);
+	free(buf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -436,6 +554,8 @@ int main(void)
 	    cmocka_unit_test(a_full_volume_is_said_only_when_what_others_cache_is_used_up),
 	    cmocka_unit_test(
 		space_that_a_dead_host_was_giving_up_is_used_before_the_volume_is_full),
+	    cmocka_unit_test(a_write_that_waits_for_room_is_seen_whole_or_not_at_all),
+	    cmocka_unit_test(a_write_of_which_a_part_fits_ends_short_and_a_write_back_fails),
 	};
 
 	if (getenv("LUNFS_SCENARIO")) /* this one only */
