@@ -18,7 +18,8 @@
 #include <unistd.h>
 
 #define MERGE_MAX 64u		   /* elements of a batch in one vector */
-#define RANGE_CHUNK (256ull << 20) /* of a discard or zeroing in one system call */
+#define RANGE_CHUNK (256ull << 20) /* of a discard or zeroing in one system call; of a device */
+#define HOLE_CHUNK (1ull << 40)	   /* of a file, where it costs what is allocated there */
 
 int fdio_errno(int err)
 {
@@ -260,7 +261,8 @@ static int range_op(struct fdio *f, unsigned long request, uint64_t off, uint64_
 	int rc = 0;
 
 	while (len && !rc) {
-		uint64_t n = len < RANGE_CHUNK ? len : RANGE_CHUNK;
+		uint64_t most = f->block ? RANGE_CHUNK : HOLE_CHUNK;
+		uint64_t n = len < most ? len : most;
 
 		rc = range_call(f, request, off, n);
 		off += n;
