@@ -14,9 +14,10 @@
 #define MS 1000000ull
 #define MIN_STEP_BYTES (64ull << 20)
 #define MAX_STEP_BYTES (1ull << 40)
-#define STEP_MS 200u /* a step that took less is doubled, one that took five times as long halved  \
-		      */
-#define LIMIT_MS 60000u
+#define STEP_MS                                                                                    \
+	200u /* a step that took less is doubled, one that took five times as long halved          \
+	      */
+#define LIMIT_MS 30000u
 
 static uint64_t next_step(uint64_t step, uint64_t took_ns)
 {

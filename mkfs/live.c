@@ -15,17 +15,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SLOTS (LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS)
 #define TABLE_BYTES (SLOTS * LUNFS_SLOT_STRIDE)
 #define MAX_WATCH_MS 3600000u
 #define NS_PER_MS 1000000ull
+#define NS_PER_S 1000000000ull
 
 struct live_table {
 	uint8_t *first; /* the host table as first read */
 	uint8_t *now;
 	bool used[SLOTS]; /* not free in first */
 	struct host_info host[SLOTS];
+	bool quiet;
 };
 
 static int table_read(struct dev *d, uint8_t *buf, char *why, size_t why_len)
@@ -102,9 +105,19 @@ static void say_watch(const struct live_table *t, uint32_t ms)
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (t->used[i])
 			printf("Slot %u was used by host %s: watching for up to %u.%03u s whether "
-			       "it is "
-			       "alive.\n",
+			       "it is alive.\n",
 			       i, t->host[i].hostname, ms / 1000, ms % 1000);
+	fflush(stdout);
+}
+
+static void say_left(const struct live_table *t, uint64_t left_ns)
+{
+	if (t->quiet || !isatty(STDOUT_FILENO))
+		return;
+	if (left_ns)
+		printf("\rWatching: %llu s left ", (unsigned long long)(left_ns / NS_PER_S + 1));
+	else
+		printf("\rWatching: done       \n");
 	fflush(stdout);
 }
 
@@ -115,11 +128,13 @@ static int watch(struct dev *d, struct clock *clk, struct live_table *t, uint32_
 	uint64_t step = ms / 32 * NS_PER_MS + NS_PER_MS;
 
 	for (;;) {
-		bool last = clock_now_ns(clk) >= end;
+		uint64_t now = clock_now_ns(clk);
+		bool last = now >= end;
 		int err = table_read(d, t->now, why, why_len);
 
 		if (!err)
 			err = refuse_change(d, t, why, why_len);
+		say_left(t, err || last ? 0 : end - now);
 		if (err || last)
 			return err;
 		clock_sleep_ns(clk, step);
@@ -134,6 +149,7 @@ int live_watch(struct dev *d, struct clock *clk, bool quiet, struct live_table *
 	int err;
 
 	lunfs_assert(t != NULL);
+	t->quiet = quiet;
 	t->first = dev_buf_alloc(TABLE_BYTES);
 	t->now = dev_buf_alloc(TABLE_BYTES);
 	err = table_read(d, t->first, why, why_len);

@@ -14,7 +14,9 @@
 #include <linux/fs.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
@@ -29,6 +31,7 @@ struct run {
 	struct pr_temporary pr;
 	struct mkfs_work work;
 	struct progress progress;
+	int lock_fd;		      /* of a regular file, -1: none */
 	bool planned, looked, worked; /* how far it came, for the report */
 	char why[MKFS_WHY_BYTES];
 };
@@ -51,6 +54,19 @@ static void catch_signals(void)
 		sigaction(sig[i], &sa, NULL);
 }
 
+/* A device that got the number of a closed standard output would be printed on. */
+static bool standard_files_open(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static int open_device(struct run *r)
 {
 	unsigned flags = DEV_OPEN_EXCL | (r->o.dry_run ? DEV_OPEN_RDONLY : 0) |
@@ -67,6 +83,21 @@ static int open_device(struct run *r)
 	if (r->topology.physical_bytes > r->d->id.phys_bytes)
 		r->d->id.phys_bytes = r->topology.physical_bytes;
 	return r->o.force ? 0 : topology_check(&r->topology, r->why, sizeof(r->why));
+}
+
+/* Two mkfs.lunfs on one file would leave a part of each; a block device is opened exclusively. */
+static int lock_file(struct run *r)
+{
+	struct stat st;
+
+	if (r->o.dry_run || stat(r->o.device, &st) || !S_ISREG(st.st_mode))
+		return 0;
+	r->lock_fd = open(r->o.device, O_RDONLY | O_CLOEXEC);
+	if (r->lock_fd < 0 || flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+		return 0; /* a file system without such locks is no reason to refuse */
+	snprintf(r->why, sizeof(r->why),
+		 "Another program holds a lock on this file, another mkfs.lunfs perhaps.");
+	return -EBUSY;
 }
 
 static int plan(struct run *r)
@@ -185,6 +216,8 @@ static int format(struct run *r)
 	int err = open_device(r);
 
 	if (!err)
+		err = lock_file(r);
+	if (!err)
 		err = plan(r);
 	if (!err)
 		err = look(r);
@@ -239,10 +272,14 @@ static void forget_partitions(const struct run *r)
 
 int main(int argc, char **argv)
 {
-	static struct run r;
-	int rc = options_parse(&r.o, argc, argv);
+	static struct run r = {.lock_fd = -1};
 	bool made;
+	int rc;
 
+	if (!standard_files_open())
+		return 1;
+	signal(SIGPIPE, SIG_IGN); /* who reads along may leave; the work goes on */
+	rc = options_parse(&r.o, argc, argv);
 	if (rc)
 		return rc < 0 ? 1 : 0;
 	log_open("mkfs.lunfs", LOG_LVL_WARN, 0);
@@ -258,6 +295,8 @@ int main(int argc, char **argv)
 	found_free(&r.found);
 	if (r.d)
 		dev_close(r.d);
+	if (r.lock_fd >= 0)
+		close(r.lock_fd);
 	if (made)
 		forget_partitions(&r);
 	r.clk->ops->destroy(r.clk);

@@ -2,7 +2,10 @@
 /* What is made, for people and as JSON. */
 #include "mkfs.h"
 
+#include "base/text.h"
+
 #include <json-c/json.h>
+#include <stdlib.h>
 #include <string.h>
 #include <uuid/uuid.h>
 
@@ -110,7 +113,10 @@ static void add_u64(struct json_object *o, const char *key, uint64_t v)
 
 static void add_text(struct json_object *o, const char *key, const char *v)
 {
-	json_object_object_add(o, key, json_object_new_string(v));
+	char *plain = text_plain_dup(v); /* labels and names come from wherever */
+
+	json_object_object_add(o, key, json_object_new_string(plain ? plain : "?"));
+	free(plain);
 }
 
 static void add_bool(struct json_object *o, const char *key, bool v)
