@@ -67,6 +67,7 @@ int fsck_run(struct fsck *f)
 void fsck_free(struct fsck *f)
 {
 	maps_free(f);
+	windows_free(f);
 	store_free(&f->store);
 	problems_free(&f->problems);
 }

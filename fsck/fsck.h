@@ -67,6 +67,7 @@ struct fsck {
 	 * guessed. */
 	uint8_t *rebuild_chunk, *doubt_chunk;
 
+	struct windows *windows; /* window.c */
 	uint64_t watermark;
 	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
 	bool slot_ok[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
@@ -127,6 +128,12 @@ struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
 
 /* ---- read.c ---------------------------------------------------------------------------------- */
 
+/*
+ * A cell of a chunk as the device holds it, read with its neighbours; good until the next call.
+ * NULL: it is in no known chunk, or something there cannot be read: read it by itself.
+ */
+const uint8_t *window_cell(struct fsck *f, uint64_t addr);
+void windows_free(struct fsck *f);
 /* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. */
 int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
 /* The same; reports read errors, which are repaired by lose_cell(). */

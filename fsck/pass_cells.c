@@ -142,11 +142,15 @@ static void read_cells(struct fsck *f, struct chunk *c, uint8_t *bad, int *err)
 	uint32_t bytes = geo_cell_bytes(&f->geo);
 	uint64_t off = geo_blk_off(c->first_blk), end = geo_blk_off(f->geo.end_blk);
 	size_t len = (size_t)bytes * LUNFS_CHUNK_CELLS;
+	const uint8_t *window = window_cell(f, c->first_blk);
 
 	if (off + len > end)
 		len = (size_t)(end - off);
-	if (store_read(&f->store, off, len, c->buf) == 0)
+	if (window) {
+		memcpy(c->buf, window, len);
+		store_patch(&f->store, off, len, c->buf);
 		return;
+	}
 	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS; n++) {
 		int rc = 0;
 

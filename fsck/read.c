@@ -8,12 +8,20 @@
 
 int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
 {
-	uint8_t *buf = dev_buf_alloc(geo_cell_bytes(&f->geo));
-	int rc = store_read(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
+	const uint8_t *cell = window_cell(f, addr);
+	uint8_t *buf = NULL;
+	int rc = 0;
 
+	if (!cell) {
+		cell = buf = dev_buf_alloc(geo_cell_bytes(&f->geo));
+		rc = store_read(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
+	}
 	if (rc == 0) {
-		memcpy(sector, buf, sizeof(struct lunfs_lock_rec));
-		memcpy(payload, buf + f->geo.payload_off, LUNFS_PAYLOAD_BYTES);
+		memcpy(sector, cell, sizeof(struct lunfs_lock_rec));
+		memcpy(payload, cell + f->geo.payload_off, LUNFS_PAYLOAD_BYTES);
+		store_patch(&f->store, geo_blk_off(addr), sizeof(struct lunfs_lock_rec), sector);
+		store_patch(&f->store, geo_payload_off(&f->geo, addr), LUNFS_PAYLOAD_BYTES,
+			    payload);
 	}
 	free(buf);
 	return rc;

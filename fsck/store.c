@@ -56,14 +56,16 @@ static void drop(struct store *s, struct store_blk *b)
 
 /* ---- reading and changing -------------------------------------------------------------------- */
 
-static void patch(const struct store *s, uint64_t off, size_t len, uint8_t *buf)
+void store_patch(const struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
-	for (uint64_t at = off; s->changed && at < off + len; at += PART) {
+	uint64_t end = off_bytes + len_bytes;
+
+	for (uint64_t at = off_bytes; s->changed && at < end; at += PART) {
 		const struct store_blk *b = find(s, at / BLK);
 		unsigned part = (unsigned)(at % BLK / PART);
 
 		if (b && b->sectors & 1u << part)
-			memcpy(buf + (at - off), b->data + part * PART, PART);
+			memcpy((uint8_t *)buf + (at - off_bytes), b->data + part * PART, PART);
 	}
 }
 
@@ -100,7 +102,7 @@ int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 		free(tmp);
 	}
 	if (rc == 0)
-		patch(s, off_bytes, len_bytes, buf);
+		store_patch(s, off_bytes, len_bytes, buf);
 	return rc;
 }
 
