@@ -156,6 +156,17 @@ static bool is_node(struct model *m, struct mnode *n, uint32_t object, struct no
 
 /* ---- what an operation finds ----------------------------------------------------------------- */
 
+static bool is_gone(const struct mnode *n)
+{
+	return !n || n->dead;
+}
+
+/* Whoever names it by its handle may be told that it is gone; it is dead from then on. */
+static bool may_go(const struct model *m, const struct hop *h, const struct mnode *n)
+{
+	return m->how == MODEL_ANSWERED && h->rc == GONE && n->nlink == 0 && !is_open(n);
+}
+
 /*
  * The inode that an operation names by its handle. GONE is the right answer for one that has no
  * name and is open nowhere, from the moment it was given up; until then it still works.
@@ -165,13 +176,27 @@ static int handle(struct model *m, const struct hop *h, uint32_t object, struct 
 	struct mnode *n = node_at(m, object);
 
 	*out = n;
-	if (!n || n->dead)
+	if (is_gone(n))
 		return GONE;
-	if (m->how == MODEL_ANSWERED && h->rc == GONE && n->nlink == 0 && !is_open(n)) {
-		n->dead = h->kind != HOP_OPEN; /* that says no to whatever has no name */
+	if (!may_go(m, h, n))
+		return OK;
+	n->dead = h->kind != HOP_OPEN; /* that says no to whatever has no name */
+	return GONE;
+}
+
+/* Two of them. Where either may be the one that was gone, the answer proves nothing about both. */
+static int handles(struct model *m, const struct hop *h, struct mnode **a, struct mnode **b)
+{
+	int rc;
+
+	*a = node_at(m, h->o_id);
+	*b = node_at(m, h->o_dir);
+	if (is_gone(*a) || is_gone(*b))
 		return GONE;
-	}
-	return OK;
+	if (*a != *b && may_go(m, h, *a) && may_go(m, h, *b))
+		return GONE;
+	rc = handle(m, h, h->o_id, a);
+	return rc ? rc : handle(m, h, h->o_dir, b);
 }
 
 /* The answer @rc was right; for MODEL_DONE: it cannot have been done. */
@@ -327,11 +352,9 @@ static bool do_make(struct model *m, const struct hop *h)
 
 static bool do_link(struct model *m, const struct hop *h)
 {
-	struct mnode *dir, *n = NULL;
-	int rc = handle(m, h, h->o_dir, &dir);
+	struct mnode *dir, *n;
+	int rc = handles(m, h, &n, &dir);
 
-	if (rc == OK)
-		rc = handle(m, h, h->o_id, &n);
 	if (rc == OK && is_dir(n))
 		rc = -EPERM;
 	if (rc == OK)
@@ -393,10 +416,8 @@ struct renaming {
 
 static int rename_find(struct model *m, const struct hop *h, struct renaming *r)
 {
-	int rc = handle(m, h, h->o_id, &r->dir);
+	int rc = handles(m, h, &r->dir, &r->newdir);
 
-	if (rc == OK)
-		rc = handle(m, h, h->o_dir, &r->newdir);
 	if (rc)
 		return rc;
 	if (!is_dir(r->dir) || !is_dir(r->newdir))
