@@ -264,6 +264,20 @@ static enum ats_outcome judge_damaged(struct ats_try *t)
 	return ATS_DAMAGED;
 }
 
+/*
+ * What stands there is an image of our own whose command had no answer until now. May @set follow
+ * it as it would have followed @test? A beat may: it says all there is to say. A lock record may
+ * not, unless it says what @test says: it may have given the lock to somebody who has it by now.
+ */
+static bool may_replace_own(const struct ats_try *t)
+{
+	const uint8_t *test = t->test, *now = t->now;
+	size_t hdr = sizeof(struct lunfs_ats_hdr);
+
+	return t->op != HEALTH_LOCK ||
+	       memcmp(test + hdr, now + hdr, t->a->env.geo->sector_bytes - hdr) == 0;
+}
+
 /* What stands there is a sound record that is neither our test nor our set image. */
 static enum ats_outcome judge_other(struct ats_try *t)
 {
@@ -274,12 +288,16 @@ static enum ats_outcome judge_other(struct ats_try *t)
 	if (test_stood && newest < test_seq)
 		newest = test_seq;
 	if (is_ours(t->a, t->now) && seq_unresolved(t->s, seq)) {
+		landed(t->s, seq);
+		if (!may_replace_own(t)) {
+			t->s->unresolved = 0; /* those of the others compare what stood before */
+			return ATS_LOST_RACE;
+		}
 		if (!t->own_test)
 			t->own_test = dev_buf_alloc(len);
 		memcpy(t->own_test, t->now, len);
 		t->test = t->own_test;
 		t->late = true;
-		landed(t->s, seq);
 		t->give_up = ATS_UNKNOWN;
 		return TRY_AGAIN;
 	}

@@ -106,7 +106,8 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
  * the record); @set's header was filled by ats_stamp() and is sealed in here; its image_seq is
  * raised above those of unresolved images, so use @set (not a copy made before) as the next @test.
  * On DONE and DONE_LATE @set is exactly what stands on disk: where an older unresolved image of
- * ours had landed, it was replaced by @set. Except on UNKNOWN, FENCED and ERROR, @found (a sector,
+ * ours had landed, it was replaced by @set; but not that of a lock which says something else than
+ * @test: it may have given the lock away, and is a LOST_RACE. Except on UNKNOWN, FENCED and ERROR, @found (a sector,
  * may be NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED,
  * UNEXPLAINED, and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence
  * for each outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Sends again

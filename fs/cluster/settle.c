@@ -161,7 +161,7 @@ static int lost_race(struct locks *ls, struct lock *l, const void *found)
 	if (lock_rec_decode(ls->env.geo, found, l->addr, &r))
 		return -EUCLEAN;
 	adopt(ls, l, &r, was);
-	if (was != LOCK_NONE && l->held < was)
+	if (was != LOCK_NONE && l->held < was && le64_get(r.hdr.setter_nonce) != ls->nonce)
 		log_err("lock-lost",
 			"Somebody else changed the record of lock %llu that this host held; the "
 			"device may have lost a write, or this host was declared dead.",

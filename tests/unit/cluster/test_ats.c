@@ -127,6 +127,43 @@ TEST(older_unresolved_image_that_landed_is_replaced_by_the_new_one)
 	bench_close(&b);
 }
 
+/* A lock record that names @owner, as the image after b->test. */
+static void make_lock(struct bench *b, uint64_t owner)
+{
+	struct lunfs_lock_rec *r = (void *)b->set;
+
+	memcpy(b->set, b->test, b->w->geo.sector_bytes);
+	r->owner = le64_make(owner);
+	ats_stamp(&b->ats, &r->hdr, (void *)b->test, LUNFS_ATS_LOCK, OFF);
+}
+
+/*
+ * A hand-over whose command had no answer, and landed: whom it names may hold the lock by now. What
+ * was made from the record before must not replace it.
+ */
+TEST(an_own_image_that_gave_the_lock_away_is_found_and_not_replaced)
+{
+	struct simdev_fault late = {.kind = SIMDEV_LATE, .ops = SIMDEV_CAW, .delay_ns = 1000};
+	struct bench b;
+
+	fresh(w, OFF, w->buf);
+	ats_hdr_format(&w->geo, w->buf, LUNFS_ATS_LOCK, OFF, 0x1234);
+	simdev_poke(w->medium, OFF, w->geo.sector_bytes, w->buf);
+	bench_open(&b, w, 7);
+	simdev_inject(b.dev, &late);
+	fault(&b, SIMDEV_FAIL, SIMDEV_READ, 1000);
+	fault(&b, SIMDEV_LOST_COMMAND, SIMDEV_CAW, 1000);
+	make_lock(&b, 0x201);
+	assert_int_equal(ats(&b.ats, &b.s, b.test, b.set, b.found, NULL), ATS_UNKNOWN);
+	simdev_inject_clear(b.dev);
+	make_lock(&b, 0);
+	assert_int_equal(ats(&b.ats, &b.s, b.test, b.set, b.found, NULL), ATS_LOST_RACE);
+	assert_int_equal(le64_get(((struct lunfs_lock_rec *)b.found)->owner), 0x201);
+	assert_true(stands(&b, b.found));
+	assert_int_equal(b.s.unresolved, 0);
+	bench_close(&b);
+}
+
 TEST(late_command_cannot_undo_the_image_that_settled_it)
 {
 	struct simdev_fault late = {
@@ -373,6 +410,7 @@ int main(void)
 	    UNIT(unknown_stays_unresolved_until_an_ats_of_a_fresh_image),
 	    UNIT(two_images_after_the_same_one_never_share_a_number),
 	    UNIT(older_unresolved_image_that_landed_is_replaced_by_the_new_one),
+	    UNIT(an_own_image_that_gave_the_lock_away_is_found_and_not_replaced),
 	    UNIT(late_command_cannot_undo_the_image_that_settled_it),
 	    UNIT(a_miscompare_of_a_landed_command_that_cannot_be_read_stays_unresolved),
 	    UNIT(resolving_an_unknown_gives_what_stands_there_a_fresh_image),
