@@ -5,47 +5,44 @@
 #include "base/crc.h"
 #include "fsck/fsck.h"
 
-#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-static int run_passes(struct fsck *f)
-{
-	static int (*const pass[])(struct fsck *) = {
-	    pass_super, pass_hosts, pass_groups, pass_cells, pass_trees, pass_links, pass_space};
-	int rc = 0;
-
-	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]) && rc == 0; i++)
-		rc = pass[i](f);
-	return rc;
-}
-
 unsigned long long scen_fsck(struct simcluster *t)
 {
-	struct fsck f = {.dev = simdev_attach(t->medium)};
+	struct dev *dev = simdev_attach(t->medium);
+	unsigned long long problems;
 	char why[512] = "";
+	struct fsck f = {0};
+	struct geo geo;
 	int rc;
 
-	SC_CHECK(t, vol_read_super(f.dev, &f.geo, NULL, why, sizeof(why)) == 0, "fsck: %s", why);
-	rc = run_passes(&f);
+	SC_CHECK(t, vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0, "fsck: %s", why);
+	fsck_init(&f, dev, &geo, MODE_CHECK, NULL);
+	rc = fsck_run(&f);
 	SC_CHECK(t, rc == 0 || f.problems.total, "fsck could not be finished: %s", strerror(-rc));
-	dev_close(f.dev);
-	maps_free(&f);
-	return f.problems.total;
+	problems = f.problems.total;
+	fsck_free(&f);
+	dev_close(dev);
+	return problems;
 }
 
 void scen_try_fsck(struct simcluster *t)
 {
-	struct fsck f = {.dev = simdev_attach(t->medium), .problems.json = true};
+	struct dev *dev = simdev_attach(t->medium);
 	char why[512] = "";
+	struct fsck f = {0};
+	struct geo geo;
 
-	if (vol_read_super(f.dev, &f.geo, NULL, why, sizeof(why)) == 0)
-		run_passes(&f);
-	json_object_put(f.problems.list);
-	dev_close(f.dev);
-	maps_free(&f);
+	if (vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0) {
+		fsck_init(&f, dev, &geo, MODE_CHECK, NULL);
+		f.problems.json = true; /* what it finds is kept and not printed */
+		fsck_run(&f);
+		fsck_free(&f);
+	}
+	dev_close(dev);
 }
 
 static void run_body(struct simcluster *t)
