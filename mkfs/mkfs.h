@@ -38,18 +38,6 @@ int options_parse(struct mkfs_options *o, int argc, char **argv);
 /* Of "64K", "1M", "2G", "1T" or bytes. -EINVAL, -ERANGE. */
 int size_parse(const char *text, uint64_t *bytes);
 
-/*
- * layout.c: pure arithmetic. Fills all of @g but the random and personal parts. -ENOSPC: too small
- * for what is asked; -EINVAL: a size that cannot be used.
- */
-int layout_make(const struct mkfs_options *o, uint64_t size_bytes, uint32_t sector_bytes,
-		uint32_t phys_bytes, struct geo *g, char *why, size_t why_len);
-/* Where I/O of these sizes (0: not known) suits the device best: a multiple of 1 MiB. */
-uint64_t layout_align(uint64_t size_bytes, uint32_t min_io_bytes, uint32_t opt_io_bytes);
-/* Cells that mkfs fills: group 0's chunk header, then root, then the orphan directories. */
-uint64_t layout_chunk_header(const struct geo *g);
-unsigned layout_chunk_first_cell(const struct geo *g); /* its index in window 0 */
-
 /* topology.c. What libblkid knows of a block device's I/O; all 0 for anything else. */
 struct mkfs_topology {
 	uint32_t logical_bytes, physical_bytes;
@@ -58,10 +46,21 @@ struct mkfs_topology {
 };
 void topology_read(const char *path, struct mkfs_topology *t);
 /*
+ * layout.c: pure arithmetic. Fills all of @g but the random and personal parts. -ENOSPC: too small
+ * for what is asked; -EINVAL: a size that cannot be used.
+ */
+int layout_make(const struct mkfs_options *o, uint64_t size_bytes, uint32_t sector_bytes,
+		uint32_t phys_bytes, struct geo *g, char *why, size_t why_len);
+/* Where I/O of these sizes (0: not known) suits the device best: a multiple of 1 MiB. */
+uint64_t layout_align(uint64_t size_bytes, uint32_t min_io_bytes, uint32_t opt_io_bytes);
+/*
  * Can a volume keep a lock and what it guards in separate physical blocks? -EINVAL if not, as with
  * a partition that begins in the middle of one.
  */
 int topology_check(const struct mkfs_topology *t, char *why, size_t why_len);
+/* Cells that mkfs fills: group 0's chunk header, then root, then the orphan directories. */
+uint64_t layout_chunk_header(const struct geo *g);
+unsigned layout_chunk_first_cell(const struct geo *g); /* its index in window 0 */
 
 /* probe.c. Look at both ends of the device for signatures of others and for old lunfs. */
 int probe_signatures(struct dev *d, struct mkfs_found *f, char *why, size_t why_len);

@@ -3,7 +3,6 @@
 #include "mkfs.h"
 
 #include <blkid/blkid.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,17 +38,4 @@ void topology_read(const char *path, struct mkfs_topology *t)
 	}
 	blkid_free_probe(pr);
 	close(fd);
-}
-
-int topology_check(const struct mkfs_topology *t, char *why, size_t why_len)
-{
-	if (!t->misaligned_bytes || t->physical_bytes <= t->logical_bytes)
-		return 0;
-	snprintf(
-	    why, why_len,
-	    "It begins in the middle of a physical block of %u bytes (%u bytes before the next "
-	    "one), so that a torn write of a lock could damage what it guards: align the "
-	    "partition, or use -F.",
-	    t->physical_bytes, t->misaligned_bytes);
-	return -EINVAL;
 }

@@ -82,6 +82,9 @@ static void beyond_64_tib_works_too(void **state)
 	struct geo g;
 
 	(void)state;
+	assert_int_equal(make(&defaults, 1ull << 63, 512, 512, &g), 0);
+	check_sound(&g, 1ull << 63);
+	assert_int_equal(make(&defaults, UINT64_MAX, 512, 512, &g), -EFBIG);
 	assert_int_equal(make(&defaults, 4096 * TIB, 512, 512, &g), 0);
 	check_sound(&g, 4096 * TIB);
 }
@@ -158,6 +161,52 @@ static void what_does_not_fit_is_refused(void **state)
 	assert_int_equal(make(&o, TIB, 512, 512, &g), -EINVAL);
 }
 
+static void the_devices_stripes_decide_where_journals_and_groups_begin(void **state)
+{
+	struct mkfs_options o = defaults;
+	struct geo g;
+
+	(void)state;
+	assert_int_equal(layout_align(TIB, 0, 0), MIB);
+	assert_int_equal(layout_align(TIB, 512, 0), MIB);
+	assert_int_equal(layout_align(TIB, 65536, 262144), MIB);
+	assert_int_equal(layout_align(TIB, 65536, 3 * 65536), 3 * MIB);
+	assert_int_equal(layout_align(TIB, 65536, 4 * MIB), 4 * MIB);
+	assert_int_equal(layout_align(TIB, 4096, 33553920), MIB);    /* what some USB bridges say */
+	assert_int_equal(layout_align(TIB, 65536, 0xfffff000), MIB); /* nonsense */
+	assert_int_equal(layout_align(TIB, 0, 4095), MIB);
+	assert_int_equal(layout_align(TIB, 2 * MIB, 0xfffff000), 2 * MIB);
+	assert_int_equal(layout_align(256 * MIB, 65536, 4 * MIB),
+			 MIB); /* too much of it would go */
+	o.align_bytes = 3 * MIB;
+	assert_int_equal(make(&o, 8 * GIB, 512, 512, &g), 0);
+	assert_int_equal(geo_blk_off(g.journal_blk[0]) % (3 * MIB), 0);
+	assert_int_equal(geo_blk_off(g.group0_blk) % (3 * MIB), 0);
+	check_sound(&g, 8 * GIB);
+	o.align_bytes = 16 * MIB;
+	for (uint64_t size = 4 * GIB; size < 64 * TIB; size *= 3) {
+		assert_int_equal(make(&o, size, 512, 4096, &g), 0);
+		assert_int_equal(geo_blk_off(geo_group_blk(&g, g.groups / 2)) % (16 * MIB), 0);
+		check_sound(&g, size);
+	}
+}
+
+static void a_device_that_begins_within_a_physical_block_is_refused(void **state)
+{
+	struct mkfs_topology t = {.logical_bytes = 512, .physical_bytes = 4096};
+	char why[MKFS_WHY_BYTES] = "";
+
+	(void)state;
+	assert_int_equal(topology_check(&t, why, sizeof(why)), 0);
+	t.misaligned_bytes = 3584;
+	assert_int_equal(topology_check(&t, why, sizeof(why)), -EINVAL);
+	assert_non_null(strstr(why, "3584"));
+	t.physical_bytes = 512;
+	assert_int_equal(topology_check(&t, why, sizeof(why)), 0);
+	memset(&t, 0, sizeof(t));
+	assert_int_equal(topology_check(&t, why, sizeof(why)), 0);
+}
+
 static void sizes_are_read_with_and_without_a_suffix(void **state)
 {
 	uint64_t v = 0;
@@ -212,6 +261,9 @@ static void options_are_taken_or_refused(void **state)
 	assert_int_equal(parse(&o, "-U", "nonsense", "dev"), -1);
 	assert_int_equal(parse(&o, "-nqF", "dev", NULL), 0);
 	assert_true(o.dry_run && o.quiet && o.force);
+	assert_true(!o.keep && !o.json);
+	assert_int_equal(parse(&o, "-K", "--json", "dev"), 0);
+	assert_true(o.keep && o.json && !o.force);
 	assert_int_equal(parse(&o, "dev", "dev2", NULL), -1);
 	assert_int_equal(parse(&o, NULL, NULL, NULL), -1);
 	assert_int_equal(parse(&o, "-V", NULL, NULL), 1);
@@ -226,6 +278,8 @@ int main(void)
 	    cmocka_unit_test(hosts_slots_journals_and_groups_follow_the_size),
 	    cmocka_unit_test(hosts_and_journal_size_are_obeyed),
 	    cmocka_unit_test(what_does_not_fit_is_refused),
+	    cmocka_unit_test(the_devices_stripes_decide_where_journals_and_groups_begin),
+	    cmocka_unit_test(a_device_that_begins_within_a_physical_block_is_refused),
 	    cmocka_unit_test(sizes_are_read_with_and_without_a_suffix),
 	    cmocka_unit_test(options_are_taken_or_refused),
 	};
