@@ -448,8 +448,9 @@ struct watcher { /* of a file's size, on another host */
 	struct simcluster *t;
 	unsigned host;
 	struct nodeid id;
+	uint64_t before, after;
 	bool stop;
-	unsigned looks, other; /* sizes that are neither the old nor the new one */
+	unsigned looks, other; /* sizes that are neither of these */
 };
 
 static void watch_size(void *arg)
@@ -460,7 +461,7 @@ static void watch_size(void *arg)
 		uint64_t size = (uint64_t)sc_stat(w->t, w->host, w->id).st_size;
 
 		w->looks++;
-		w->other += size != APPEND_AT && size != APPEND_AT + APPEND_LEN;
+		w->other += size != w->before && size != w->after;
 		clock_sleep_ns(w->t->clk, MS);
 	}
 }
@@ -477,42 +478,57 @@ static void slow_lock(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
 }
 
 /*
- * Of an append to a full volume the first bytes fit into the block that the file has, and the rest
- * has to wait until a file that was removed is given up: others see the old size or the new one.
+ * Append @len bytes to @at on a volume that has @spare free blocks, while a removed file of @going
+ * blocks is being given up: others see the old size or the new one.
  */
-SCENARIO(a_write_that_waits_for_room_is_seen_whole_or_not_at_all, 6)
+static void append_and_wait(struct simcluster *t, uint64_t at, size_t len, unsigned spare,
+			    unsigned going)
 {
-	struct nodeid root, f, going, all;
-	struct watcher w = {.t = t, .host = 1};
+	struct watcher w = {.t = t, .host = 1, .before = at, .after = at + len};
+	struct nodeid root, g, all;
 	struct task *task;
 	struct job j;
 
 	scen_up(t, 2);
 	root = sc_root_id(t, 0);
-	w.id = f = sc_mkfile(t, 0, root, "f");
-	scen_fill(t, 0, f, 'f', APPEND_AT);
-	going = sc_mkfile(t, 0, root, "going");
-	scen_fill(t, 0, going, 'g', 16 * BLOCK_BYTES);
+	w.id = sc_mkfile(t, 0, root, "f");
+	scen_fill(t, 0, w.id, 'f', at);
+	g = sc_mkfile(t, 0, root, "going");
+	scen_fill(t, 0, g, 'g', going * BLOCK_BYTES);
 	all = sc_mkfile(t, 0, root, "all");
 	fill_to_the_brim(t, 0, all);
-	SC_OK(t, vol_open(t->v[0], &sc_root, going));
+	SC_OK(t, sc_truncate(t, 0, all,
+			     (uint64_t)sc_stat(t, 0, all).st_size - (uint64_t)spare * BLOCK_BYTES));
+	SC_OK(t, vol_open(t->v[0], &sc_root, g));
 	SC_OK(t, vol_unlink(t->v[0], &sc_root, root, "going"));
 	scen_sync(t, 0);
-	sc_stat(t, 1, going); /* its lock is shared now: giving it up takes a while */
-	simdev_set_hook(t->medium, slow_lock, &going);
+	sc_stat(t, 1, g); /* its lock is shared now: giving it up takes a while */
+	simdev_set_hook(t->medium, slow_lock, &g);
 	task = sc_task(t, 1, watch_size, &w);
-	vol_release(t->v[0], going);
-	j = (struct job){.kind = JOB_APPEND, .id = f, .len = APPEND_LEN, .fill = 'f'};
+	vol_release(t->v[0], g);
+	j = (struct job){.kind = JOB_APPEND, .id = w.id, .len = len, .fill = 'f'};
 	job_start(t, 0, &j);
 	job_end(&j);
 	w.stop = true;
 	sc_join(t, task);
 	EXPECT_EQ(t, j.rc, 0);
-	EXPECT_EQ(t, j.done, APPEND_LEN);
+	EXPECT_EQ(t, j.done, len);
 	EXPECT(t, j.ended_ns - j.began_ns >= 100 * MS); /* it did wait */
 	EXPECT(t, w.looks >= 10);
 	EXPECT_EQ(t, w.other, 0);
-	EXPECT_EQ(t, scen_filled(t, 1, f, APPEND_AT + APPEND_LEN), 'f');
+	EXPECT_EQ(t, scen_filled(t, 1, w.id, at + len), 'f');
+}
+
+/* The first bytes fit into the block that the file has. */
+SCENARIO(a_write_that_waits_for_room_is_seen_whole_or_not_at_all, 6)
+{
+	append_and_wait(t, APPEND_AT, APPEND_LEN, 0, 16);
+}
+
+/* The largest request of the kernel, across a multiple of its size. */
+SCENARIO(a_write_of_1_mib_is_seen_whole_or_not_at_all_wherever_it_begins, 3)
+{
+	append_and_wait(t, 700000 + t->seed % 2 * 10000, 1u << 20, 200, 300);
 }
 
 /* Where no room is to be had, as much is written as fits, and a write-back says so. */
@@ -555,6 +571,7 @@ int main(void)
 	    cmocka_unit_test(
 		space_that_a_dead_host_was_giving_up_is_used_before_the_volume_is_full),
 	    cmocka_unit_test(a_write_that_waits_for_room_is_seen_whole_or_not_at_all),
+	    cmocka_unit_test(a_write_of_1_mib_is_seen_whole_or_not_at_all_wherever_it_begins),
 	    cmocka_unit_test(a_write_of_which_a_part_fits_ends_short_and_a_write_back_fails),
 	};
 
