@@ -222,11 +222,9 @@ int topology_check(const struct mkfs_topology *t, char *why, size_t why_len)
 {
 	if (!t->misaligned_bytes || t->physical_bytes <= t->logical_bytes)
 		return 0;
-	snprintf(
-	    why, why_len,
-	    "It begins in the middle of a physical block of %u bytes (%u bytes before the next "
-	    "one), so that a torn write of a lock could damage what it guards: align the "
-	    "partition, or use -F.",
-	    t->physical_bytes, t->misaligned_bytes);
+	snprintf(why, why_len,
+		 "It does not begin on a whole physical block of %u bytes, so that a torn write of "
+		 "a lock could damage what it guards: align the partition or mapping, or use -F.",
+		 t->physical_bytes);
 	return -EINVAL;
 }

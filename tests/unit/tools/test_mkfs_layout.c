@@ -200,7 +200,7 @@ static void a_device_that_begins_within_a_physical_block_is_refused(void **state
 	assert_int_equal(topology_check(&t, why, sizeof(why)), 0);
 	t.misaligned_bytes = 3584;
 	assert_int_equal(topology_check(&t, why, sizeof(why)), -EINVAL);
-	assert_non_null(strstr(why, "3584"));
+	assert_non_null(strstr(why, "4096"));
 	t.physical_bytes = 512;
 	assert_int_equal(topology_check(&t, why, sizeof(why)), 0);
 	memset(&t, 0, sizeof(t));
