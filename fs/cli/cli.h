@@ -22,6 +22,7 @@ int cmd_check_device(int argc, char **argv, bool json);
 int cmd_clear_keys(const struct cli *c);
 int cmd_dump(int argc, char **argv, bool json);
 int cmd_hosts(const struct cli *c);
+int cmd_image(int argc, char **argv, bool json);
 int cmd_info(const struct cli *c);
 int cmd_stats(int argc, char **argv, bool json);
 

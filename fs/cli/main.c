@@ -20,6 +20,7 @@ static const struct command {
      cmd_clear_keys},
     {"dump", "DEVICE", "print on-disk structures by name or block", NULL, cmd_dump},
     {"hosts", "DEVICE", "who has the volume mounted, slot by slot", cmd_hosts},
+    {"image", "DEVICE FILE", "save the metadata in a sparse file", NULL, cmd_image},
     {"info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info},
     {"stats", "DIRECTORY", "counters and latencies of a mount point", NULL, cmd_stats},
 };
@@ -29,7 +30,7 @@ static void usage(FILE *to)
 {
 	fputs("Usage: lunfs COMMAND [--json] ARGUMENT\n\nCommands:\n", to);
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(to, "  %-12s %-10s %s\n", commands[i].name, commands[i].argument,
+		fprintf(to, "  %-12s %-11s %s\n", commands[i].name, commands[i].argument,
 			commands[i].help);
 	fputs("\nOptions:\n  --json         one JSON object on standard output\n"
 	      "  -V, --version  print the version\n  -h, --help     print this\n"

@@ -172,6 +172,7 @@ struct insp_item {
 	uint32_t slot_off; /* of its lunfs_bt_leaf_slot, from the payload's start */
 	uint32_t off, len; /* of its body; len 0: outside its area */
 	const uint8_t *body;
+	uint64_t leaf_lo, leaf_hi; /* the keys that its leaf may hold, as the nodes above say */
 };
 
 struct insp_walk {

@@ -18,6 +18,7 @@ struct area {
 	const uint8_t *at; /* the whole payload that it stands in */
 	uint32_t off, size;
 	uint64_t cell;
+	uint64_t lo, hi; /* keys it may hold */
 };
 
 static int read_payload(const struct insp *in, uint64_t cell, uint8_t *buf)
@@ -37,7 +38,8 @@ static int walk_leaf(struct insp_walk *w, const struct area *a, unsigned items)
 
 	for (unsigned i = 0; i < items; i++) {
 		unsigned off = le16_get(s[i].off), len = le16_get(s[i].len);
-		struct insp_item it = {.key = le64_get(s[i].key), .cell = a->cell};
+		struct insp_item it = {
+		    .key = le64_get(s[i].key), .cell = a->cell, .leaf_lo = a->lo, .leaf_hi = a->hi};
 		int rc;
 
 		if (it.key < w->lo || it.key > w->hi)
@@ -55,12 +57,9 @@ static int walk_leaf(struct insp_walk *w, const struct area *a, unsigned items)
 	return 0;
 }
 
-static int walk_child(const struct insp *in, struct insp_walk *w, uint64_t cell, unsigned below)
+static int walk_child(const struct insp *in, struct insp_walk *w, struct area a, unsigned below)
 {
 	uint8_t *buf;
-	struct area a = {.off = offsetof(struct lunfs_bt_pl, area),
-			 .size = sizeof(((struct lunfs_bt_pl *)0)->area),
-			 .cell = cell};
 	int rc;
 
 	if (w->nodes++ >= INSP_NODES_MAX)
@@ -69,7 +68,9 @@ static int walk_child(const struct insp *in, struct insp_walk *w, uint64_t cell,
 	if (!buf)
 		return -ENOMEM;
 	a.at = buf;
-	rc = read_payload(in, cell, buf);
+	a.off = offsetof(struct lunfs_bt_pl, area);
+	a.size = sizeof(((struct lunfs_bt_pl *)0)->area);
+	rc = read_payload(in, a.cell, buf);
 	if (rc == 0 && le16_get(((struct lunfs_blk_hdr *)buf)->type) == LUNFS_BLK_BTREE)
 		rc = walk_area(in, w, &a, below);
 	else {
@@ -87,12 +88,16 @@ static int walk_inner(const struct insp *in, struct insp_walk *w, const struct a
 	    (const void *)(a->at + a->off + sizeof(struct lunfs_bt_head));
 
 	for (unsigned i = 0; i < items; i++) {
-		bool below = i + 1 < items && le64_get(s[i + 1].key) <= w->lo;
+		uint64_t key = le64_get(s[i].key),
+			 next = i + 1 < items ? le64_get(s[i + 1].key) : 0;
+		struct area child = {.cell = le64_get(s[i].child),
+				     .lo = i ? key : a->lo,
+				     .hi = next ? next - 1 : a->hi};
 		int rc;
 
-		if (below || (i > 0 && le64_get(s[i].key) > w->hi))
+		if ((next && next <= w->lo) || (i > 0 && key > w->hi))
 			continue;
-		rc = walk_child(in, w, le64_get(s[i].child), level);
+		rc = walk_child(in, w, child, level);
 		if (rc)
 			return rc;
 	}
@@ -122,7 +127,7 @@ static int walk_area(const struct insp *in, struct insp_walk *w, const struct ar
 int insp_walk(const struct insp *in, uint64_t ino, enum insp_fork fork, struct insp_walk *w)
 {
 	struct lunfs_inode_pl *pl = malloc(sizeof(*pl));
-	struct area a = {.at = (const uint8_t *)pl, .cell = ino};
+	struct area a = {.at = (const uint8_t *)pl, .cell = ino, .hi = UINT64_MAX};
 	uint8_t format;
 	int rc;
 
