@@ -48,6 +48,10 @@ struct fsck_inode {
 	 * Without a name it is dropped and not asked for.
 	 */
 	bool doubt;
+	bool damaged;	    /* a tree of it is, and stays so */
+	bool gone;	    /* it was given up in this round */
+	bool walked;	    /* what hangs on it was looked at */
+	uint64_t listed_in; /* the orphan list with its entry */
 };
 
 struct fsck {
@@ -78,6 +82,7 @@ struct fsck {
 	struct fsck_group *group; /* watermark many */
 	struct fsck_inode *inode; /* ascending by ino */
 	size_t inodes, inodes_room;
+	struct trees *trees;
 
 	uint64_t files, dirs, others, orphans, data_blks, cells_used, cells_free, names;
 };
@@ -178,26 +183,9 @@ void drop_blks(struct fsck *f, uint64_t blk, uint64_t n);
 
 /* inode_fix.c: 0: @payload is a good inode now, and in the store; 1: it was cleared or left. */
 int fix_inode(struct fsck *f, uint64_t addr, uint8_t *payload);
-/* tree_build.c: a used cell says that it is a tree's node; its checksum was not looked at. */
-int note_node(struct fsck *f, uint64_t addr, const uint8_t *payload);
 
-/* ---- tree.c ---------------------------------------------------------------------------------- */
+/* ---- what hangs on inodes (trees.h) ---------------------------------------------------------- */
 
-struct tree_visit {
-	struct fsck_inode *fi;
-	const char *what; /* "directory", "extent tree", "xattrs" */
-	/* One leaf item, in ascending order of keys. */
-	void (*item)(struct fsck *f, struct tree_visit *v, uint64_t key, const uint8_t *body,
-		     size_t len);
-	void *ctx;
-};
-/* Walk the tree whose root node stands in @area of @size bytes. */
-void tree_walk(struct fsck *f, struct tree_visit *v, const uint8_t *area, size_t size);
-
-/* dirents.c, extents.c, xattrs.c: what hangs on one inode. */
-void check_directory(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
-void check_extents(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
-void check_xattrs(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
-void check_symlink(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
+void trees_free(struct fsck *f);
 
 #endif
