@@ -13,6 +13,8 @@
 #include <sys/xattr.h>
 
 #define NAMES 6u
+#define WIDE_NAMES 24u	/* of so many ... */
+#define WIDE_BYTES 220u /* ... bytes: an inode has not room for all of them */
 #define IO_BYTES 20480u
 #define FILE_BYTES 40000u
 #define LIST_MAX 32u
@@ -34,12 +36,33 @@ static struct hop *begin(struct actor *a, enum hop_kind kind)
 
 static struct nodeid some_dir(struct actor *a)
 {
+	if (a->r->plan.wide && rnd(a, 4)) /* so that they fill */
+		return a->dir[rnd(a, 2)];
 	return a->dir[rnd(a, a->n_dirs)];
 }
 
 static void some_name(struct actor *a, char name[12])
 {
-	snprintf(name, 12, "%c", (char)('a' + rnd(a, NAMES)));
+	snprintf(name, 12, "%c", (char)('a' + rnd(a, a->r->plan.wide ? WIDE_NAMES : NAMES)));
+}
+
+/* Long names are long on the volume only: history and model know them by their first letter. */
+static const char *real_name(const struct actor *a, const char *name, char buf[WIDE_BYTES + 1])
+{
+	if (!a->r->plan.wide || !name[0] || name[1] || name[0] == '.')
+		return name;
+	memset(buf, name[0], WIDE_BYTES);
+	buf[WIDE_BYTES] = 0;
+	return buf;
+}
+
+static void short_name(const char *name, char out[12])
+{
+	size_t len = strlen(name);
+
+	if (len == WIDE_BYTES && strspn(name, (char[]){name[0], 0}) == len)
+		len = 1;
+	snprintf(out, 12, "%.*s", (int)len, name);
 }
 
 /* The first ones stay: the shared directories and our own. */
@@ -56,6 +79,7 @@ static void learn_dir(struct actor *a, struct nodeid id)
 static int lookup(struct actor *a, struct nodeid dir, const char *name, struct vattr *va)
 {
 	struct hop *h = begin(a, HOP_LOOKUP);
+	char full[WIDE_BYTES + 1];
 	int rc;
 
 	if (!h)
@@ -63,7 +87,7 @@ static int lookup(struct actor *a, struct nodeid dir, const char *name, struct v
 	h->id = dir;
 	memcpy(h->name, name, sizeof(h->name));
 	hop_call(a->r, h);
-	rc = vol_lookup(vol(a), &h->ctx, dir, h->name, va);
+	rc = vol_lookup(vol(a), &h->ctx, dir, real_name(a, h->name, full), va);
 	hop_end(a->r, h, rc, va);
 	if (rc == 0 && S_ISDIR(va->st.st_mode) && rnd(a, 2))
 		learn_dir(a, va->id);
@@ -331,6 +355,8 @@ static int some_file(struct actor *a)
 static int make(struct actor *a, enum hop_kind kind)
 {
 	struct hop *h = begin(a, kind);
+	char full[WIDE_BYTES + 1];
+	const char *name;
 	struct vattr va;
 	int rc;
 
@@ -340,15 +366,16 @@ static int make(struct actor *a, enum hop_kind kind)
 	some_name(a, h->name);
 	if (kind == HOP_SYMLINK)
 		snprintf(h->name2, sizeof(h->name2), "t%u", h->index);
+	name = real_name(a, h->name, full);
 	hop_call(a->r, h);
 	if (kind == HOP_MKDIR)
-		rc = vol_mkdir(vol(a), &h->ctx, h->id, h->name, 0755, &va);
+		rc = vol_mkdir(vol(a), &h->ctx, h->id, name, 0755, &va);
 	else if (kind == HOP_SYMLINK)
-		rc = vol_symlink(vol(a), &h->ctx, h->id, h->name, h->name2, &va);
+		rc = vol_symlink(vol(a), &h->ctx, h->id, name, h->name2, &va);
 	else if (kind == HOP_MKNOD)
-		rc = vol_mknod(vol(a), &h->ctx, h->id, h->name, S_IFREG | 0644, 0, &va);
+		rc = vol_mknod(vol(a), &h->ctx, h->id, name, S_IFREG | 0644, 0, &va);
 	else
-		rc = vol_create(vol(a), &h->ctx, h->id, h->name, 0644, &va);
+		rc = vol_create(vol(a), &h->ctx, h->id, name, 0644, &va);
 	hop_end(a->r, h, rc, &va);
 	if (rc)
 		return rc;
@@ -365,15 +392,18 @@ static int make(struct actor *a, enum hop_kind kind)
 static int remove_name(struct actor *a, enum hop_kind kind)
 {
 	struct hop *h = begin(a, kind);
+	char full[WIDE_BYTES + 1];
+	const char *name;
 	int rc;
 
 	if (!h)
 		return -ECANCELED;
 	h->id = some_dir(a);
 	some_name(a, h->name);
+	name = real_name(a, h->name, full);
 	hop_call(a->r, h);
-	rc = kind == HOP_UNLINK ? vol_unlink(vol(a), &h->ctx, h->id, h->name)
-				: vol_rmdir(vol(a), &h->ctx, h->id, h->name);
+	rc = kind == HOP_UNLINK ? vol_unlink(vol(a), &h->ctx, h->id, name)
+				: vol_rmdir(vol(a), &h->ctx, h->id, name);
 	hop_end(a->r, h, rc, NULL);
 	return rc;
 }
@@ -381,6 +411,7 @@ static int remove_name(struct actor *a, enum hop_kind kind)
 static int do_rename(struct actor *a)
 {
 	struct hop *h = begin(a, HOP_RENAME);
+	char from[WIDE_BYTES + 1], to[WIDE_BYTES + 1];
 	int rc;
 
 	if (!h)
@@ -391,7 +422,8 @@ static int do_rename(struct actor *a)
 	some_name(a, h->name2);
 	h->flags = rnd(a, 3) ? 0 : rnd(a, 2) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
 	hop_call(a->r, h);
-	rc = vol_rename(vol(a), &h->ctx, h->id, h->name, h->dir, h->name2, h->flags);
+	rc = vol_rename(vol(a), &h->ctx, h->id, real_name(a, h->name, from), h->dir,
+			real_name(a, h->name2, to), h->flags);
 	hop_end(a->r, h, rc, NULL);
 	return rc;
 }
@@ -400,7 +432,7 @@ static int do_link(struct actor *a)
 {
 	struct vattr va;
 	struct hop *h;
-	char name[12] = "";
+	char name[12] = "", full[WIDE_BYTES + 1];
 	int rc;
 
 	some_name(a, name);
@@ -414,7 +446,7 @@ static int do_link(struct actor *a)
 	h->dir = some_dir(a);
 	some_name(a, h->name);
 	hop_call(a->r, h);
-	rc = vol_link(vol(a), &h->ctx, h->id, h->dir, h->name, &va);
+	rc = vol_link(vol(a), &h->ctx, h->id, h->dir, real_name(a, h->name, full), &va);
 	hop_end(a->r, h, rc, &va);
 	return rc;
 }
@@ -441,7 +473,7 @@ static int list(struct actor *a, struct nodeid dir, struct hop **out)
 	h->data = e = calloc(n + 1, sizeof(*e));
 	lunfs_assert(e);
 	for (size_t k = 0; k < n; k++) {
-		snprintf(e[k].name, sizeof(e[k].name), "%s", vd[k].de.name);
+		short_name(vd[k].de.name, e[k].name);
 		e[k].ino = vd[k].de.ino;
 		e[k].generation = vd[k].de.generation;
 		e[k].type = vd[k].de.type;

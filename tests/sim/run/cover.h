@@ -30,6 +30,7 @@
 	X(LOCK_STALE, "lock of a dead incarnation taken")                                          \
 	X(GUARD_RENEW, "recovery: guard renewed")                                                  \
 	X(REPLAY_WRITE, "recovery: block replayed")                                                \
+	X(REPLAY_KEPT, "recovery: committed block that still counts stands in place")              \
 	X(HOST_SUSPENDED, "host suspended")                                                        \
 	X(HOST_RESUMED, "host resumed")                                                            \
 	X(HOST_LOST, "host lost its slot")                                                         \
@@ -44,6 +45,7 @@
 	X(FAULT_PR_LOST, "fault: registrations lost")                                              \
 	X(FAULT_EIO, "fault: a command fails for good")                                            \
 	X(FAULT_LEAVE, "fault: host leaves and comes back")                                        \
+	X(FAULT_STUCK, "fault: test and sets of a host's locks have no answer for a while")        \
 	X(FAULT_POWER, "fault: power cut of everything")                                           \
 	X(FAULT_OUTAGE, "fault: outage of the array")                                              \
 	X(FAULT_RESTART, "fault: restarted under the same name")                                   \
@@ -55,8 +57,9 @@
 	X(LIE_READ_CORRUPT, "lie: metadata read with a flipped bit")                               \
 	X(LIE_READ_STALE, "lie: metadata reads show the past")                                     \
 	X(LIE_ROLL_BACK, "lie: the array goes back")                                               \
+	X(LIE_SCRIBBLE, "lie: a lock or slot holds something that is no record")                   \
 	X(LIE_SAID, "lies that did harm were noticed and said")                                    \
-	X(LIE_UNSEEN, "harm that no host can notice: not atomic, or lost before it was on record")                    \
+	X(LIE_UNSEEN, "harm that no host can notice: not atomic, or lost before it was on record") \
 	X(DEV_DELAY, "device: slow command")                                                       \
 	X(DEV_LOST_REPLY, "device: reply lost after the command landed")                           \
 	X(DEV_LOST_COMMAND, "device: command lost")                                                \

@@ -9,6 +9,7 @@
  * - A payload is written by the exclusive holder of its guard, or by whoever recovers that holder,
  *   and its version does not go back; a cell is made where its group's lock (for a fresh group: the
  *   watermark's) is held exclusively and no cell is.
+ * - A replay writes what the journal says last of a block, and all of it that still counts.
  * - A journal is written by the host in whose slot it lies, a board sector by its column's host;
  *   a request that lands late is harmless there: it names who asks and who is asked, and whoever
  *   stands there now writes it again with each beat.
@@ -154,7 +155,7 @@ static void judge_header(const struct judged *j, uint64_t addr, const struct lun
 	}
 	if (lock_rec_at(dc, guard, &rec) &&
 	    dc->slot[LUNFS_OWNER_SLOT(le64_get(rec.owner))].by != j->inc)
-		cover_hit(dc->r, COVER_REPLAY_WRITE);
+		judge_replay_write(j, LUNFS_OWNER_SLOT(le64_get(rec.owner)), h);
 	if (!dc->is_cell[addr])
 		return;
 	simdev_peek(dc->m, geo_payload_off(dc->geo, addr), sizeof(pl), pl);
@@ -298,6 +299,11 @@ static void judge_ats(const struct judged *j)
 	judge_lock(j, off / LUNFS_BLOCK_BYTES);
 }
 
+bool devcheck_is_slot(const struct sim_run *r, uint64_t off_bytes)
+{
+	return off_bytes >= LUNFS_HOST_TABLE_OFF && off_bytes < geo_slot_off(r->dc->slots);
+}
+
 bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes)
 {
 	const struct devcheck *dc = r->dc;
@@ -306,7 +312,7 @@ bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes)
 	uint8_t pl[LUNFS_PAYLOAD_BYTES];
 	const struct lunfs_blk_hdr *h = (const struct lunfs_blk_hdr *)pl;
 
-	if (off_bytes >= LUNFS_HOST_TABLE_OFF && off_bytes < geo_slot_off(dc->slots))
+	if (devcheck_is_slot(r, off_bytes))
 		return true;
 	if (cell >= dc->blks || !dc->is_cell[cell])
 		return false;
@@ -355,6 +361,8 @@ void devcheck_start(struct sim_run *r)
 void devcheck_stop(struct sim_run *r)
 {
 	simdev_set_monitor(r->dc->m, NULL, NULL);
+	for (unsigned s = 0; s < SLOTS_MAX; s++)
+		replay_forget(&r->dc->slot[s]);
 	free(r->dc->is_cell);
 	free(r->dc);
 	r->dc = NULL;

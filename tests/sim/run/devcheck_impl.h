@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Private to the judge of what reaches the medium: devcheck.c, devslot.c, devlock.c. */
+/* Private to the judge of what reaches the medium: devcheck.c, devslot.c, devlock.c, devreplay.c.
+ */
 #ifndef SIM_DEVCHECK_IMPL_H
 #define SIM_DEVCHECK_IMPL_H
 
@@ -10,12 +11,15 @@
 
 #define SLOTS_MAX (LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS)
 
+struct dead_log;
+
 struct slot_truth { /* a slot as it stands on the medium, and by whose hand */
 	struct lunfs_slot_rec rec;
 	struct inc *by;	       /* whose incarnation the generation is */
 	struct inc *recoverer; /* while RECOVERING */
 	uint64_t beat_sent_ns; /* when the beat that stands there was submitted */
 	uint64_t taken_ns;     /* when it became RECOVERING */
+	struct dead_log *log;  /* while RECOVERING: what its journal says, once it was read */
 };
 
 #define LOST_WRITES_MAX 256u
@@ -71,5 +75,11 @@ bool acts_for(const struct devcheck *dc, const struct inc *inc, uint64_t owner);
 bool lock_rec_at(const struct devcheck *dc, uint64_t addr, struct lunfs_lock_rec *out);
 bool holds_ex(const struct devcheck *dc, const struct inc *inc, uint64_t addr);
 void judge_lock(const struct judged *j, uint64_t addr);
+
+/* devreplay.c */
+/* The recoverer of @slot writes the payload that begins with @h in the dead host's name. */
+void judge_replay_write(const struct judged *j, unsigned slot, const struct lunfs_blk_hdr *h);
+void judge_replay_end(const struct judged *j, unsigned slot); /* @slot becomes FREE */
+void replay_forget(struct slot_truth *t);		      /* what was read of its journal */
 
 #endif

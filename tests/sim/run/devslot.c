@@ -188,6 +188,7 @@ static void take(const struct judged *j, unsigned slot, struct slot_truth *t,
 			  (unsigned long long)le64_get(now->recoverer));
 	t->recoverer = j->inc;
 	t->taken_ns = j->l->at_ns;
+	replay_forget(t);
 	j->dc->r->takes++;
 	j->dc->r->taker = j->inc->host;
 	if (t->by)
@@ -214,6 +215,7 @@ static void take_again(const struct judged *j, unsigned slot, struct slot_truth 
 		dev_wrong(j, "slot %u names %llx as its recoverer, who is not alive here", slot,
 			  (unsigned long long)is);
 	t->recoverer = j->inc;
+	replay_forget(t);
 	cover_hit(j->dc->r, COVER_SLOT_TAKEOVER);
 }
 
@@ -226,6 +228,8 @@ static void recovered(const struct judged *j, unsigned slot, struct slot_truth *
 	if (le16_get(t->rec.fence) == LUNFS_FENCE_PR && t->by && t->by->nexus &&
 	    simdev_pr_key(j->dc->m, t->by->nexus) == le64_get(t->rec.nonce))
 		dev_wrong(j, "slot %u is freed although its key is still registered", slot);
+	judge_replay_end(j, slot);
+	replay_forget(t);
 	cover_hit(j->dc->r, COVER_SLOT_FREED);
 }
 

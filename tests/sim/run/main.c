@@ -175,11 +175,11 @@ static void replay_line(FILE *f, const struct options *o, uint64_t seed)
 
 static void describe(const struct plan *p)
 {
-	printf(
-	    "seed %llu: profile %s, %u hosts with %u tasks, sectors of %u bytes, fencing %s%s%s\n",
-	    (unsigned long long)p->seed, profile_name(p->profile), p->hosts, p->tasks,
-	    p->sector_bytes, p->pr ? "pr" : "timer", p->full ? ", full" : "",
-	    p->journal_bytes ? ", larger journals" : "");
+	printf("seed %llu: profile %s, %u hosts with %u tasks, sectors of %u bytes, fencing "
+	       "%s%s%s%s\n",
+	       (unsigned long long)p->seed, profile_name(p->profile), p->hosts, p->tasks,
+	       p->sector_bytes, p->pr ? "pr" : "timer", p->full ? ", full" : "",
+	       p->wide ? ", long names" : "", p->journal_bytes ? ", larger journals" : "");
 }
 
 static void one(const struct options *o, struct cover *cover, uint64_t seed, bool say)
@@ -303,16 +303,13 @@ static struct job *free_job(struct batch *b)
 	return NULL;
 }
 
-/*
- * Harm that nobody could notice is counted, and need not be met; a sector that stays damaged is the
- * unit tests' (test_ats): no profile leaves a lock like that.
- */
+/* Harm that nobody could notice is counted, and need not be met. */
 static unsigned never_met(const struct cover *c)
 {
 	unsigned n = 0;
 
 	for (unsigned p = 0; p < COVER_POINTS_N; p++)
-		n += c->count[p] == 0 && p != COVER_LIE_UNSEEN && p != COVER_ATS_DAMAGED;
+		n += c->count[p] == 0 && p != COVER_LIE_UNSEEN;
 	return n;
 }
 

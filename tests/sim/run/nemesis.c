@@ -213,6 +213,38 @@ static void flaky(struct sim_run *r, bool on)
 	simdev_chaos(r->t->medium, &c);
 }
 
+/*
+ * For a while no test and set of a lock of this host is answered, while its beats and all else get
+ * through; some of them land when nobody expects them any more.
+ */
+static void stuck_hook(void *ctx, struct dev *d, const struct simdev_cmd *c,
+		       struct simdev_fault *out)
+{
+	struct sim_run *r = ctx;
+
+	if (out->kind != SIMDEV_OK || c->op != SIMDEV_CAW || d != r->t->dev[r->stuck_host] ||
+	    devcheck_is_slot(r, c->off_bytes) || now(r) >= r->stuck_ns)
+		return;
+	out->kind = run_random(r, 3) ? SIMDEV_LOST_COMMAND : SIMDEV_LATE;
+	out->ops = SIMDEV_CAW;
+	out->delay_ns = between(r, MS, 2 * lease_ns(r));
+}
+
+static void stuck(struct sim_run *r)
+{
+	struct sim_host *h = some_host(r);
+	uint64_t ns = between(r, r->t->geo.deadline_ms * MS / 4, 3 * r->t->geo.deadline_ms * MS);
+
+	if (h->state != H_UP || !r->plan.pr)
+		return;
+	trace_host(h->number, "TEST AND SETS OF ITS LOCKS ARE STUCK for %llu ms",
+		   (unsigned long long)(ns / MS));
+	cover_hit(r, COVER_FAULT_STUCK);
+	r->stuck_host = h->number;
+	r->stuck_ns = now(r) + ns;
+	simdev_set_hook(r->t->medium, stuck_hook, r);
+}
+
 /* ---- a device that lies -----------------------------------------------------------------------
  */
 
@@ -264,12 +296,37 @@ static void lie(void *ctx, struct dev *d, const struct simdev_cmd *c, struct sim
 		devcheck_lose(r, writer_of(r, d), c->off_bytes);
 }
 
+/*
+ * A few bytes of a sector on which somebody is about to test and set are something else: firmware
+ * that mixes sectors up, or a machine that writes where it must not.
+ */
+static void scribble(void *ctx, struct dev *d, const struct simdev_cmd *c, struct simdev_fault *out)
+{
+	struct sim_run *r = ctx;
+	uint8_t buf[16];
+
+	(void)d;
+	(void)out;
+	if (c->op != SIMDEV_CAW || run_random(r, 20 * r->plan.lie_one_in) != 0)
+		return;
+	for (unsigned k = 0; k < sizeof(buf); k++)
+		buf[k] = (uint8_t)run_random(r, 256);
+	trace_line("array", "SCRIBBLES on the sector at %llu", (unsigned long long)c->off_bytes);
+	simdev_poke(r->t->medium, c->off_bytes + run_random(r, 512 - sizeof(buf)), sizeof(buf),
+		    buf);
+	r->lied++;
+}
+
 static void liar(struct sim_run *r)
 {
 	struct simdev_snapshot *old;
 
 	trace_line("array", "LIES: %s", lie_name(r->plan.lie));
 	clock_sleep_ns(r->t->clk, run_random(r, r->plan.work_ns / 3));
+	if (r->plan.lie == LIE_SCRIBBLE) {
+		simdev_set_hook(r->t->medium, scribble, r);
+		return;
+	}
 	if (r->plan.lie != LIE_ROLL_BACK) {
 		simdev_mark_old(r->t->medium);
 		simdev_set_hook(r->t->medium, lie, r);
@@ -291,7 +348,8 @@ static void strike(struct sim_run *r)
 {
 	static const strike_fn in_crash[] = {crash, crash, crash, leave, pause_short, slow_host},
 			       in_zombie[] = {zombie, zombie, zombie, crash, leave, pause_short},
-			       in_flaky[] = {pause_short, leave, crash, slow_host},
+			       in_flaky[] = {pause_short, leave, crash, slow_host,
+					     stuck,	  stuck, stuck, stuck},
 			       in_power[] = {power, power, crash, leave},
 			       in_outage[] = {outage, path_lost, path_lost,
 					      leave,  crash,	 hard_error},

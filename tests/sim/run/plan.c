@@ -23,7 +23,8 @@ const char *lie_name(enum lie l)
 					       "lost metadata writes",
 					       "corrupt metadata reads",
 					       "stale metadata reads",
-					       "roll-back of the array"};
+					       "roll-back of the array",
+					       "scribbled lock sectors"};
 
 	return name[l];
 }
@@ -73,4 +74,5 @@ void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
 	if (sim_chance(&rng, 2))
 		for (unsigned n = 0; n < p->hosts; n++)
 			p->drift_ppm[n] = (int)sim_rand_below(&rng, 2 * DRIFT_PPM + 1) - DRIFT_PPM;
+	p->wide = !p->full && sim_chance(&rng, 4);
 }

@@ -9,7 +9,7 @@
  *   actor.c     a task of a host that does random file operations and writes them down
  *   history.c   what was called and what came back; hints where each operation took effect
  *   model.c     the reference model of the file system; lin.c: is there an order that explains it?
- *   devcheck.c  judges each byte at the moment it reaches the medium
+ *   devcheck.c  (and dev*.c) judges each byte at the moment it reaches the medium
  *   cover.c     what was met; trace.c: the time-line; main.c: command line and workers
  */
 #ifndef SIM_RUN_H
@@ -46,6 +46,7 @@ enum lie { /* what a device does that it must not */
 	   LIE_READ_CORRUPT, /* a bit of metadata flips on its way */
 	   LIE_READ_STALE,   /* reads of metadata show what stood there once */
 	   LIE_ROLL_BACK,    /* the whole array goes back to an older state */
+	   LIE_SCRIBBLE,     /* something that is no record stands in a slot or lock */
 	   LIES,
 };
 const char *lie_name(enum lie l);
@@ -64,7 +65,8 @@ struct plan {
 	unsigned weights;
 	uint64_t journal_bytes; /* 0: as mkfs chooses */
 	bool full;		/* next to no space is left from the beginning */
-	enum lie lie;		/* PROF_LIAR */
+	bool wide;    /* many long names: directories become trees, and lose nodes again */
+	enum lie lie; /* PROF_LIAR */
 	unsigned lie_one_in;
 	int drift_ppm[SC_HOSTS_MAX];
 };
@@ -151,6 +153,8 @@ struct sim_run {
 	uint64_t hash;	       /* out: of the schedule */
 	unsigned takes, taker; /* recoveries begun; the host that began the latest */
 	unsigned lied;	       /* times that the device did */
+	uint64_t stuck_ns;     /* until then test and sets of locks of ... */
+	unsigned stuck_host;   /* ... have no answer */
 	bool said;   /* a host has told that something is wrong with the device or the volume */
 	bool unseen; /* after the run: devcheck_unseen() */
 	bool wrong;  /* something was, and it was said: nothing more is checked */
@@ -179,6 +183,7 @@ void run_wrong(struct sim_run *r, const char *fmt, ...) __attribute__((format(pr
  * old, is not.
  */
 bool devcheck_is_meta(const struct sim_run *r, uint64_t off_bytes);
+bool devcheck_is_slot(const struct sim_run *r, uint64_t off_bytes);
 
 /* actor.c */
 void actor_main(void *arg);
