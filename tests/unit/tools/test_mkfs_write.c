@@ -4,6 +4,7 @@
 
 #include "base/crc.h"
 #include "cluster/host.h"
+#include "vol/maint.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -175,6 +176,48 @@ static void a_host_that_mounts_in_the_last_moment_keeps_its_volume(void **state)
 	bed_end(&b);
 }
 
+struct repair {
+	struct bed *b;
+	int refused, then;
+	char why[MKFS_WHY_BYTES];
+};
+
+static void make_beside_a_repair(void *arg)
+{
+	struct repair *r = arg;
+	struct bed *b = r->b;
+	struct maint_config cfg = {.host.name = "node9"};
+	struct maint *m;
+	int rc = maint_begin(b->other, b->clk, &b->g, &cfg, &m, r->why, sizeof(r->why));
+
+	r->refused = r->then = rc ? rc : 1;
+	if (rc)
+		return;
+	r->refused = bed_make(b);
+	memcpy(r->why, b->why, sizeof(r->why));
+	clock_sleep_ns(b->clk, 2000 * MS);
+	rc = maint_end(m);
+	r->then = rc ? rc : bed_make(b);
+}
+
+static void a_repair_at_work_is_refused_and_named(void **state)
+{
+	for (uint64_t seed = 1; seed < 6; seed++) {
+		struct bed b;
+		struct repair r = {.b = &b};
+
+		(void)state;
+		bed_init(&b, 64ull << 20, 512);
+		assert_int_equal(bed_make(&b), 0);
+		simclock_run(b.clk, make_beside_a_repair, &r, seed);
+		assert_int_equal(r.refused, -EBUSY);
+		assert_non_null(strstr(r.why, "node9"));
+		assert_int_equal(r.then, 0);
+		bed_check_volume(&b);
+		bed_end(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +226,7 @@ int main(void)
 	    cmocka_unit_test(a_beating_host_is_refused_and_named_and_nothing_is_written),
 	    cmocka_unit_test(a_dead_host_costs_its_lease_and_no_more),
 	    cmocka_unit_test(a_live_host_is_found_when_the_superblock_is_gone),
+	    cmocka_unit_test(a_repair_at_work_is_refused_and_named),
 	    cmocka_unit_test(a_host_that_mounts_in_the_last_moment_keeps_its_volume),
 	};
 
