@@ -232,8 +232,8 @@ static int check_watermark(struct fsck *f, const struct lunfs_anchor_pl *pl)
 	if (problem(&f->problems, PROBLEM_WATERMARK, addr, "%llu of %llu groups",
 		    (unsigned long long)f->watermark, (unsigned long long)f->geo.groups))
 		return write_anchor(f, LUNFS_ANCHOR_WATERMARK);
-	f->watermark = 0;
-	return -EUCLEAN;
+	f->watermark = count_groups(f);
+	return 0;
 }
 
 static int check_anchor(struct fsck *f, enum lunfs_anchor a)
@@ -253,7 +253,9 @@ static int check_anchor(struct fsck *f, enum lunfs_anchor a)
 		if (problem(&f->problems, PROBLEM_ANCHOR, addr, "anchor of the %s: %s", names[a],
 			    rc == -EUCLEAN ? "it fails its checks" : strerror(-rc)))
 			return write_anchor(f, a);
-		return rc;
+		if (a == LUNFS_ANCHOR_WATERMARK)
+			f->watermark = count_groups(f);
+		return 0;
 	}
 	rc = check_lock(f, addr, sector, payload);
 	return rc || a != LUNFS_ANCHOR_WATERMARK ? rc : check_watermark(f, pl);

@@ -77,9 +77,10 @@ static enum verdict judge(struct host *h, unsigned slot, struct slot_seen *s)
 	return s->moved ? V_ALIVE : V_WATCHING;
 }
 
+/* Who only repairs needs no journal, but may use a slot that has one. */
 static bool can_mount(const struct host *h, unsigned slot)
 {
-	return h->cfg.spare ? slot >= h->env.geo->slots : slot_has_journal(h, slot);
+	return h->cfg.spare || slot_has_journal(h, slot);
 }
 
 /*
@@ -88,6 +89,8 @@ static bool can_mount(const struct host *h, unsigned slot)
  */
 static int score_of(const struct host *h, const struct slot_seen *s)
 {
+	if (h->cfg.spare)
+		return slot_has_journal(h, s->hi.slot) ? 0 : 3;
 	if (!strcmp(s->hi.hostname, h->cfg.name))
 		return 3;
 	if (!s->hi.generation)
@@ -500,7 +503,8 @@ static int enter_spare(struct claim *c)
 		return 0;
 	if (!h->cb.replay || h->cfg.spare)
 		return -EBUSY;
-	for (unsigned i = h->env.geo->slots; i < h->n; i++) {
+	for (unsigned k = 0; k < h->n; k++) { /* the two without a journal first */
+		unsigned i = (h->env.geo->slots + k) % h->n;
 		struct slot_seen s;
 
 		if (judge(h, i, &s) != V_FREE)
@@ -603,6 +607,8 @@ static int check_repair(struct claim *c)
 	case V_ALIVE:
 		return -ESHUTDOWN;
 	case V_DEAD:
+		if (c->h->cfg.spare) /* recovered once we have a slot to do it from */
+			return 0;
 		r = recover_dead(c, &s);
 		return r < 0 ? r : NOT_YET;
 	default:
@@ -687,6 +693,8 @@ static int take_and_check(struct claim *c, unsigned slot)
 	if (r)
 		return r;
 	r = check_maint(c);
+	if (r == -ESHUTDOWN && h->cfg.spare && repairer_dead(c))
+		r = 0;
 	if (!r)
 		r = check_twin(c);
 	if (!r)

@@ -177,6 +177,8 @@ uint64_t host_live_owner(struct host *h, unsigned slot);
 uint64_t host_tag_owner(struct host *h, unsigned slot, uint16_t tag);
 /* Copy of the cached table. @n = geo_all_slots. */
 void host_table(struct host *h, struct host_info *out, size_t n);
+/* @slot is not FREE, and its record stood still for the lease that it advertises, as we saw. */
+bool host_looks_dead(struct host *h, unsigned slot);
 /* This host tries to recover @slot, again and again in vain. */
 bool host_recovery_fails(struct host *h, unsigned slot);
 /* Look at the table now instead of at the next beat (a lock wait suspects a death). */

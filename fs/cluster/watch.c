@@ -44,6 +44,16 @@ void watch_get(struct host *h, unsigned slot, struct slot_seen *out)
 	mtx_unlock(&h->mtx);
 }
 
+bool host_looks_dead(struct host *h, unsigned slot)
+{
+	struct slot_seen s;
+
+	if (slot >= h->n)
+		return false;
+	watch_get(h, slot, &s);
+	return s.valid && !s.damaged && s.hi.state != LUNFS_SLOT_FREE && watch_dead(h, &s);
+}
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 /* What a changed record means to people; logged when no mutex is held any more. */

@@ -110,6 +110,7 @@ static int put_maint(struct maint *m, const struct maint_info *mi)
 	return 0;
 }
 
+/* One that looks dead is fenced and recovered like all others, before anything is written. */
 static int holder_alive(struct maint *m, bool *alive)
 {
 	enum owner_state st;
@@ -119,7 +120,8 @@ static int holder_alive(struct maint *m, bool *alive)
 	if (!m->info.holder || m->info.holder == host_owner(m->v->host))
 		return 0;
 	rc = host_owner_state(m->v->host, m->info.holder, true, &st);
-	*alive = rc == 0 && st != OWNER_OVER;
+	*alive = rc == 0 && st != OWNER_OVER &&
+		 !host_looks_dead(m->v->host, LUNFS_OWNER_SLOT(m->info.holder));
 	return rc;
 }
 

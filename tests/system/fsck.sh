@@ -1,0 +1,123 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# fsck.lunfs and the rest of the world: it leaves a mounted volume alone, recovers the dead, wins or loses
+# cleanly against a mount, may be killed at any time, and can be taken back.
+. "$(dirname "$0")/lib.sh"
+
+fsck() { # expected exit code, options...
+	local want=$1 rc=0
+	shift
+	timeout 120 "$FSCK" "$@" "$DEV" >"$WORK/fsck.log" 2>&1 </dev/null || rc=$?
+	[ $rc -eq "$want" ] || {
+		head -n 20 "$WORK/fsck.log"
+		fail "fsck.lunfs $* ended with $rc, not $want"
+	}
+}
+
+says() { grep -q -- "$1" "$WORK/fsck.log" || fail "fsck.lunfs does not say '$1': $(head -n 5 "$WORK/fsck.log")"; }
+
+tree_sum() { # host: names, kinds, contents
+	(cd "$(mnt "$1")" && find . -path ./lost+found -prune -o -type f -exec sha256sum {} + -o -type d -print) | sort | sha256sum
+}
+
+damage() { # blocks of 4096 bytes...
+	local b
+	for b in "$@"; do
+		dd if=/dev/urandom of="$DEV" bs=4096 seek="$b" count=1 conv=notrunc status=none
+	done
+}
+
+make_image 256M --hosts 4
+mount_host a
+mkdir "$(mnt a)/d"
+for i in $(seq 200); do echo "file $i" >"$(mnt a)/d/$i"; done
+head -c 3000000 /dev/urandom >"$(mnt a)/big"
+
+# Mounted: refused, by name, and the host does not notice.
+fsck 8 -y
+says "mounted by host a"
+fsck 8 -p
+echo more >"$(mnt a)/d/more"
+
+# Its host dead: recovered, what was fsynced is there.
+sync "$(mnt a)/d/more" "$(mnt a)/big"
+kill_host a
+fsck 4 -n
+says HOST_NOT_FREE
+fsck 0 -p
+check_clean
+mount_host b
+[ "$(cat "$(mnt b)/d/more")" = more ] || fail "what was fsynced is gone after the recovery by fsck.lunfs"
+say "a dead host was recovered by fsck.lunfs -p"
+umount_host b
+
+# A mount and a check at the same time: one of them may lose, with a sentence; neither does harm.
+both=0 lost=0
+for _ in $(seq 15); do
+	"$FSCK" -y "$DEV" >"$WORK/race.log" 2>&1 </dev/null &
+	f=$!
+	mkdir -p "$(mnt r)"
+	"$MOUNT" -o host=r "$DEV" "$(mnt r)" >"$WORK/mount.log" 2>&1 &
+	m=$! frc=0 mrc=0
+	wait $f || frc=$?
+	wait $m || mrc=$?
+	[ $frc -eq 0 ] || [ $frc -eq 8 ] || fail "fsck.lunfs ended with $frc beside a mount: $(cat "$WORK/race.log")"
+	[ $mrc -eq 0 ] || grep -q "being repaired\|in time" "$WORK/mount.log" || fail "mount said: $(cat "$WORK/mount.log")"
+	[ $frc -eq 0 ] || [ $mrc -eq 0 ] || lost=$((lost + 1))
+	if [ $frc -eq 0 ] && [ $mrc -eq 0 ]; then both=$((both + 1)); fi
+	if [ $mrc -eq 0 ]; then
+		umount "$(mnt r)"
+		wait_until 20 "$LUNFS" hosts "$DEV" --json >/dev/null
+	fi
+	free_of_hosts() { [ "$("$LUNFS" hosts "$DEV" --json | jq '[.hosts[] | select(.state != "free")] | length')" = 0 ]; }
+	wait_until 30 free_of_hosts || fail "a slot is still taken after the race"
+done
+check_clean
+say "15 races of a mount and a check: $both times one after the other, $lost times both withdrew"
+
+# Killed at any time: the next run ends where an undisturbed one would have.
+cp "$DEV" "$WORK/good.img"
+mount_host c
+good=$(tree_sum c)
+umount_host c
+cp "$DEV" "$WORK/good.img"
+group=$("$LUNFS" dump "$DEV" group:0 --json | jq '.structures[0].block')
+[ -n "$group" ] && [ "$group" != null ] || fail "where group 0 stands is not to be had"
+killed=0
+for i in $(seq 20); do
+	cp "$WORK/good.img" "$DEV"
+	damage $((group + 1)) $((group + 2)) 16 276
+	"$FSCK" -y "$DEV" >"$WORK/kill.log" 2>&1 </dev/null &
+	f=$!
+	sleep "0.00$((i % 10))$((RANDOM % 10))"
+	kill -9 $f 2>/dev/null && killed=$((killed + 1))
+	wait $f 2>/dev/null || true
+	rc=0
+	timeout 120 "$FSCK" -y "$DEV" >"$WORK/fsck.log" 2>&1 </dev/null || rc=$?
+	[ $rc -le 1 ] || fail "after being killed fsck.lunfs -y ended with $rc: $(cat "$WORK/fsck.log")"
+	check_clean
+done
+mount_host c
+[ "$(tree_sum c)" = "$good" ] || fail "the tree is not what it was"
+umount_host c
+say "$killed of 20 runs were killed"
+
+# An undo file puts everything back, and is not overwritten.
+cp "$WORK/good.img" "$DEV"
+damage $((group + 1)) 16
+cp "$DEV" "$WORK/bad.img"
+fsck 1 -y --undo "$WORK/undo"
+check_clean
+fsck 8 -y --undo "$WORK/undo"
+fsck 1 --put-back "$WORK/undo"
+for b in 16 $((group + 1)); do
+	cmp <(dd if="$DEV" bs=4096 skip="$b" count=1 status=none) <(dd if="$WORK/bad.img" bs=4096 skip="$b" count=1 status=none) ||
+		fail "block $b is not what it was before the repair"
+done
+"$MOUNT" -o host=x "$DEV" "$(mnt x)" 2>"$WORK/mount.log" && fail "a volume that was put back was mounted without a check"
+fsck 1 -y
+check_clean
+mount_host c
+[ "$(tree_sum c)" = "$good" ] || fail "the tree is not what it was after putting back and repairing again"
+umount_host c
+pass "fsck.lunfs leaves the living alone, recovers the dead, can be killed and taken back"
