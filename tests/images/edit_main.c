@@ -2,7 +2,7 @@
 /* lunfs-edit IMAGE EDIT...: change named fields of a volume in a file. */
 #include "base/log.h"
 #include "edit.h"
-#include "vol/volume.h"
+#include "open.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -52,12 +52,7 @@ int main(int argc, char **argv)
 	if (argc < 3)
 		return usage();
 	log_open("lunfs-edit", LOG_LVL_ERR, 0);
-	rc = dev_open(argv[1], 0, 0, &dev, why, sizeof(why));
-	if (rc == 0) {
-		rc = vol_read_super(dev, &geo, NULL, why, sizeof(why));
-		if (rc)
-			dev_close(dev);
-	}
+	rc = image_open(argv[1], &dev, &geo, why, sizeof(why));
 	if (rc) {
 		fprintf(stderr, "lunfs-edit: %s\n", why);
 		return 1;

@@ -4,6 +4,7 @@
  * (README.md, "Trees"). Made by the code under FUSE, so no mount and no root is needed.
  */
 #include "base/log.h"
+#include "open.h"
 #include "vol/ops.h"
 
 #include <errno.h>
@@ -391,6 +392,7 @@ int main(int argc, char **argv)
 	char why[512] = "";
 	struct clock *clk;
 	struct dev *dev;
+	struct geo geo;
 	int rc;
 
 	if (argc < 3) {
@@ -403,7 +405,7 @@ int main(int argc, char **argv)
 	log_open("lunfs-populate", LOG_LVL_WARN, 0);
 	rc = clock_real_new(&clk);
 	if (rc == 0)
-		rc = dev_open(argv[1], 0, 0, &dev, why, sizeof(why));
+		rc = image_open(argv[1], &dev, &geo, why, sizeof(why));
 	if (rc == 0) {
 		rc = vol_mount(dev, clk, &opt, &p.v, why, sizeof(why));
 		if (rc)
