@@ -14,6 +14,7 @@
 #define PART 512u
 #define PARTS (BLK / PART)
 #define BATCH 64u
+#define ITEM_BYTES ((PARTS / 2 + 1) * BLK) /* a block, and each run of changed parts */
 
 struct store_blk {
 	uint64_t blk;
@@ -210,8 +211,10 @@ static int whole_sectors(struct store *s, struct redo_item *it, uint8_t *buf)
 	return rc;
 }
 
+/* Each run from a block of its own behind @buf: the device wants aligned memory. */
 static size_t add_runs(struct dev_io *io, const struct redo_item *it, uint8_t *buf)
 {
+	uint8_t *to = buf + BLK;
 	size_t n = 0;
 
 	for (unsigned i = 0; i < PARTS;) {
@@ -219,13 +222,16 @@ static size_t add_runs(struct dev_io *io, const struct redo_item *it, uint8_t *b
 
 		while (i < PARTS && it->sectors & 1u << i)
 			i++;
-		if (i > from)
-			io[n++] = (struct dev_io){.op = DEV_WRITE,
-						  .off_bytes = it->blk * BLK + from * PART,
-						  .len_bytes = (i - from) * PART,
-						  .buf = buf + from * PART};
-		else
+		if (i == from) {
 			i++;
+			continue;
+		}
+		memcpy(to, buf + from * PART, (i - from) * PART);
+		io[n++] = (struct dev_io){.op = DEV_WRITE,
+					  .off_bytes = it->blk * BLK + from * PART,
+					  .len_bytes = (i - from) * PART,
+					  .buf = to};
+		to += BLK;
 	}
 	return n;
 }
@@ -239,9 +245,9 @@ static int write_batch(struct store *s, const struct redo_item *items, size_t n,
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct redo_item it = items[i];
 
-		rc = whole_sectors(s, &it, buf + i * BLK);
+		rc = whole_sectors(s, &it, buf + i * ITEM_BYTES);
 		if (rc == 0)
-			ios += add_runs(io + ios, &it, buf + i * BLK);
+			ios += add_runs(io + ios, &it, buf + i * ITEM_BYTES);
 	}
 	rc = rc ? rc : maint_write(s->maint, io, ios);
 	s->written += rc ? 0 : n;
@@ -251,7 +257,7 @@ static int write_batch(struct store *s, const struct redo_item *items, size_t n,
 /* In place. Whoever is killed in here is finished by the log. */
 int redo_apply(struct store *s, const struct redo_item *items, size_t n)
 {
-	uint8_t *buf = dev_buf_alloc((size_t)BATCH * BLK);
+	uint8_t *buf = dev_buf_alloc((size_t)BATCH * ITEM_BYTES);
 	int rc = 0;
 
 	for (size_t at = 0; at < n && rc == 0; at += BATCH)
