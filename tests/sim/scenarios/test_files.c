@@ -328,6 +328,66 @@ SCENARIO(an_inode_number_used_again_by_a_later_incarnation_has_another_generatio
 			EXPECT_EQ(t, vol_getattr(t->v[n], &sc_root, old[o], &va), -ESTALE);
 }
 
+/* ---- zeroes that die with their host --------------------------------------------------------- */
+
+#define ZERO_BYTES (4 * 4096u)
+#define PATCH_BYTES 110u
+
+static unsigned zeroes_kept, zeroes_lost;
+
+/*
+ * Contents go ahead of their transaction: of a zeroing that was not committed, and of a write into
+ * it, any part may be there. What was synced is there as a whole, and what lay beside it stays.
+ */
+SCENARIO(zeroes_that_die_with_their_host_take_no_byte_beyond_their_range, 24)
+{
+	uint64_t from = sc_random(t, ZERO_BYTES / 2), len = 1 + sc_random(t, ZERO_BYTES - from);
+	uint64_t at = from + sc_random(t, len), end = from + len;
+	bool punch = sc_random(t, 2), synced = sc_random(t, 3) == 0;
+	uint8_t *buf = dev_buf_alloc(ZERO_BYTES), patch[PATCH_BYTES];
+	unsigned n[2] = {0};
+	struct nodeid f;
+	size_t done;
+
+	if (at + PATCH_BYTES > ZERO_BYTES)
+		at = ZERO_BYTES - PATCH_BYTES;
+	memset(patch, 'w', sizeof(patch));
+	scen_up(t, 2);
+	f = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	scen_fill(t, 0, f, 'o', ZERO_BYTES);
+	scen_sync(t, 0);
+	SC_OK(t, vol_fallocate(t->v[0], &sc_root, f,
+			       FALLOC_FL_KEEP_SIZE |
+				   (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
+			       from, len));
+	SC_OK(t, vol_write(t->v[0], &sc_root, f, at, PATCH_BYTES, patch, 0, &done, NULL));
+	if (synced)
+		SC_OK(t, vol_fsync(t->v[0], &sc_root, f, false));
+	sc_kill(t, 0);
+	EXPECT_EQ(t, sc_read(t, 1, f, 0, buf, ZERO_BYTES), ZERO_BYTES);
+	for (uint64_t i = 0; i < ZERO_BYTES; i++) {
+		bool zeroed = i >= from && i < end, patched = i - at < PATCH_BYTES;
+		uint8_t last = patched ? 'w' : zeroed ? 0 : 'o';
+
+		SC_CHECK(t,
+			 buf[i] == last || (!synced && (buf[i] == 'o' || (zeroed && buf[i] == 0))),
+			 "byte %llu of [%llu, %llu) and %llu is 0x%02x%s", (unsigned long long)i,
+			 (unsigned long long)from, (unsigned long long)end, (unsigned long long)at,
+			 buf[i], synced ? " although it was synced" : "");
+		n[buf[i] == 'o'] += zeroed && !patched;
+	}
+	free(buf);
+	zeroes_kept += n[0] > 0;
+	zeroes_lost += n[1] > 0;
+}
+
+static void zeroes_may_be_kept_or_lost(void **state)
+{
+	(void)state;
+	assert_true((zeroes_kept >= 3 && zeroes_lost >= 3) || getenv("LUNFS_SEED") ||
+		    getenv("LUNFS_SEEDS"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +402,8 @@ int main(void)
 	    cmocka_unit_test(handles_of_a_lost_incarnation_answer_eio_beside_the_next_one),
 	    cmocka_unit_test(
 		an_inode_number_used_again_by_a_later_incarnation_has_another_generation),
+	    cmocka_unit_test(zeroes_that_die_with_their_host_take_no_byte_beyond_their_range),
+	    cmocka_unit_test(zeroes_may_be_kept_or_lost),
 	};
 
 	if (getenv("LUNFS_SCENARIO")) /* this one only */

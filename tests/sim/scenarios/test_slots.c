@@ -405,6 +405,38 @@ SCENARIO(a_paused_machine_whose_clock_stood_still_writes_nothing, 8)
 	worker_check(t, 1, &w[1]);
 }
 
+/*
+ * The only one that could recover the other is the one that the other has recovered: it has to find
+ * that out, and to come back.
+ */
+SCENARIO(a_host_that_was_recovered_mounts_again_and_recovers_its_recoverer, 8)
+{
+	struct worker w[2];
+	unsigned slot[2];
+
+	simdev_set_pr(t->medium, true, true);
+	scen_up(t, 2);
+	for (unsigned n = 0; n < 2; n++) {
+		slot[n] = host_slot(host_of(t, n));
+		worker_start(t, n, &w[n], 0);
+	}
+	rest(t, 50 * MS + sc_random(t, SC_S / 2));
+	simclock_pause(t->clk, 1, clock_now_ns(t->clk) + 4 * LEASE);
+	UNTIL(t, scen_state(t, slot[0]) == LUNFS_SLOT_FREE);
+	rest(t, sc_random(t, LEASE));
+	sc_kill(t, 1);
+	UNTIL(t, host_state(host_of(t, 0)) == HOST_LOST);
+	worker_end(&w[0]);
+	EXPECT_EQ(t, w[0].rc, -EIO);
+	EXPECT_EQ(t, scen_state(t, slot[1]), LUNFS_SLOT_LIVE);
+	EXPECT_EQ(t, vol_unmount(t->v[0]), -EIO);
+	t->v[0] = NULL;
+	sc_up(t, 0);
+	UNTIL(t, scen_state(t, slot[1]) == LUNFS_SLOT_FREE || host_slot(host_of(t, 0)) == slot[1]);
+	worker_check(t, 0, &w[0]);
+	worker_check(t, 0, &w[1]);
+}
+
 /* ---- a fenced host that mounts again with old writes still queued below ---------------------- */
 
 struct queued {
@@ -659,6 +691,7 @@ int main(void)
 	    cmocka_unit_test(a_process_stopped_while_idle_sends_nothing_that_lands_when_it_goes_on),
 	    cmocka_unit_test(a_process_stopped_for_three_leases_alone_goes_on_with_everything),
 	    cmocka_unit_test(a_paused_machine_whose_clock_stood_still_writes_nothing),
+	    cmocka_unit_test(a_host_that_was_recovered_mounts_again_and_recovers_its_recoverer),
 	    cmocka_unit_test(a_fenced_host_mounts_again_and_its_old_writes_never_land),
 	    cmocka_unit_test(a_fenced_host_mounts_again_although_another_has_its_old_slot),
 	    cmocka_unit_test(a_daemon_whose_revokes_hang_is_recovered_although_it_beats),
