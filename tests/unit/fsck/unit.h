@@ -50,7 +50,7 @@ struct fu {
 	struct nodeid orphan;	      /* unlinked while it was open, its host is dead */
 	struct simdev_snapshot *made; /* all of this, undamaged */
 	uint64_t count[PROBLEMS];     /* of the last check */
-	uint64_t total, fixed, left;
+	uint64_t total, fixed, left, orphans;
 	int rc;
 };
 

@@ -184,6 +184,7 @@ static void note(struct fu *u, struct fsck *f, int rc)
 	u->total = f->problems.total;
 	u->fixed = f->problems.fixed;
 	u->left = u->total - u->fixed;
+	u->orphans = f->orphans;
 	u->rc = rc;
 	if (getenv("FU_SAY") && f->problems.list)
 		puts(json_object_to_json_string_ext(f->problems.list, JSON_C_TO_STRING_PRETTY));
