@@ -52,6 +52,7 @@ struct fu {
 	uint64_t count[PROBLEMS];     /* of the last check */
 	uint64_t total, fixed, left, orphans;
 	int rc;
+	char why[512]; /* the claim could not be had */
 };
 
 /* Make the volume, then call @body in it. @sector_bytes: 512 or 4096. */
@@ -61,6 +62,11 @@ void fu_restore(struct fu *u);
 
 /* One run of fsck.lunfs; fills the counts. */
 void fu_fsck(struct fu *u, enum repair_mode mode);
+/*
+ * A run that dies at its @nth command that is no read; then the power goes with @cut. False: it
+ * came to its end before.
+ */
+bool fu_fsck_killed(struct fu *u, unsigned nth, bool cut);
 /*
  * Repairs what is damaged: @code must be found, and by -n first, which must change nothing; all
  * must be repaired, and a second run find nothing.

@@ -201,10 +201,9 @@ static int write_out(struct fsck *f, struct maint *m)
 	return rc;
 }
 
-void fu_fsck(struct fu *u, enum repair_mode mode)
+static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 {
 	struct simcluster *t = u->t;
-	struct dev *dev = simdev_attach(t->medium);
 	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 20000};
 	struct maint *m = NULL;
 	struct fsck f = {0};
@@ -214,8 +213,12 @@ void fu_fsck(struct fu *u, enum repair_mode mode)
 
 	SC_CHECK(t, vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0, "%s", why);
 	if (mode != MODE_CHECK)
-		SC_CHECK(t, maint_begin(dev, t->clk, &geo, &cfg, &m, why, sizeof(why)) == 0,
-			 "claim: %s", why);
+		u->rc = maint_begin(dev, t->clk, &geo, &cfg, &m, why, sizeof(why));
+	if (mode != MODE_CHECK && !m) { /* only if it was killed */
+		snprintf(u->why, sizeof(u->why), "%s", why);
+		dev_close(dev);
+		return;
+	}
 	fsck_init(&f, dev, &geo, mode, m);
 	f.problems.json = true;
 	rc = m ? redo_finish(&f.store) : 0;
@@ -228,6 +231,38 @@ void fu_fsck(struct fu *u, enum repair_mode mode)
 	if (m)
 		maint_end(m);
 	dev_close(dev);
+}
+
+void fu_fsck(struct fu *u, enum repair_mode mode)
+{
+	run_on(u, simdev_attach(u->t->medium), mode);
+}
+
+struct killer {
+	struct dev *dev;
+	unsigned nth, n;
+};
+
+static void count_down(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		       struct simdev_fault *out)
+{
+	struct killer *k = ctx;
+
+	(void)out;
+	if (d == k->dev && cmd->op != SIMDEV_READ && ++k->n == k->nth)
+		simdev_kill(d);
+}
+
+bool fu_fsck_killed(struct fu *u, unsigned nth, bool cut)
+{
+	struct killer k = {.dev = simdev_attach(u->t->medium), .nth = nth};
+
+	simdev_set_hook(u->t->medium, count_down, &k);
+	run_on(u, k.dev, MODE_YES);
+	simdev_set_hook(u->t->medium, NULL, NULL);
+	if (cut)
+		simdev_power_cut(u->t->medium, nth);
+	return k.n >= nth;
 }
 
 static uint64_t changes(struct fu *u)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A repair that dies at any of its writes: the next one brings the volume to the same end. */
+#include "unit.h"
+#include <stdio.h>
+
+#define ONLY(file) (1u << (file))
+#define COMMANDS_MAX 2000u
+
+/* Something for every pass: rebuilt trees, copies, lost+found, maps. */
+static void damage(struct fu *u)
+{
+	struct lunfs_inode_pl pl, other;
+
+	fu_get_inode(u, FU_FRAGGED, &pl);
+	fu_head(pl.data_fork)->items = le16_make(0);
+	fu_put(u, u->id[FU_FRAGGED].ino, &pl);
+	fu_get_inode(u, FU_PLAIN, &pl);
+	fu_get_inode(u, FU_OTHER, &other);
+	fu_extent(other.data_fork, 0)->blk = fu_extent(pl.data_fork, 0)->blk;
+	fu_put(u, u->id[FU_OTHER].ino, &other);
+	fu_get_inode(u, FU_ROOT, &pl);
+	fu_dirent(pl.data_fork, "d", NULL)->generation = le64_make(77);
+	fu_put(u, u->id[FU_ROOT].ino, &pl);
+	fu_get_inode(u, FU_ATTRS_FILE, &pl);
+	memset(pl.xattr_fork, 0xee, sizeof(pl.xattr_fork));
+	fu_put(u, u->id[FU_ATTRS_FILE].ino, &pl);
+}
+
+static void check_end(struct fu *u)
+{
+	char path[64];
+
+	fu_fsck(u, MODE_YES);
+	SC_CHECK(u->t, u->rc == 0 && u->left == 0, "the run after the killed one failed: %s",
+		 u->why);
+	fu_fsck(u, MODE_CHECK);
+	SC_CHECK(u->t, u->rc == 0 && u->total == 0, "it is not clean after that");
+	fu_verify(u, ONLY(FU_OTHER) | ONLY(FU_DIR) | ONLY(FU_SUB) | ONLY(FU_DEEP) | ONLY(FU_HARD));
+	sc_up(u->t, 0);
+	snprintf(path, sizeof(path), "lost+found/#%llu/sub/deep",
+		 (unsigned long long)u->id[FU_DIR].ino);
+	assert_true(fu_at(u, path).ino == u->id[FU_DEEP].ino);
+	sc_down(u->t, 0);
+}
+
+static void kill_body(struct fu *u, bool cut)
+{
+	unsigned n = 1;
+
+	for (bool killed = true; killed && n < COMMANDS_MAX; n++) {
+		fu_restore(u);
+		damage(u);
+		killed = fu_fsck_killed(u, n, cut);
+		check_end(u);
+	}
+	assert_true(n < COMMANDS_MAX);
+	print_message("%u commands\n", n - 2);
+	assert_true(n > 20);
+}
+
+static void killed_body(struct fu *u)
+{
+	kill_body(u, false);
+}
+
+static void cut_body(struct fu *u)
+{
+	kill_body(u, true);
+}
+
+static void killed_repair_is_finished_by_the_next_one(void **s)
+{
+	(void)s;
+	fu_run(killed_body, 512);
+}
+
+static void repair_is_finished_after_a_power_cut(void **s)
+{
+	(void)s;
+	fu_run(cut_body, 512);
+	fu_run(cut_body, 4096);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(killed_repair_is_finished_by_the_next_one),
+	    cmocka_unit_test(repair_is_finished_after_a_power_cut),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
