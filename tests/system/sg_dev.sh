@@ -18,8 +18,9 @@ why=$(vm_missing)
 VM=$WORK/vm
 mkdir "$VM"
 truncate -s 128M "$WORK/lio.img" "$WORK/qemu.img"
-PROGRAMS=("$LIVE" "$BUILD/tests/unit/dev/test_dev_reserve" "$BUILD/tests/unit/dev/test_dev_faults")
-DISKS=(scsi_debug scsi_debug-faults tcm_loop tcm_loop-by-sg qemu-disk qemu-disk-reserved)
+PROGRAMS=("$LIVE" "$BUILD/tests/unit/dev/test_dev_reserve" "$BUILD/tests/unit/dev/test_dev_faults"
+	"$BUILD/tests/unit/cluster/test_ats_live")
+DISKS=(scsi_debug scsi_debug-faults scsi_debug-ats tcm_loop tcm_loop-ats tcm_loop-by-sg qemu-disk qemu-disk-reserved)
 if mapfile -t login < <(vm_iscsistart) && [ ${#login[@]} -gt 0 ]; then
 	PROGRAMS+=("${login[@]}")
 	DISKS+=(iscsi-reserved)
@@ -33,11 +34,11 @@ CLEANUP+=("vm_kill '$VM'")
 vm_boot "$VM" 768 -drive "file=$WORK/lio.img,format=raw,if=virtio" \
 	-device virtio-scsi-pci -drive "file=$WORK/qemu.img,format=raw,if=none,id=q" \
 	-device scsi-hd,drive=q
-vm_wait "$VM" 150 "all done" || {
+vm_wait "$VM" 400 "all done" || {
 	tail -n 20 "$VM/console.log"
 	fail "the machine did not come to its end"
 }
-grep -E 'sectors|rejects COMP|fenced in|told after|multipathd|mapping over' "$VM/console.log" | tr -d '\r' | sed 's/^/  /' || true
+grep -E 'sectors|rejects COMP|fenced in|told after|multipathd|mapping over|^ats-' "$VM/console.log" | tr -d '\r' | sed 's/^/  /' || true
 for what in "${DISKS[@]}"; do
 	grep -q "^result $what 0" "$VM/console.log" || {
 		cat "$VM/console.log"

@@ -3,7 +3,9 @@
  * Outcomes of test and sets on a real device, provoked by a second session that writes the sector
  * in between, by a reservation, and by a bad network. Without arguments: on a file of its own.
  *
- * usage: test_ats_live [DEVICE [CUT-COMMAND MUTE-COMMAND]]; muted: after one more answer
+ * usage: test_ats_live [DEVICE [CUT-COMMAND MUTE-COMMAND | faults]]
+ *
+ * Muted is the network after one more answer; faults: the device is the kernel's scsi_debug.
  */
 /* clang-format off */
 #include <setjmp.h>
@@ -28,7 +30,11 @@
 #define FILE_BYTES (16 << 20)
 #define DEADLINE_MS 3000u
 
+#define SCSI_DEBUG "/sys/bus/pseudo/drivers/scsi_debug/"
+#define TRANSPORT_ERROR "0x10" /* of its "opts"; said as ABORTED COMMAND */
+
 static const char *name, *cut_cmd, *mute_cmd;
+static bool faults;
 
 struct live {
 	struct clock *clk;
@@ -186,6 +192,10 @@ static void a_host_that_is_not_registered_is_fenced(void **state)
 	const struct dev_pr_ops *pr = l->other->ops->pr;
 	char why[320] = "";
 
+	if (l->dev->id.kind == DEV_KIND_SG) {
+		print_message("both sessions are one to the device\n");
+		skip();
+	}
 	if (!pr || pr->probe(l->other, why, sizeof(why))) {
 		print_message("no persistent reservations here: %s\n", why);
 		skip();
@@ -196,6 +206,66 @@ static void a_host_that_is_not_registered_is_fenced(void **state)
 	assert_int_equal(caused(l, DEV_CAUSE_CONFLICT), 1);
 	SAYS("ats-fenced", "reservation conflict");
 	assert_int_equal(pr->register_key(l->other, 0xfe4ce, 0), 0);
+	assert_true(ats_ok(put(l, 3)));
+}
+
+/* ---- a SCSI disk of the kernel's --------------------------------------------------------------
+ */
+
+static void a_reset_by_another_is_a_unit_attention_and_the_command_is_sent_again(void **state)
+{
+	struct live *l = *state;
+
+	if (l->dev->id.kind != DEV_KIND_SG)
+		skip();
+	for (unsigned i = 0; i < 4; i++) { /* what came with opening it */
+		assert_true(ats_ok(put(l, 1)));
+		advance(l);
+	}
+	if (l->other->ops->drain(l->other))
+		skip();
+	assert_int_equal(put(l, 2), ATS_DONE);
+	print_message("told after a reset: %llu unit attentions, %llu not sent, %llu sent again\n",
+		      (unsigned long long)caused(l, DEV_CAUSE_UNIT_ATTENTION),
+		      (unsigned long long)caused(l, DEV_CAUSE_NOT_SENT),
+		      (unsigned long long)atomic_load(&l->ats.stats.retries));
+	assert_int_equal(atomic_load(&l->ats.stats.retries),
+			 caused(l, DEV_CAUSE_UNIT_ATTENTION) + caused(l, DEV_CAUSE_NOT_SENT));
+	assert_int_equal(said_n, 0);
+}
+
+static void debug_put(const char *attr, const char *text)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), SCSI_DEBUG "%s", attr);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	fprintf(f, "%s\n", text);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void a_command_aborted_time_and_again_stays_unknown_and_the_disk_is_named(void **state)
+{
+	struct live *l = *state;
+	enum ats_outcome o;
+
+	if (!faults)
+		skip();
+	assert_true(ats_ok(put(l, 1))); /* nothing needs to go ahead of the next */
+	advance(l);
+	debug_put("opts", TRANSPORT_ERROR);
+	debug_put("every_nth", "1");
+	o = put(l, 2);
+	debug_put("every_nth", "0");
+	debug_put("opts", "0");
+	assert_int_equal(o, ATS_UNKNOWN);
+	assert_true(caused(l, DEV_CAUSE_ABORTED) > 0);
+	SAYS("ats-unknown", "was aborted by the device");
+	SAYS("ats-unknown", strrchr(name, '/') + 1);
+	SAYS("ats-unknown", ": queue depth ");
+	SAYS("ats-unknown", ", running)");
 	assert_true(ats_ok(put(l, 3)));
 }
 
@@ -264,6 +334,8 @@ int main(int argc, char **argv)
 	    ON_DEVICE(an_older_image_put_back_below_us_went_back),
 	    ON_DEVICE(a_record_that_another_scribbled_over_is_damaged),
 	    ON_DEVICE(a_host_that_is_not_registered_is_fenced),
+	    ON_DEVICE(a_reset_by_another_is_a_unit_attention_and_the_command_is_sent_again),
+	    ON_DEVICE(a_command_aborted_time_and_again_stays_unknown_and_the_disk_is_named),
 	    ON_DEVICE(an_answer_that_never_came_is_done_late_when_it_landed),
 	    ON_DEVICE(a_connection_lost_with_the_answer_is_transport_loss),
 	    ON_DEVICE(a_cut_connection_is_not_the_end_of_a_test_and_set),
@@ -272,7 +344,8 @@ int main(int argc, char **argv)
 	int fd = -1, rc;
 
 	name = argc > 1 ? argv[1] : path;
-	cut_cmd = argc > 2 ? argv[2] : NULL;
+	faults = argc == 3;
+	cut_cmd = argc > 3 ? argv[2] : NULL;
 	mute_cmd = argc > 3 ? argv[3] : NULL;
 	if (argc < 2) {
 		fd = mkstemp(path);
