@@ -13,6 +13,7 @@ void fsck_init(struct fsck *f, struct dev *dev, const struct geo *geo, enum repa
 	f->dev = dev;
 	f->geo = *geo;
 	f->store = (struct store){.dev = dev, .geo = &f->geo, .maint = maint};
+	f->store.halt = &f->problems.halted;
 	f->problems.mode = maint ? mode : MODE_CHECK;
 	if (maint)
 		f->nonce = maint_nonce(maint);
@@ -42,6 +43,8 @@ static int run_round(struct fsck *f)
 
 	for (size_t i = 0; i < sizeof(pass) / sizeof(pass[0]) && rc == 0; i++) {
 		rc = pass[i](f);
+		if (f->store.gone)
+			return f->store.gone;
 		if (f->problems.stopped)
 			return 0;
 	}
@@ -57,7 +60,7 @@ int fsck_run(struct fsck *f)
 		if (f->round > 1)
 			forget_round(f);
 		rc = run_round(f);
-		if (f->problems.fixed == fixed || f->problems.stopped)
+		if (f->problems.fixed == fixed || f->problems.stopped || f->store.gone)
 			return rc;
 		/* What could not go on may after what was repaired. */
 	}

@@ -182,6 +182,8 @@ static bool report(struct problems *p, enum problem_code code, uint64_t addr, ui
 	char detail[512];
 	bool fix, show;
 
+	if (p->halted)
+		return false;
 	if (find_declined(p, code, addr, item)) {
 		p->declined_n++;
 		return false;

@@ -132,6 +132,7 @@ struct problems {
 	bool json, progress; /* a progress line is on the terminal */
 	bool stopped;	     /* -p met something that it must not repair */
 	bool hold;	     /* what is found now cannot be repaired: do not ask */
+	bool halted;	     /* the device is gone: what is found now says nothing */
 	uint64_t count[PROBLEMS];
 	uint64_t total, fixed;
 	uint64_t declined_n; /* of the round: found again and left */

@@ -82,6 +82,13 @@ static bool covered(const struct store *s, uint64_t off, size_t len)
 }
 
 /* O_DIRECT wants whole sectors and aligned memory, which callers need not have. */
+static void halt(struct store *s, int rc)
+{
+	s->gone = rc;
+	if (s->halt)
+		*s->halt = true;
+}
+
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
 	uint32_t sector = s->dev->id.sector_bytes;
@@ -104,6 +111,8 @@ int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 	}
 	if (rc == 0)
 		store_patch(s, off_bytes, len_bytes, buf);
+	else if (rc != -EIO && rc != -EINVAL)
+		halt(s, rc);
 	return rc;
 }
 

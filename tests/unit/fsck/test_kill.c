@@ -81,11 +81,55 @@ static void repair_is_finished_after_a_power_cut(void **s)
 	fu_run(cut_body, 4096);
 }
 
+/* ---- the device goes while it is read -------------------------------------------------------- */
+
+struct reader {
+	unsigned nth, n;
+	int error;
+};
+
+static void fail_reads(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		       struct simdev_fault *out)
+{
+	struct reader *r = ctx;
+
+	(void)d;
+	/* Only metadata: the claim looks elsewhere. */
+	if (cmd->op == SIMDEV_READ && cmd->off_bytes >= 4ull << 20 && ++r->n >= r->nth)
+		*out = (struct simdev_fault){.kind = SIMDEV_FAIL, .error = r->error};
+}
+
+static void gone_body(struct fu *u)
+{
+	bool met = true;
+
+	for (unsigned n = 1; met; n++) {
+		struct reader r = {.nth = n, .error = n % 2 ? -ENODEV : -ETIMEDOUT};
+
+		fu_restore(u);
+		simdev_set_hook(u->t->medium, fail_reads, &r);
+		fu_fsck(u, MODE_YES);
+		simdev_set_hook(u->t->medium, NULL, NULL);
+		met = r.n >= n;
+		assert_true(met == (u->rc != 0));
+		assert_int_equal(u->total, 0);
+		fu_fsck(u, MODE_CHECK);
+		assert_int_equal(u->total, 0);
+	}
+}
+
+static void device_that_goes_is_not_taken_for_a_damaged_one(void **s)
+{
+	(void)s;
+	fu_run(gone_body, 512);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(killed_repair_is_finished_by_the_next_one),
 	    cmocka_unit_test(repair_is_finished_after_a_power_cut),
+	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
