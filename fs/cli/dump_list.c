@@ -204,6 +204,7 @@ static int list_log(const struct dump *d, const char *arg, struct json_object *t
 {
 	struct json_object *list = json_object_new_array();
 	unsigned long slot;
+	struct insp_txn t;
 	char *end;
 	int rc;
 
@@ -214,14 +215,10 @@ static int list_log(const struct dump *d, const char *arg, struct json_object *t
 		return -ENOENT;
 	}
 	dump_add_time(d, to);
-	for (unsigned n = 0;; n++) {
-		struct json_object *o;
-		struct insp_txn t;
+	rc = insp_journal_first(&d->in, (unsigned)slot, &t);
+	for (unsigned n = 0; rc == 0; n++) {
+		struct json_object *o = json_object_new_object();
 
-		rc = insp_journal_txn(&d->in, (unsigned)slot, n, &t);
-		if (rc)
-			break;
-		o = json_object_new_object();
 		dump_add_u64(o, "transaction", n);
 		dump_add_u64(o, "block", t.pos + 1);
 		dump_add_u64(o, "blocks", t.blks);
@@ -233,8 +230,7 @@ static int list_log(const struct dump *d, const char *arg, struct json_object *t
 		if (t.blks)
 			put_entries(d, (unsigned)slot, &t, o);
 		json_object_array_add(list, o);
-		if (!t.valid)
-			break;
+		rc = t.valid ? insp_journal_next(&d->in, (unsigned)slot, &t) : -ENOENT;
 	}
 	if (rc && rc != -ENOENT)
 		snprintf(why, why_len, "log:%s cannot be read: %s", arg, strerror(-rc));

@@ -26,6 +26,8 @@ struct image {
 	uint64_t copied_blks, cells_used, cells_unused, inodes, nodes, damaged, unreadable_blks;
 	uint64_t names, names_misplaced, transactions;
 	unsigned live_hosts;
+	uint64_t last_guard; /* whose mode was asked for last */
+	uint32_t last_mode;
 	struct image_list dirs;	  /* used cells with an inode of a directory */
 	struct image_list leaves; /* cells with a node of a tree, or a directory not in dirs */
 };

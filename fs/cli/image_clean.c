@@ -161,14 +161,19 @@ static void clean_inode(struct image *im, uint64_t cell, bool trusted, struct lu
 static uint32_t mode_of_guard(struct image *im, const struct lunfs_blk_hdr *h)
 {
 	uint64_t guard = le64_get(h->guard);
-	struct lunfs_inode_pl *pl = malloc(sizeof(*pl));
+	struct lunfs_inode_pl *pl;
 	uint32_t mode = 0;
 
+	if (guard && guard == im->last_guard)
+		return im->last_mode;
+	pl = malloc(sizeof(*pl));
 	if (pl && cell_addr_ok(&im->geo, guard) &&
 	    insp_read(&im->from, geo_payload_off(&im->geo, guard), sizeof(*pl), pl) == 0 &&
 	    le16_get(pl->hdr.type) == LUNFS_BLK_INODE)
 		mode = le32_get(pl->mode);
 	free(pl);
+	im->last_guard = guard;
+	im->last_mode = mode;
 	return mode;
 }
 

@@ -195,10 +195,12 @@ static int copy_journals(struct image *im)
 		if (!im->geo.journal_blk[s])
 			continue;
 		rc = copy_range(im, geo_blk_off(im->geo.journal_blk[s]), BLK);
-		for (unsigned n = 0; rc == 0 && !im->scramble; n++) {
-			if (insp_journal_txn(&im->from, s, n, &t) || !t.valid)
-				break;
+		if (im->scramble || insp_journal_first(&im->from, s, &t))
+			continue;
+		while (rc == 0 && t.valid) {
 			rc = copy_txn(im, s, &t);
+			if (insp_journal_next(&im->from, s, &t))
+				break;
 		}
 	}
 	return rc;

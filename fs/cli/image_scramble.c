@@ -50,7 +50,6 @@ struct dir {
 	struct leaf *leaf;
 	size_t leaves, leaf_room;
 	uint64_t last_key;
-	int error;
 };
 
 static uint64_t draw(struct image *im)
@@ -96,6 +95,15 @@ static void make_name(struct image *im, uint8_t *out, unsigned len, bool nice)
 	} while (out[0] == '.' && (len == 1 || (len == 2 && out[1] == '.')));
 }
 
+static void *grow(void *v, size_t *room, size_t one)
+{
+	*room = *room ? 2 * *room : 64;
+	v = realloc(v, *room * one);
+	if (!v)
+		abort();
+	return v;
+}
+
 /* ---- collecting ------------------------------------------------------------------------------ */
 
 static struct leaf *leaf_of(struct dir *d, const struct insp_item *it)
@@ -104,10 +112,8 @@ static struct leaf *leaf_of(struct dir *d, const struct insp_item *it)
 
 	if (l && d->n && d->e[d->n - 1].cell == it->cell && l->first + l->n == d->n)
 		return l;
-	if (d->leaves == d->leaf_room) {
-		d->leaf_room = d->leaf_room ? 2 * d->leaf_room : 64;
-		d->leaf = realloc(d->leaf, d->leaf_room * sizeof(*d->leaf));
-	}
+	if (d->leaves == d->leaf_room)
+		d->leaf = grow(d->leaf, &d->leaf_room, sizeof(*d->leaf));
 	l = &d->leaf[d->leaves++];
 	*l = (struct leaf){.lo = it->leaf_lo > KEY_MIN ? it->leaf_lo : KEY_MIN,
 			   .hi = it->leaf_hi < KEY_MAX ? it->leaf_hi : KEY_MAX,
@@ -125,12 +131,8 @@ static int collect(void *ctx, const struct insp_item *it)
 	if (it->len <= NAME_OFF || it->len - NAME_OFF != de->name_len)
 		return 0;
 	l = leaf_of(d, it);
-	if (d->n == d->room) {
-		d->room = d->room ? 2 * d->room : 256;
-		d->e = realloc(d->e, d->room * sizeof(*d->e));
-	}
-	if (!d->e || !d->leaf)
-		return -ENOMEM;
+	if (d->n == d->room)
+		d->e = grow(d->e, &d->room, sizeof(*d->e));
 	e = &d->e[d->n++];
 	*e = (struct entry){.cell = it->cell,
 			    .key = it->key,

@@ -244,13 +244,16 @@ struct insp_txn {
 	uint32_t pos, blks; /* in the ring: block 1 + pos of the region */
 	uint32_t n_desc, n_entries;
 	uint64_t seq, nonce;
+	uint32_t used;	 /* blocks from the tail up to its end */
 	bool valid;	 /* as a whole, its checksums at least */
 	const char *why; /* what is wrong with it */
 };
 /*
- * The transaction @n (0: the one at the tail) in the journal of @slot. -ENOENT: the log ends
- * before it.
+ * The transaction at the tail; the one behind @t, which it replaces; the one number @n from the
+ * tail. -ENOENT: the log ends before it.
  */
+int insp_journal_first(const struct insp *in, unsigned slot, struct insp_txn *out);
+int insp_journal_next(const struct insp *in, unsigned slot, struct insp_txn *t);
 int insp_journal_txn(const struct insp *in, unsigned slot, unsigned n, struct insp_txn *out);
 /* Any transaction that begins at @pos of the ring. -ENOENT: no descriptor is there. */
 int insp_journal_at(const struct insp *in, unsigned slot, uint32_t pos, struct insp_txn *out);

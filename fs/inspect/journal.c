@@ -92,30 +92,49 @@ int insp_journal_at(const struct insp *in, unsigned slot, uint32_t pos, struct i
 	return rc;
 }
 
-int insp_journal_txn(const struct insp *in, unsigned slot, unsigned n, struct insp_txn *out)
+int insp_journal_first(const struct insp *in, unsigned slot, struct insp_txn *out)
 {
 	struct lunfs_jhdr h;
-	uint32_t pos, used = 0;
-	uint64_t seq;
+	struct insp_txn t;
 	int rc;
 
 	if (slot >= LUNFS_MAX_SLOTS || !in->geo->journal_blk[slot])
 		return -ENOENT;
 	rc = insp_read(in, geo_blk_off(in->geo->journal_blk[slot]), sizeof(h), &h);
-	pos = le32_get(h.tail_blk) - 1;
-	seq = le64_get(h.tail_seq);
-	for (unsigned i = 0; rc == 0; i++) {
-		rc = insp_journal_at(in, slot, pos, out);
-		if (rc == 0 && (out->seq != seq || (i < n && !out->blks)))
-			rc = -ENOENT;
-		if (rc || i == n)
-			break;
-		used += out->blks;
-		if (used >= ring(in))
-			return -ENOENT;
-		pos = (pos + out->blks) % ring(in);
-		seq++;
-	}
+	if (rc == 0)
+		rc = insp_journal_at(in, slot, le32_get(h.tail_blk) - 1, &t);
+	if (rc == 0 && t.seq != le64_get(h.tail_seq))
+		rc = -ENOENT;
+	if (rc)
+		return rc;
+	t.used = t.blks;
+	*out = t;
+	return 0;
+}
+
+int insp_journal_next(const struct insp *in, unsigned slot, struct insp_txn *t)
+{
+	struct insp_txn next;
+	int rc;
+
+	if (!t->blks || t->used >= ring(in))
+		return -ENOENT;
+	rc = insp_journal_at(in, slot, (t->pos + t->blks) % ring(in), &next);
+	if (rc == 0 && (next.seq != t->seq + 1 || next.blks > ring(in) - t->used))
+		rc = -ENOENT;
+	if (rc)
+		return rc;
+	next.used = t->used + next.blks;
+	*t = next;
+	return 0;
+}
+
+int insp_journal_txn(const struct insp *in, unsigned slot, unsigned n, struct insp_txn *out)
+{
+	int rc = insp_journal_first(in, slot, out);
+
+	while (rc == 0 && n--)
+		rc = insp_journal_next(in, slot, out);
 	return rc;
 }
 

@@ -417,9 +417,10 @@ int main(int argc, char **argv)
 	}
 	for (int i = 2; rc == 0 && i < argc; i++)
 		rc = run_line(&p, argv[i]);
-	if (p.crash) {
+	if (p.crash)
 		vol_crash(p.v);
-		return rc ? 1 : 0;
-	}
-	return vol_unmount(p.v) || rc ? 1 : 0;
+	else if (vol_unmount(p.v))
+		rc = -EIO;
+	clk->ops->destroy(clk);
+	return rc ? 1 : 0;
 }
