@@ -206,13 +206,6 @@ static void edits_inside_a_transaction_leave_it_valid(void **s)
 	sc_run(journal_body, &(struct sc_shape){.sector_bytes = 4096});
 }
 
-/* A host that dies in the simulator leaves its memory behind. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
