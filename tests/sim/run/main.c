@@ -70,42 +70,64 @@ struct batch {
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static int range(const char *s, struct options *o)
+/* Up to @stop, "" the end. -1: it is no number. */
+static int number(const char *s, const char *stop, uint64_t *out, const char **rest)
 {
 	char *end;
 
-	o->first = strtoull(s, &end, 0);
-	if (strncmp(end, "..", 2) != 0)
+	if (*s < '0' || *s > '9')
 		return -1;
-	o->last = strtoull(end + 2, &end, 0);
-	return *end || o->last < o->first ? -1 : 0;
+	errno = 0;
+	*out = strtoull(s, &end, 0);
+	if (errno || end == s || strncmp(end, stop, strlen(stop) ? strlen(stop) : 1) != 0)
+		return -1;
+	if (rest)
+		*rest = end + strlen(stop);
+	return 0;
+}
+
+static int range(const char *s, struct options *o)
+{
+	const char *second;
+
+	if (number(s, "..", &o->first, &second) || number(second, "", &o->last, NULL))
+		return -1;
+	return o->last < o->first || o->last - o->first >= UINT32_MAX ? -1 : 0;
+}
+
+static int small(unsigned min, unsigned max, unsigned *out)
+{
+	uint64_t n;
+
+	if (number(optarg, "", &n, NULL) || n < min || n > max)
+		return -1;
+	*out = (unsigned)n;
+	return 0;
 }
 
 static int option(int c, struct options *o)
 {
 	switch (c) {
 	case 's':
-		o->first = o->last = strtoull(optarg, NULL, 0);
+		if (number(optarg, "", &o->first, NULL))
+			return -1;
+		o->last = o->first;
 		return 0;
 	case 'S':
 		o->batch = true;
 		return range(optarg, o);
 	case 'r':
 		o->batch = true;
-		o->random = (unsigned)atoi(optarg);
-		return o->random ? 0 : -1;
+		return small(1, 1000000, &o->random);
 	case 'n':
-		o->force.hosts = (unsigned)atoi(optarg);
-		return o->force.hosts >= 2 && o->force.hosts <= SC_HOSTS_MAX ? 0 : -1;
+		return small(2, SC_HOSTS_MAX, &o->force.hosts);
 	case 'p':
 		o->force.profile = profile_find(optarg);
 		return o->force.profile < 0 ? -1 : 0;
 	case 'j':
-		o->jobs = (unsigned)atoi(optarg);
-		return o->jobs >= 1 && o->jobs <= JOBS_MAX ? 0 : -1;
+		return small(1, JOBS_MAX, &o->jobs);
 	case 'w':
-		o->timeout_s = (unsigned)atoi(optarg);
-		return o->timeout_s ? 0 : -1;
+		return small(1, 86400, &o->timeout_s);
 	case 't':
 		o->trace = true;
 		return 0;
