@@ -112,6 +112,7 @@ same "written without a terminal and without -f"
 # standard output that is closed, full, or leaves
 "$MKFS" -f "$IMG" >&- || fail "a closed standard output"
 "$FSCK" -n "$IMG" >"$WORK/out" 2>&1 || fail "printed on the device: $(tail -n 3 "$WORK/out")"
+cmp -n 65536 "$IMG" /dev/zero || fail "printed on the device"
 "$MKFS" -f "$IMG" <&- >&- 2>&- || fail "all standard files closed"
 "$FSCK" -n "$IMG" >"$WORK/out" 2>&1 || fail "printed on the device: $(tail -n 3 "$WORK/out")"
 "$MKFS" -f "$IMG" >/dev/full || true
