@@ -21,6 +21,11 @@ bool is_orphan_list(const struct fsck *f, uint64_t ino)
 	return false;
 }
 
+bool is_place(const struct fsck *f, uint64_t cell)
+{
+	return cell == f->geo.root_ino || is_orphan_list(f, cell);
+}
+
 bool is_top(const struct fsck *f, const struct fsck_inode *fi)
 {
 	return fi->ino == f->geo.root_ino || fi->flags & LUNFS_INODE_ORPHAN_DIR;

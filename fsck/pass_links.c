@@ -35,19 +35,19 @@ static bool has_dir(struct fsck *f, uint64_t ino)
 	return fi && !fi->gone && S_ISDIR(fi->mode);
 }
 
-/* In its place, which must be a cell that no tree uses. */
+/* In its place, which no tree uses. */
 static int make_top(struct fsck *f, uint64_t ino, uint64_t parent, uint32_t mode, uint32_t flags)
 {
-	struct fsck_inode *fi = inode_find(f, ino);
+	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
 	uint32_t bit;
 	struct fsck_group *fg = map_find(f, ino, &bit);
 
-	if (!fg || !bit_get(fg->cell_valid, bit) || bit_get(fg->cell_bad, bit) ||
-	    (!fi && bit_get(fg->cell_used, bit) && bit_get(fg->cell_claimed, bit))) {
-		log_err("fsck-no-place",
-			"The directory in cell %llu cannot be made anew: the cell is not free. "
-			"Save an image of the volume (lunfs image) and report this.",
-			ULL(ino));
+	if (!fg || !bit_get(fg->cell_valid, bit) || peek_cell(f, ino, sector, payload)) {
+		log_err(
+		    "fsck-no-place",
+		    "The directory in cell %llu cannot be made anew: it is no cell, or unreadable. "
+		    "Save an image of the volume (lunfs image) and report this.",
+		    ULL(ino));
 		stuck_add(f, ino);
 		return 0;
 	}

@@ -7,6 +7,7 @@
  * has a name. Without one it is dropped, unless directories were damaged: then its name may be
  * what was lost, and it is kept for lost+found.
  */
+#include "base/bitmap.h"
 #include "fsck/trees.h"
 
 enum turn { TURN_DIRS, TURN_NAMED_DIRS, TURN_FILES };
@@ -130,11 +131,24 @@ static void settle_doubts(struct fsck *f)
 	}
 }
 
+/* The places of the root and the lists are for nothing else, even while nothing stands there. */
+static void reserve(struct fsck *f, uint64_t ino)
+{
+	uint32_t bit;
+	struct fsck_group *fg = map_find(f, ino, &bit);
+
+	if (fg && !inode_find(f, ino))
+		bit_set(fg->cell_bad, bit);
+}
+
 int pass_trees(struct fsck *f)
 {
 	size_t n;
 
 	trees_reset(f);
+	reserve(f, f->geo.root_ino);
+	for (unsigned i = 0; i < f->geo.slots; i++)
+		reserve(f, f->geo.orphan_ino[i]);
 	take_turn(f, TURN_DIRS);
 	do
 		n = take_turn(f, TURN_NAMED_DIRS);

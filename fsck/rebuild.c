@@ -149,7 +149,7 @@ static void adopt(struct fsck *f, struct fsck_group *fg, uint32_t bit, uint64_t 
 	struct fsck_inode *fi;
 	struct fork_job *j;
 
-	if (inode_find(f, addr) || peek_cell(f, addr, sector, payload) ||
+	if (inode_find(f, addr) || is_place(f, addr) || peek_cell(f, addr, sector, payload) ||
 	    blk_check(&f->geo, payload, LUNFS_BLK_BTREE, addr))
 		return;
 	j = job_find(f->trees, le64_get(node->hdr.guard));

@@ -177,6 +177,8 @@ int clone_all(struct fsck *f);
 /* ---- names (dirents.c, lost_found.c) --------------------------------------------------------- */
 
 bool is_orphan_list(const struct fsck *f, uint64_t ino);
+/* The cell is kept for the root or a list of orphans. */
+bool is_place(const struct fsck *f, uint64_t cell);
 bool is_top(const struct fsck *f, const struct fsck_inode *fi);
 uint64_t dirent_hash(const struct fsck *f, const uint8_t *name, size_t len);
 
