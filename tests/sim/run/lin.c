@@ -31,9 +31,8 @@
 #define DEATHS_MAX INCS_MAX
 #define WHY_BYTES 256u
 
-struct item { /* an operation taking effect, or its first step alone, or a death */
+struct item { /* an operation taking effect, or a death */
 	uint64_t at;
-	bool first_step;
 	struct hop *hop;
 	struct inc *inc;
 };
@@ -189,7 +188,7 @@ static uint64_t moment(uint64_t event)
 
 static void add_item(struct lin *l, uint64_t event, struct hop *h, struct inc *i)
 {
-	l->item[l->n_items++] = (struct item){moment(event), false, h, i};
+	l->item[l->n_items++] = (struct item){moment(event), h, i};
 }
 
 static void add_hop(struct lin *l, struct hop *h)
@@ -214,22 +213,12 @@ static void add_hop(struct lin *l, struct hop *h)
 		l->late[h->index] = true;
 }
 
-static void add_first_step(struct lin *l, struct hop *h)
-{
-	if (!in_steps(h) || !answered(h) || is_dead(inc_of(l, h)))
-		return;
-	add_item(l, h->joined, h, NULL);
-	l->item[l->n_items - 1].first_step = true;
-}
-
 static void make_items(struct lin *l)
 {
-	l->item = calloc(2 * l->n_hops + l->r->n_incs + 1, sizeof(*l->item));
+	l->item = calloc(l->n_hops + l->r->n_incs + 1, sizeof(*l->item));
 	lunfs_assert(l->item);
-	for (size_t i = 0; i < l->n_hops; i++) {
+	for (size_t i = 0; i < l->n_hops; i++)
 		add_hop(l, history_at(l->r->hist, i));
-		add_first_step(l, history_at(l->r->hist, i));
-	}
 	for (unsigned k = 0; k < l->r->n_incs; k++)
 		if (is_dead(&l->r->inc[k]))
 			add_item(l, l->r->inc[k].end_ev, NULL, &l->r->inc[k]);
@@ -406,12 +395,8 @@ static bool counts_as_dead(const struct lin *l, const struct inc *i)
 	return false;
 }
 
-static bool play_hop(struct lin *l, const struct item *it)
+static bool play_hop(struct lin *l, struct hop *h)
 {
-	struct hop *h = it->hop;
-
-	if (it->first_step)
-		return apply(l, h, MODEL_BEGUN);
 	if (counts_as_dead(l, inc_of(l, h)))
 		return play_dead(l, h);
 	h->lost_size = model_size(l->m, h);
@@ -430,7 +415,7 @@ static bool rebuild(struct lin *l, size_t end)
 	for (size_t k = 0; k < end; k++) {
 		const struct item *it = &l->item[k];
 
-		if (it->hop && !play_hop(l, it))
+		if (it->hop && !play_hop(l, it->hop))
 			return false;
 		if (it->inc) {
 			if (!play_late(l, it->inc))
@@ -478,7 +463,7 @@ static bool play(struct lin *l)
 	memset(l->fate, 0, l->n_hops);
 	model_reset(l->m, l->root, l->r->root.ino);
 	for (size_t k = 0; k < l->n_items; k++) {
-		bool fits = l->item[k].hop ? play_hop(l, &l->item[k]) : play_death(l, k);
+		bool fits = l->item[k].hop ? play_hop(l, l->item[k].hop) : play_death(l, k);
 
 		if (!fits) {
 			l->far = k > l->far ? k : l->far;
@@ -534,7 +519,7 @@ static size_t item_of(const struct lin *l, const struct hop *h)
 {
 	size_t k = 0;
 
-	while (l->item[k].hop != h || l->item[k].first_step)
+	while (l->item[k].hop != h)
 		k++;
 	return k;
 }

@@ -220,7 +220,7 @@ static bool attrs_fit(struct model *m, const struct hop *h, struct mnode *n)
 		return true;
 	if (h->nlink != n->nlink)
 		return model_no(m, "should have %u links", n->nlink);
-	if (n->type == S_IFREG && h->size != n->size && !n->muddled && !n->flux)
+	if (n->type == S_IFREG && h->size != n->size && !n->muddled)
 		return model_no(m, "should have %llu bytes", (unsigned long long)n->size);
 	return true;
 }
@@ -649,14 +649,12 @@ uint64_t model_size(const struct model *m, const struct hop *h)
  */
 static bool is_dying(struct model *m, const struct hop *h)
 {
-	struct mnode *n = node_at(m, h->o_id);
+	const struct mnode *n = node_at(m, h->o_id);
 
 	if (!n || n->dead || n->type != S_IFREG || h->rc == GONE)
 		return false;
-	if (!n->muddled && !n->flux && (n->nlink || is_open(n)))
+	if (!n->muddled && (n->nlink || is_open(n)))
 		return false;
-	if (n->flux && hop_changes(h))
-		n->muddled = true;
 	switch (h->kind) {
 	case HOP_GETATTR:
 	case HOP_READ:
@@ -686,11 +684,6 @@ static bool no_space(struct model *m, const struct hop *h)
 	return true;
 }
 
-bool in_steps(const struct hop *h)
-{
-	return h->kind == HOP_WRITE && h->bodies > 1 && h->changes > 1 && h->joined < h->point;
-}
-
 bool model_apply(struct model *m, const struct hop *h, enum model_how how,
 		 const struct model_peers *peers, char *why, size_t why_len)
 {
@@ -698,19 +691,6 @@ bool model_apply(struct model *m, const struct hop *h, enum model_how how,
 	m->peers = peers;
 	m->why = why;
 	m->why_len = why_len;
-	if (how == MODEL_BEGUN) {
-		struct mnode *n = node_at(m, h->o_id);
-
-		if (n)
-			n->flux++;
-		return true;
-	}
-	if (in_steps(h) && how == MODEL_ANSWERED) {
-		struct mnode *n = node_at(m, h->o_id);
-
-		if (n && n->flux)
-			n->flux--;
-	}
 	if (how == MODEL_LOST || how == MODEL_IN_PART) {
 		struct mnode *n = node_at(m, h->o_id);
 

@@ -16,7 +16,6 @@ enum model_how {
 	MODEL_ANSWERED, /* it must answer what it did answer */
 	MODEL_DONE,	/* no answer is known, but it took effect */
 	MODEL_LOST,	/* its transaction was lost; only bytes in place may show it */
-	MODEL_BEGUN,	/* it has let its locks go after a first step: others see a part of it */
 	MODEL_IN_PART,	/* some of it was done: what the file holds is not known any more */
 };
 
@@ -37,8 +36,6 @@ bool model_apply(struct model *m, const struct hop *h, enum model_how how,
 void model_host_gone(struct model *m, unsigned host); /* what it had open is closed */
 /* Size of the file that @h names, before it; 0 if it is none. */
 uint64_t model_size(const struct model *m, const struct hop *h);
-/* A large write where space is scattered: its pieces are seen one by one. */
-bool in_steps(const struct hop *h);
 bool hop_changes(const struct hop *h); /* could this kind of operation change anything? */
 
 #endif

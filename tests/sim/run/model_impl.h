@@ -41,10 +41,9 @@ struct mlost { /* of a host that died: zeroes that were lost, or a write that wa
 struct mnode {
 	uint32_t type, nlink, parent, made_by;
 	uint64_t ino, size;
-	bool bound;    /* its number is known */
-	bool dead;     /* was seen to be given up */
-	bool muddled;  /* what it holds is not known: an operation on it ended half-way */
-	uint16_t flux; /* writes that others can see half-done */
+	bool bound;   /* its number is known */
+	bool dead;    /* was seen to be given up */
+	bool muddled; /* what it holds is not known: an operation on it ended half-way */
 	uint16_t opens[SC_HOSTS_MAX];
 	struct mxattr xattr[2];
 	struct ment *ent;
