@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Installs what is missing (Debian 12, as root), builds, runs every test. Last line: N passed, N failed,
 # N skipped. Exit code 1 if anything failed. Arguments: names of system tests to run instead of all, or
-# protocol for the simulator, the mutation check and the model.
+# protocol for the simulator, the crash points, the mutation check and the model.
 set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=tests/setup.sh
@@ -70,9 +70,10 @@ system_test() { # script
 	run_test "$(basename "$1" .sh)" bash "$1"
 }
 
-# What proves the protocol: whole clusters in a simulator, weakened code that it must notice, a model.
+# What proves the protocol: whole clusters in a simulator, crash points, weakened code that they must notice, a model.
 protocol_tests() {
 	run_test simulate bash "$TOP/tests/simulate.sh"
+	run_test crash bash "$TOP/tests/crash.sh"
 	run_test mutations python3 "$TOP/tests/sim/mutations/run.py" "$TOP"
 	run_test spin python3 "$TOP/tests/spin/run.py"
 }

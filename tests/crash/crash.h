@@ -22,9 +22,9 @@
 
 #include <uthash.h>
 
-#define SETUP_HOPS 32u
-#define WORK_OPS 256u
-#define OBS_HOPS 1024u
+#define SETUP_HOPS 300u
+#define WORK_OPS 512u
+#define OBS_HOPS 4096u
 
 /* ---- work.c: workloads ----------------------------------------------------------------------- */
 
@@ -42,6 +42,7 @@ struct workload {
 	uint32_t sector_bytes;
 	unsigned hosts, n;
 	bool sampled;	 /* long: a few ways to cut at each point, by chance */
+	bool wide;	 /* on a base whose directories and files have trees of several nodes */
 	bool from_mount; /* the power goes while the hosts mount, too */
 	struct wop op[WORK_OPS];
 };
@@ -65,6 +66,10 @@ void workload_make(struct workload *w, enum family f, uint64_t group, unsigned m
 int workload_find(struct workload *w, const char *name); /* by its name; -1: none */
 const char *wop_text(const struct wop *o, char *buf, size_t len);
 
+/* "e/0" ... and the blocks of "d/h" on a wide base: enough for trees of several nodes. */
+#define WIDE_NAMES 100u
+#define WIDE_EXTENTS 130u
+
 /* A formatted volume with a few files, and how they came there. */
 struct base {
 	uint32_t sector_bytes;
@@ -74,7 +79,7 @@ struct base {
 	struct hop *hop;
 	size_t n_hops;
 };
-const struct base *base_get(uint32_t sector_bytes); /* made once */
+const struct base *base_get(uint32_t sector_bytes, bool wide); /* made once */
 
 struct record { /* a run of a workload */
 	const struct workload *w;

@@ -10,10 +10,11 @@
 #include <stdlib.h>
 
 #define IO_BYTES 65536u
-#define LIST_MAX 64u
+#define LIST_MAX 256u
 #define DEEP 16u
 #define RECOVERERS 3u
 #define STEPS_MAX 50000000u
+#define RECOVERY_NS (10 * SC_S)
 
 struct look {
 	struct obs *o;
@@ -68,7 +69,7 @@ static void keep(struct hop *h, const void *buf, size_t len)
 
 static void read_data(struct look *l, struct nodeid id, uint64_t size)
 {
-	for (uint64_t off = 0; off < size && off < 4 * IO_BYTES; off += IO_BYTES) {
+	for (uint64_t off = 0; off < size && off < 32 * IO_BYTES; off += IO_BYTES) {
 		struct hop *h = begin(l, HOP_READ, id);
 		size_t done = 0;
 		int rc;
@@ -227,6 +228,32 @@ static void check_medium(struct look *l)
 		wrong(l, "fsck", text);
 }
 
+/* Every slot but the reader's own is free: whoever died has been recovered. */
+static bool all_recovered(struct look *l)
+{
+	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
+	unsigned n = geo_all_slots(&l->t.geo), own = host_slot(vol_host(l->v));
+
+	host_table(vol_host(l->v), slot, n);
+	for (unsigned s = 0; s < n; s++)
+		if (s != own && slot[s].state != LUNFS_SLOT_FREE)
+			return false;
+	return true;
+}
+
+static void wait_recovered(struct look *l)
+{
+	uint64_t until_ns = clock_now_ns(l->t.clk) + RECOVERY_NS;
+
+	while (!all_recovered(l)) {
+		if (clock_now_ns(l->t.clk) > until_ns) {
+			wrong(l, "recovery", "a dead host was not recovered in ten seconds");
+			return;
+		}
+		clock_sleep_ns(l->t.clk, RECOVERY_NS / 200);
+	}
+}
+
 static void look_task(void *arg)
 {
 	struct look *l = arg;
@@ -246,6 +273,7 @@ static void look_task(void *arg)
 		wrong(l, "root", strerror(-rc));
 	else
 		read_dir(l, root, 0);
+	wait_recovered(l);
 	if (l->seed & 1)
 		orphans_settle(l->v->orphans, 20 * SC_S);
 	rc = vol_unmount(l->v);

@@ -197,22 +197,53 @@ static void some_op(uint64_t *rng, struct wop *o)
 	some_flags(rng, o);
 }
 
+/* On a wide base: half of the operations go to its big directory and its big file. */
+static void aim_wide(uint64_t *rng, struct wop *o)
+{
+	bool data = o->kind == HOP_WRITE || o->kind == HOP_FALLOCATE || o->kind == HOP_TRUNCATE;
+
+	if (sim_rand_below(rng, 2) || o->kind == WORK_SLEEP)
+		return;
+	if (!data) {
+		snprintf(o->a, sizeof(o->a), "e/%u",
+			 (unsigned)sim_rand_below(rng, WIDE_NAMES) % 1000);
+		return;
+	}
+	snprintf(o->a, sizeof(o->a), "d/h");
+	if (o->kind == HOP_TRUNCATE)
+		o->len = sim_rand_below(rng, 2 * WIDE_EXTENTS) * 4096;
+	else
+		o->off += sim_rand_below(rng, 2 * WIDE_EXTENTS) * 4096;
+	if (o->kind == HOP_FALLOCATE)
+		o->len += sim_rand_below(rng, WIDE_EXTENTS) * 4096;
+}
+
+/*
+ * Every fourth is on a wide base; every fourth syncs after each operation, so that the journal goes
+ * round.
+ */
 static void make_random(struct workload *w, uint64_t seed)
 {
 	uint64_t rng = seed * 0x9e3779b97f4a7c15ull;
-	unsigned n = 20 + (unsigned)sim_rand_below(&rng, 60), host = 0;
+	bool syncs = seed % 4 == 2;
+	unsigned n = (syncs ? 120 : 20) + (unsigned)sim_rand_below(&rng, 60), host = 0;
 
 	w->seed = seed;
 	w->sampled = w->from_mount = true;
-	w->hosts = 1 + (unsigned)(seed % 2);
+	w->wide = seed % 4 == 3;
+	w->hosts = 1 + (unsigned)(seed / 4 % 2);
 	w->sector_bytes = sim_rand_below(&rng, 4) ? 512 : 4096;
 	for (unsigned k = 0; k < n; k++) {
 		struct wop o;
 
 		some_op(&rng, &o);
+		if (w->wide)
+			aim_wide(&rng, &o);
 		if (sim_rand_below(&rng, 4) == 0)
 			host = (unsigned)sim_rand_below(&rng, w->hosts);
 		add(w, &o, host);
+		if (syncs)
+			add_sync(w, host);
 	}
 }
 

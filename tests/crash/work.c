@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/xattr.h>
 
-#define BASES 2u
+#define BASES 4u
 #define IO_BYTES 65536u
 #define HOSTS_ON_DISK 3u
 
@@ -337,7 +337,7 @@ static void record_end(struct record *r)
 void record_make(struct record *r, const struct workload *w)
 {
 	memset(r, 0, sizeof(*r));
-	r->base = base_get(w->sector_bytes);
+	r->base = base_get(w->sector_bytes, w->wide);
 	record_begin(r, w, r->base->n_hops);
 	r->t.geo = r->base->geo;
 	r->t.medium = simdev_medium_clone(r->base->medium);
@@ -372,6 +372,23 @@ static const struct wop setup[] = {
 };
 
 static struct record making; /* of the base */
+static bool making_wide;
+
+static void widen(struct record *r)
+{
+	struct wop o = {.kind = HOP_MKNOD};
+
+	for (unsigned k = 0; k < WIDE_NAMES; k++) {
+		snprintf(o.a, sizeof(o.a), "e/%u", k % 1000);
+		run_op(r, &o);
+	}
+	o = (struct wop){.kind = HOP_WRITE, .a = "d/h", .len = 4096};
+	for (unsigned k = 0; k < WIDE_EXTENTS; k++) {
+		o.off = (2 * k + 6) * 4096ull;
+		run_op(r, &o);
+	}
+	run_op(r, &(struct wop){.kind = HOP_SYNCFS});
+}
 
 static void setup_body(struct simcluster *t)
 {
@@ -386,6 +403,8 @@ static void setup_body(struct simcluster *t)
 	SC_OK(t, vol_root(r->t.v[0], &r->run.root));
 	for (size_t k = 0; k < sizeof(setup) / sizeof(setup[0]); k++)
 		run_op(r, &setup[k]);
+	if (making_wide)
+		widen(r);
 	SC_OK(t, vol_unmount(r->t.v[0]));
 	the_run = NULL;
 	r->t.medium = simdev_medium_clone(t->medium);
@@ -396,11 +415,12 @@ static void no_check(struct simcluster *t)
 	(void)t;
 }
 
-static void base_make(struct base *b, uint32_t sector_bytes)
+static void base_make(struct base *b, uint32_t sector_bytes, bool wide)
 {
 	struct record *r = &making;
 
 	memset(r, 0, sizeof(*r));
+	making_wide = wide;
 	r->run.t = &r->t;
 	r->run.hist = history_new(&r->run, SETUP_HOPS);
 	r->run.inc[0].end = INC_CLEAN;
@@ -418,12 +438,12 @@ static void base_make(struct base *b, uint32_t sector_bytes)
 	hist_keep(&r->run, &b->hop, &b->n_hops);
 }
 
-const struct base *base_get(uint32_t sector_bytes)
+const struct base *base_get(uint32_t sector_bytes, bool wide)
 {
 	static struct base base[BASES];
-	struct base *b = &base[sector_bytes == 4096];
+	struct base *b = &base[2 * wide + (sector_bytes == 4096)];
 
 	if (!b->medium)
-		base_make(b, sector_bytes);
+		base_make(b, sector_bytes, wide);
 	return b;
 }
