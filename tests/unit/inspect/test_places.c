@@ -129,6 +129,44 @@ static void a_flipped_bit_fails_a_check(void **s)
 	sc_run(flipped_body, NULL);
 }
 
+static void note_place(void *ctx, const char *check, bool ok, const char *text)
+{
+	(void)text;
+	if (strcmp(check, "place") == 0)
+		*(bool *)ctx = ok;
+}
+
+static void expect_misplaced(const struct insp *in, const char *what, const char *where)
+{
+	bool placed = true;
+	struct insp_checks to = {&placed, note_place};
+	uint8_t buf[LUNFS_BLOCK_BYTES];
+	struct insp_place p;
+
+	find(in, what, &p);
+	assert_int_equal(insp_read(in, p.off_bytes, p.len_bytes, buf), 0);
+	find(in, where, &p);
+	insp_check(in, &p, buf, &to);
+	assert_false(placed);
+}
+
+static void misplaced_body(struct simcluster *t)
+{
+	struct insp in = insp_of(t);
+
+	use_volume(t);
+	sc_down(t, 0);
+	expect_misplaced(&in, "inode:/f", "inode:/small");
+	expect_misplaced(&in, "lock:inode:/f", "lock:inode:/small");
+	expect_misplaced(&in, "slot:0", "slot:1");
+}
+
+static void a_structure_in_another_place_is_told(void **s)
+{
+	(void)s;
+	sc_run(misplaced_body, NULL);
+}
+
 /* ---- fields ---------------------------------------------------------------------------------- */
 
 static uint64_t field(const struct insp *in, const char *what, const char *name)
@@ -337,6 +375,42 @@ static void a_tree_that_refers_to_itself_ends(void **s)
 	sc_run(loop_body, NULL);
 }
 
+static int no_body(void *ctx, const struct insp_item *it)
+{
+	unsigned *seen = ctx;
+
+	if (it->key == 2) {
+		assert_int_equal(it->len, 0);
+		assert_null(it->body);
+		(*seen)++;
+	}
+	return 0;
+}
+
+static void outside_body(struct simcluster *t)
+{
+	struct insp in = insp_of(t);
+	unsigned seen = 0;
+	struct insp_walk w = {.ctx = &seen, .item = no_body, .hi = UINT64_MAX};
+	struct insp_place p;
+	struct nodeid id;
+
+	t->no_fsck = true;
+	use_volume(t);
+	SC_OK(t, sc_lookup(t, 0, sc_root_id(t, 0), "f", &id));
+	sc_down(t, 0);
+	poke(&in, "extent:/f,1", "slot.off", 3519);
+	assert_int_equal(insp_walk(&in, id.ino, INSP_DATA, &w), 0);
+	assert_int_equal(seen, 1);
+	assert_int_equal(insp_find(&in, "extent:/f,1", &p, why, sizeof(why)), -EUCLEAN);
+}
+
+static void an_item_outside_its_node_has_no_body(void **s)
+{
+	(void)s;
+	sc_run(outside_body, NULL);
+}
+
 /* Whatever stands in the blocks: no name crashes, no check does, every walk ends. */
 static void noise_body(struct simcluster *t)
 {
@@ -420,10 +494,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_structure_of_a_sound_volume_passes_its_checks),
 	    cmocka_unit_test(a_flipped_bit_fails_a_check),
+	    cmocka_unit_test(a_structure_in_another_place_is_told),
 	    cmocka_unit_test(fields_have_the_values_that_the_volume_has),
 	    cmocka_unit_test(set_reads_back),
 	    cmocka_unit_test(a_name_of_nothing_is_refused_with_a_reason),
 	    cmocka_unit_test(a_tree_that_refers_to_itself_ends),
+	    cmocka_unit_test(an_item_outside_its_node_has_no_body),
 	    cmocka_unit_test(noise_in_the_metadata_is_survived),
 	    cmocka_unit_test(a_block_is_called_what_it_serves_as),
 	};
