@@ -146,6 +146,7 @@ struct sim_run {
 	bool stopping;		    /* faults have stopped; everybody who may live comes back */
 	uint64_t stopped_ns;	    /* since when */
 	bool kept;		    /* the keepers have ended */
+	bool ended;		    /* everything has */
 	bool closing;		    /* the end: no more operations */
 	struct sim_host host[SC_HOSTS_MAX];
 	struct inc inc[INCS_MAX];
