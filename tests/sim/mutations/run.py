@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 Mutation check: weakens the production code in each of the ways of table.py, in a copy of the tree,
-and runs the simulator until a check fails. A mutation that nothing notices fails this test, and so
-does one whose text no longer stands in the code. The unchanged code runs the same seeds first.
+and runs the simulator, or for the profile "cuts" the crash points, or a directed scenario
+("locks:NAME" is NAME of test_scenario_locks), until a check fails. A mutation
+that nothing notices fails this test, and so does one whose text no longer stands in the code. The
+unchanged code runs the same seeds first.
 
-usage: run.py TOP [--only WORD] [--jobs J] [--json FILE]
+usage: run.py TOP [--only WORD] [--profile P] [--jobs J] [--json FILE]
 
 Exit status: 0 all were caught, 1 at least one was not, 2 the copy could not be built or is
 not clean itself.
@@ -13,6 +15,7 @@ not clean itself.
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -22,11 +25,14 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from table import MUTATIONS  # noqa: E402
+from table import CUTS, MUTATIONS  # noqa: E402
 
 BUILD_SECONDS = 300
 RUN_SECONDS = 600
 CHUNK = 20  # seeds between two looks at the result
+CUTS_PLAN = "one,random:40"
+SCENARIOS = "tests/sim/scenarios"
+PROGRAMS = ["tests/sim/run/lunfs-sim", f"{SCENARIOS}/test_scenario_locks", "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
 
 
 def copy_tree(top, to):
@@ -45,7 +51,7 @@ def copy_tree(top, to):
 
 def build(tree, jobs):
     done = subprocess.run(
-        ["ninja", "-C", f"{tree}/build", f"-j{jobs}", "tests/sim/run/lunfs-sim", "fsck/fsck.lunfs"],
+        ["ninja", "-C", f"{tree}/build", f"-j{jobs}", *PROGRAMS],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=BUILD_SECONDS,
@@ -54,8 +60,54 @@ def build(tree, jobs):
     return None if done.returncode == 0 else done.stdout.decode(errors="replace")
 
 
+def cut(tree, jobs):
+    """None, or (the crash point, what was wrong)."""
+    cmd = [
+        f"{tree}/build/tests/crash/lunfs-crash",
+        f"--plan={CUTS_PLAN}",
+        f"--jobs={jobs}",
+        "--timeout=20",
+        "--max-failures=1",
+        "--json",
+    ]
+    done = subprocess.run(
+        cmd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=RUN_SECONDS, check=False
+    )
+    if done.returncode == 0:
+        return None
+    first = json.loads(done.stdout.decode() or "{}").get("first_failure")
+    if done.returncode != 1 or not first:
+        raise RuntimeError(f"{' '.join(cmd)} ended with {done.returncode} and named no cut")
+    where, _, what = first.partition(": ")
+    return where, what
+
+
+def scenario(tree, program, test):
+    """None, or (the test, what it said)."""
+    done = subprocess.run(
+        [f"{tree}/build/{SCENARIOS}/test_scenario_{program}"],
+        env={**os.environ, "LUNFS_SCENARIO": test},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    said = re.findall(r"ERROR +\] --- (.*)$", done.stdout.decode(errors="replace"), re.M)
+    return test, said[0] if said else "it ended early"
+
+
+def is_one_run(profile):
+    return profile == CUTS or ":" in profile
+
+
 def simulate(tree, profile, first, last, jobs):
     """None, or (seed, what the check said)."""
+    if profile == CUTS:
+        return cut(tree, jobs)
+    if ":" in profile:
+        return scenario(tree, *profile.split(":"))
     cmd = [
         f"{tree}/build/tests/sim/run/lunfs-sim",
         f"--seeds={first}..{last}",
@@ -98,7 +150,7 @@ def try_one(tree, mutation, args):
         if error:
             return {"caught": False, "what": "does not compile: " + error[-400:]}
         for profile in mutation.profiles:
-            for first in range(1, mutation.seeds, CHUNK):
+            for first in range(1, 2 if is_one_run(profile) else mutation.seeds, CHUNK):
                 last = min(first + CHUNK - 1, mutation.seeds)
                 found = simulate(tree, profile, first, last, args.jobs)
                 if found:
@@ -113,9 +165,15 @@ def main():
     ap = argparse.ArgumentParser(description="mutation check of the simulator")
     ap.add_argument("top")
     ap.add_argument("--only", default="", help="mutations whose name holds this word")
+    ap.add_argument("--profile", help="mutations that this profile should notice")
     ap.add_argument("--jobs", type=int, default=2)
     ap.add_argument("--json", help="write the results to this file")
     args = ap.parse_args()
+    chosen = [
+        m
+        for m in MUTATIONS
+        if args.only in m.name and (not args.profile or args.profile in m.profiles)
+    ]
     results = []
     with tempfile.TemporaryDirectory(prefix="lunfs-mutations-") as tree:
         if not copy_tree(args.top, tree):
@@ -128,13 +186,11 @@ def main():
         if error:
             print(error)
             return 2
-        dirty = baseline(tree, [m for m in MUTATIONS if args.only in m.name], args)
+        dirty = baseline(tree, chosen, args)
         if dirty:
             print(dirty)
             return 2
-        for m in MUTATIONS:
-            if args.only not in m.name:
-                continue
+        for m in chosen:
             began = time.monotonic()
             r = try_one(tree, m, args)
             r["name"], r["seconds"] = m.name, round(time.monotonic() - began, 1)

@@ -2,7 +2,8 @@
 """
 Ways to weaken the production code, each of which the simulator must notice.
 
-Each entry: what the weakened code does wrong, the profiles of lunfs-sim that should notice, the
+Each entry: what the weakened code does wrong, the profiles of lunfs-sim that should notice ("cuts":
+the crash points of lunfs-crash; "locks:NAME": the directed scenario NAME of test_scenario_locks), the
 file, the text that is replaced and the text that replaces it, and how many seeds of each profile may
 pass before it must have been noticed. The text must stand in the file exactly once, so that a
 mutation never silently stops to apply.
@@ -10,6 +11,7 @@ mutation never silently stops to apply.
 
 from collections import namedtuple
 
+CUTS = "cuts"
 Mutation = namedtuple("Mutation", "name profiles file old new seeds", defaults=[150])
 
 MUTATIONS = [
@@ -26,6 +28,21 @@ MUTATIONS = [
         "fs/cluster/ats.c",
         "	case DEV_CAW_MISCOMPARE:\n		return judge(t, true);",
         "	case DEV_CAW_MISCOMPARE:\n		return ATS_DONE_LATE;",
+    ),
+    Mutation(
+        "a read settles an ATS of unknown fate",
+        ["locks:a_release_that_timed_out_and_lands_later_gives_the_lock_to_nobody_twice"],
+        "fs/cluster/settle.c",
+        "	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);\n",
+        "	o = dev_read(ls->env.dev, lock_off(l->addr), ls->env.geo->sector_bytes, found)\n"
+        "		? ATS_UNKNOWN : ATS_DONE;\n	(void)keep_content;\n	l->sec.unresolved = 0;\n",
+    ),
+    Mutation(
+        "an own image that had no answer is replaced whatever it says",
+        ["flaky"],
+        "fs/cluster/ats.c",
+        "	return t->op != HEALTH_LOCK ||\n",
+        "	return true ||\n",
     ),
     Mutation(
         "recovery begins before the lease of the dead host has ended",
@@ -107,11 +124,26 @@ MUTATIONS = [
         "	if (m->img)\n		return true;\n	m->img = txn_zalloc(LUNFS_PAYLOAD_BYTES);\n",
     ),
     Mutation(
+        "replay writes images whose guard has moved on",
+        ["power"],
+        "fs/txn/replay.c",
+        "m->live = g && g->live && g->possession == m->possession;",
+        "m->live = g != NULL;",
+    ),
+    Mutation(
         "replay writes nothing at all",
         ["crash"],
         "fs/txn/replay.c",
         "	if (!r)\n		r = write_live(rp);\n",
         "	(void)write_live;\n",
+    ),
+    Mutation(
+        "a revoked block is replayed",
+        ["power", "crash"],
+        "fs/txn/scan.c",
+        "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE) {\n",
+        "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE && m->img)\n		return true;\n"
+        "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE) {\n",
     ),
     Mutation(
         "writes start whatever is left of the lease",
@@ -147,5 +179,76 @@ MUTATIONS = [
         "fs/cluster/acquire.c",
         "	if (!v->n)\n		v->act = V_TAKE_EX;",
         "	if (v->n < BOARD_COLS)\n		v->act = V_TAKE_EX;",
+    ),
+    Mutation(
+        "a transaction is written to the journal before the data that it refers to is flushed",
+        [CUTS],
+        "fs/txn/commit.c",
+        "	int r = flush_now(t);\n\n	if (!r && entries)\n		r = write_log",
+        "	int r = 0;\n\n	if (!r && entries)\n		r = write_log",
+    ),
+    Mutation(
+        "an fsync is answered before the commit block is flushed",
+        [CUTS],
+        "fs/txn/commit.c",
+        "	if (!r && entries)\n		r = flush_now(t);\n",
+        "",
+    ),
+    Mutation(
+        "a checkpoint is not flushed before the tail moves and locks leave",
+        [CUTS],
+        "fs/txn/checkpoint.c",
+        "	r = write_in_place(t, &p);\n	if (!r)\n		r = flush_now(t);\n",
+        "	r = write_in_place(t, &p);\n",
+    ),
+    Mutation(
+        "the tail of the journal moves over transactions that were not checkpointed",
+        [CUTS],
+        "fs/txn/checkpoint.c",
+        "	return x ? x->log_pos : t->head;\n",
+        "	(void)x;\n	return t->head;\n",
+    ),
+    Mutation(
+        "replay takes a transaction that is not whole",
+        [CUTS],
+        "fs/txn/scan.c",
+        "	if (!descs_ok(rp, x) || !commit_ok(rp, x))\n		return false;\n"
+        "	if (entries_ok(rp, x))\n		return true;\n",
+        "	(void)commit_ok;\n	if (entries_ok(rp, x) || descs_ok(rp, x))\n		return true;\n",
+    ),
+    Mutation(
+        "replay applies transactions in the wrong order",
+        [CUTS],
+        "fs/txn/scan.c",
+        "	if (!m->img)\n		m->img = txn_zalloc(LUNFS_PAYLOAD_BYTES);\n",
+        "	if (m->img)\n		return true;\n	m->img = txn_zalloc(LUNFS_PAYLOAD_BYTES);\n",
+    ),
+    Mutation(
+        "blocks are used again before the transaction that freed them is durable",
+        [CUTS],
+        "fs/alloc/blocks.c",
+        "	txn_on_commit(h, blocks_durable, p);\n",
+        "	blocks_durable(p, true);\n",
+    ),
+    Mutation(
+        "an unlinked file is not put among the orphans",
+        [CUTS],
+        "fs/vol/ops_remove.c",
+        "		if (last)\n			rc = orphan_insert(ch, i, odir);\n",
+        "		(void)odir;\n",
+    ),
+    Mutation(
+        "a lock is handed over before its transaction is committed and in place",
+        [CUTS],
+        "fs/txn/checkpoint.c",
+        "r = t->failed ? -EIO : txn_wait_done(t, g->last_tid);",
+        "r = t->failed ? -EIO : 0;",
+    ),
+    Mutation(
+        "a lock is handed over while its blocks stand in the journal alone",
+        [CUTS],
+        "fs/txn/checkpoint.c",
+        "	if (!r)\n		r = checkpoint_guard_locked(t, guard_addr);\n",
+        "",
     ),
 ]
