@@ -33,6 +33,7 @@ static void forget_round(struct fsck *f)
 	f->files = f->dirs = f->others = f->orphans = 0;
 	f->data_blks = f->cells_used = f->cells_free = f->names = 0;
 	f->problems.declined_n = 0;
+	f->restart = false;
 }
 
 static int run_round(struct fsck *f)
@@ -45,7 +46,7 @@ static int run_round(struct fsck *f)
 		rc = pass[i](f);
 		if (f->store.gone)
 			return f->store.gone;
-		if (f->problems.stopped)
+		if (f->problems.stopped || f->restart)
 			return 0;
 	}
 	return rc;

@@ -70,6 +70,8 @@ struct fsck {
 	/* A bit a window of each group: the chunk is to be written anew; its used cells are
 	 * guessed. */
 	uint8_t *rebuild_chunk, *doubt_chunk;
+	uint8_t *probed; /* a bit a window: a chunk that is not listed was looked for there */
+	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
 
 	struct windows *windows; /* window.c */
 	uint64_t watermark;
@@ -104,6 +106,11 @@ void fsck_init(struct fsck *f, struct dev *dev, const struct geo *geo, enum repa
  */
 int fsck_run(struct fsck *f);
 void fsck_free(struct fsck *f);
+/* A check that repairs nothing looks on as if it had. */
+static inline bool fsck_goes_on(const struct fsck *f, bool fixed)
+{
+	return fixed || f->problems.mode == MODE_CHECK;
+}
 static inline bool fsck_repairs(const struct fsck *f)
 {
 	return f->problems.mode != MODE_CHECK && !f->problems.stopped;
@@ -117,6 +124,12 @@ int pass_cells(struct fsck *f);
 int pass_trees(struct fsck *f);
 int pass_links(struct fsck *f);
 int pass_space(struct fsck *f);
+
+/*
+ * pass_groups.c: something refers to the cell @addr, and no chunk is known there. True: there is
+ * one, it is listed now, and the round begins anew; what was about to be reported is not so.
+ */
+bool lost_chunk(struct fsck *f, uint64_t addr);
 
 /* ---- maps.c ---------------------------------------------------------------------------------- */
 

@@ -28,10 +28,11 @@ int maps_init(struct fsck *f)
 		fg->cell_valid = fg->cell_claimed + bytes;
 		fg->cell_bad = fg->cell_valid + bytes;
 	}
-	f->rebuild_chunk = calloc(f->watermark, 2 * LUNFS_GROUP_WINDOWS / 8);
+	f->rebuild_chunk = calloc(f->watermark, 3 * LUNFS_GROUP_WINDOWS / 8);
 	if (!f->rebuild_chunk)
 		return -ENOMEM;
 	f->doubt_chunk = f->rebuild_chunk + f->watermark * LUNFS_GROUP_WINDOWS / 8;
+	f->probed = f->doubt_chunk + f->watermark * LUNFS_GROUP_WINDOWS / 8;
 	return 0;
 }
 

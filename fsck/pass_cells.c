@@ -89,6 +89,8 @@ static int check_used(struct fsck *f, const struct chunk *c, uint64_t addr, uint
 				"that is known",
 				(unsigned long long)addr))
 		drop_cell(f, addr);
+	else
+		bit_set(c->fg->cell_claimed, addr - geo_group_blk(&f->geo, c->g)); /* told */
 	return 0;
 }
 
@@ -228,7 +230,7 @@ static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
 
 	if (!blk_range_ok(&f->geo, addr, f->geo.cell_blks) ||
 	    store_read(&f->store, geo_blk_off(addr), bytes, cell) ||
-	    lock_rec_decode(&f->geo, cell, addr, &rec))
+	    (addr != c->header && lock_rec_decode(&f->geo, cell, addr, &rec)))
 		return;
 	bit_set(c->valid, n);
 	type = le16_get(h->type);
@@ -241,9 +243,11 @@ static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
 
 static bool rebuild(struct fsck *f, struct chunk *c, int err)
 {
-	if (!problem(&f->problems, PROBLEM_CHUNK, c->header, "chunk %llu of group %llu: %s",
-		     (unsigned long long)c->header, (unsigned long long)c->g,
-		     err == -EUCLEAN ? "it fails its checks" : strerror(-err)))
+	bool fix = problem(&f->problems, PROBLEM_CHUNK, c->header, "chunk %llu of group %llu: %s",
+			   (unsigned long long)c->header, (unsigned long long)c->g,
+			   err == -EUCLEAN ? "it fails its checks" : strerror(-err));
+
+	if (!fsck_goes_on(f, fix))
 		return false;
 	c->doubt = true;
 	bit_set(f->doubt_chunk,
@@ -251,7 +255,7 @@ static bool rebuild(struct fsck *f, struct chunk *c, int err)
 						 (LUNFS_CHUNK_CELLS * f->geo.cell_blks));
 	memset(c->valid, 0, sizeof(c->valid));
 	memset(c->used, 0, sizeof(c->used));
-	if (lose_cell(f, c->header))
+	if (fix && lose_cell(f, c->header))
 		return false;
 	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS; n++)
 		guess_cell(f, c, n);
@@ -279,6 +283,16 @@ static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf
 	return check_cells(f, &c);
 }
 
+/* Directories that nothing names. */
+static void look_for_top(struct fsck *f)
+{
+	if (!inode_find(f, f->geo.root_ino))
+		lost_chunk(f, f->geo.root_ino);
+	for (unsigned s = 0; s < f->geo.slots; s++)
+		if (f->geo.journal_blk[s] && !inode_find(f, f->geo.orphan_ino[s]))
+			lost_chunk(f, f->geo.orphan_ino[s]);
+}
+
 int pass_cells(struct fsck *f)
 {
 	uint8_t *buf = dev_buf_alloc((size_t)geo_cell_bytes(&f->geo) * LUNFS_CHUNK_CELLS);
@@ -292,5 +306,7 @@ int pass_cells(struct fsck *f)
 	}
 	progress(f, "cells", 1, 1);
 	free(buf);
+	if (rc == 0)
+		look_for_top(f);
 	return rc;
 }

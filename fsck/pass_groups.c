@@ -54,11 +54,59 @@ static void lose_header(struct fsck *f, uint64_t g, struct fsck_group *fg, int e
 {
 	uint64_t addr = geo_group_header(&f->geo, g);
 
-	if (!problem(&f->problems, PROBLEM_GROUP, addr, "group %llu: %s", (unsigned long long)g,
-		     err == -EUCLEAN ? "it fails its checks" : strerror(-err)))
+	bool fix =
+	    problem(&f->problems, PROBLEM_GROUP, addr, "group %llu: %s", (unsigned long long)g,
+		    err == -EUCLEAN ? "it fails its checks" : strerror(-err));
+
+	if (!fsck_goes_on(f, fix))
 		return;
-	fg->bad_header = fg->rewrite = true;
+	fg->bad_header = true;
+	fg->rewrite = fix;
 	find_chunks(f, g, fg);
+}
+
+static int list_chunk(struct fsck *f, uint64_t g, unsigned window, uint16_t found)
+{
+	uint64_t addr = geo_group_header(&f->geo, g);
+	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	struct lunfs_group_pl *p = (void *)payload;
+	int rc = peek_cell(f, addr, sector, payload);
+
+	if (rc || blk_check(&f->geo, payload, LUNFS_BLK_GROUP, addr))
+		return rc ? rc : -EUCLEAN;
+	p->chunk[window] = le16_make(found);
+	p->chunks = le32_make(le32_get(p->chunks) + 1);
+	return write_cell(f, addr, payload, false);
+}
+
+bool lost_chunk(struct fsck *f, uint64_t addr)
+{
+	uint64_t g, blk;
+	uint32_t bit;
+	struct fsck_group *fg = map_find(f, addr, &bit);
+	uint16_t found;
+	unsigned w;
+
+	if (!fg)
+		return false;
+	w = bit / (LUNFS_CHUNK_CELLS * f->geo.cell_blks);
+	if (fg->chunk[w] || fg->bad_header)
+		return false;
+	g = geo_group_of(&f->geo, addr);
+	if (bit_get(f->probed, g * LUNFS_GROUP_WINDOWS + w))
+		return false;
+	bit_set(f->probed, g * LUNFS_GROUP_WINDOWS + w);
+	found = find_chunk(f, g, w);
+	blk = geo_group_blk(&f->geo, g) + (uint64_t)w * LUNFS_CHUNK_CELLS * f->geo.cell_blks;
+	if (!found ||
+	    !problem(&f->problems, PROBLEM_CHUNK_LOST, blk,
+		     "chunk at %llu of group %llu, to which "
+		     "cell %llu belongs",
+		     (unsigned long long)blk, (unsigned long long)g, (unsigned long long)addr) ||
+	    list_chunk(f, g, w, found))
+		return false;
+	f->restart = true;
+	return true;
 }
 
 /* ---- bitmaps --------------------------------------------------------------------------------- */

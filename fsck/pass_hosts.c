@@ -86,6 +86,15 @@ int finish_hosts(struct fsck *f)
 
 /* ---- maintenance sector ---------------------------------------------------------------------- */
 
+static bool holder_possible(const struct fsck *f, uint64_t holder)
+{
+	unsigned slot = LUNFS_OWNER_SLOT(holder);
+
+	return holder == 0 ||
+	       (slot < geo_all_slots(&f->geo) &&
+		(!f->slot_ok[slot] || LUNFS_OWNER_GEN(holder) <= f->slot[slot].generation));
+}
+
 /* With the claim it holds what we set; it is set anew when the claim ends. */
 static void check_maint(struct fsck *f, void *buf)
 {
@@ -96,6 +105,8 @@ static void check_maint(struct fsck *f, void *buf)
 		return;
 	if (rc == 0)
 		rc = maint_decode(&f->geo, buf, &mi);
+	if (rc == 0 && !holder_possible(f, mi.holder))
+		rc = -EUCLEAN;
 	if (f->store.maint && maint_was_damaged(f->store.maint))
 		rc = -EUCLEAN;
 	if (rc)

@@ -325,6 +325,19 @@ static bool spare_usable(const struct maint *m)
 	return false;
 }
 
+/* The maintenance sector names an incarnation that never was. */
+static bool holder_impossible(const struct maint *m)
+{
+	unsigned slot = LUNFS_OWNER_SLOT(m->info.holder);
+	struct host_info hi;
+
+	if (m->info.holder == 0)
+		return false;
+	return slot >= geo_all_slots(&m->v->geo) ||
+	       (slot_decode(&m->v->geo, slot_in(m, slot), slot, &hi) == 0 &&
+		LUNFS_OWNER_GEN(m->info.holder) > hi.generation);
+}
+
 static uint64_t generation_above_all(const struct maint *m)
 {
 	uint64_t max = 0;
@@ -361,21 +374,36 @@ static int set_mark(struct maint *m)
 	return put_maint(m, &mi);
 }
 
+/* Not if the volume was made anew since its superblock was read. */
+static bool same_volume(const struct maint *m)
+{
+	struct geo g;
+	char why[256];
+
+	return vol_read_super(m->v->env.dev, &g, NULL, why, sizeof(why)) ||
+	       !memcmp(g.vol_id, m->v->geo.vol_id, sizeof(g.vol_id));
+}
+
 /* @rc: why the claim was not to be had. */
 static int make_claimable(struct maint *m, int rc)
 {
 	int rc2 = read_maint(m);
 
-	if (rc2 && rc2 != -EUCLEAN)
+	if ((rc2 && rc2 != -EUCLEAN) || !same_volume(m))
 		return rc;
-	if (read_table(m) || (rc2 == 0 && spare_usable(m)))
+	if (read_table(m))
+		return rc;
+	m->was_damaged = rc2 != 0 || holder_impossible(m);
+	if (!m->was_damaged && spare_usable(m))
 		return rc;
 	tell(m,
 	     "The sectors by which a volume is claimed are damaged on %s: watching the host table "
 	     "instead, twice for a lease.",
 	     m->v->env.dev->id.name);
-	m->was_damaged = rc2 != 0;
 	rc = watch_still(m);
+	if (rc == 0 && !same_volume(m))
+		rc = say(m, -EBUSY, "A new volume was made on %s meanwhile.",
+			 m->v->env.dev->id.name);
 	if (rc == 0)
 		rc = set_mark(m);
 	if (rc == 0)
@@ -391,7 +419,7 @@ static int claim(struct maint *m)
 {
 	int rc = host_claim(m->v->host, m->why, m->why_len);
 
-	if (rc == -EUCLEAN || rc == -EBUSY) {
+	if (rc == -EUCLEAN || rc == -EBUSY || rc == -ESHUTDOWN || rc == -EIO) {
 		rc = make_claimable(m, rc);
 		if (rc == 0)
 			rc = host_claim(m->v->host, m->why, m->why_len);
