@@ -13,10 +13,10 @@ MODULES="virtio_pci virtio_net crc32c_generic crc32c_intel sd_mod sg iscsi_tcp f
 TIMING=1000,2500,6000
 LEASE_MS=6000
 BOOT_S=150
-ANSWER_S=60
+ANSWER_S=120
+SETTLE_MS=60000 # to recover a host, and to answer, on a machine that is busy
 LOAD=25 # records of b before its power is cut
 
-[ -n "${LUNFS_TWO_VMS:-}" ] || skip "three emulated machines at once take minutes; LUNFS_TWO_VMS=1 runs it"
 command -v jq >/dev/null || skip "jq is not installed"
 why=$(vm_missing)
 [ -z "$why" ] || skip "$why"
@@ -106,7 +106,10 @@ for h in b c; do
 done
 both "login $(cat "$WORK/target/port")"
 ask c "mkfs.lunfs -q --timing $TIMING \$dev"
-both up
+# One after the other: a mount resets the LUN, for what an earlier life of its machine may have sent, and
+# Linux's target is not to tell a COMPARE AND WRITE of the other so (fs/dev/scout.h).
+ask c up
+ask b up
 both_registered || give_up "not both are registered: $said"
 say "two machines have mounted one LUN, fenced by persistent reservations"
 
@@ -125,11 +128,11 @@ took=$(($(now_ms) - start))
 first=$said lost=$(acknowledged b) after=$(acknowledged c)
 say "c wrote to the file of b $took ms after its power was cut (lease $LEASE_MS ms)"
 ((took > LEASE_MS / 2)) || give_up "c did not wait for the lease of b"
-((took < 3 * LEASE_MS)) || give_up "c waited for too long"
+((took < LEASE_MS + SETTLE_MS)) || give_up "c waited for too long"
 ((after > before)) || give_up "c stood still until b was recovered"
 wait_until 10 hosts_are '.hosts[] | select(.host == "b") | .state' '"free"' || give_up "host b is not recovered: $said"
 hosts_are '[.reserved, (.keys | length)]' '[true,1]' || give_up "the key of b is still there: $said"
-console c | grep -q 'host-fenced: host b' || give_up "c does not say that it fenced b"
+grep -q 'host-fenced: host b' "$WORK/c/console.log" || give_up "c does not say that it fenced b"
 power_on b
 
 # What stands
@@ -154,4 +157,5 @@ say "b has mounted again"
 both down
 hosts_are '[.reserved, (.keys | length)]' '[false,0]' || give_up "keys are left: $said"
 ask c 'fsck.lunfs -n $dev'
+! lio=$(grep -h lio-caw "$WORK"/[bc]/console.log) || say "${lio%%. *}"
 pass "two machines share a LUN by the sg backend, and survive the loss of one"
