@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -24,7 +25,7 @@ class Wrong(Exception):
 
 
 def recipe(path):
-    r = {"size": "96M", "mkfs": ["--hosts", "2"], "tree": [], "edit": [], "expect": set(), "may": set(), "preen": None,
+    r = {"size": "96M", "mkfs": ["--hosts", "2"], "tree": [], "edit": [], "expect": set(), "may": set(), "finds": set(), "preen": None,
          "repair": 1, "keep": [], "gone": [], "lost": None}
     for line in path.read_text(encoding="utf-8").splitlines():
         line = line.split("#", 1)[0].strip()
@@ -34,7 +35,7 @@ def recipe(path):
         value = value.strip()
         if key in ("tree", "edit"):
             r[key].append(value)
-        elif key in ("expect", "may"):
+        elif key in ("expect", "may", "finds"):
             r[key].update(value.split())
         elif key in ("keep", "gone"):
             r[key] += value.split()
@@ -78,10 +79,13 @@ class Mount:
 
     def __exit__(self, *_):
         subprocess.run(["umount", self.where], check=False)
-        for _ in range(200):
-            if subprocess.run([str(FSCK), "-n", str(self.image)], capture_output=True, check=False).returncode == 0:
+        end = time.monotonic() + 60  # umount does not wait for the daemon
+        while time.monotonic() < end:
+            p = subprocess.run([str(FSCK), "-n", str(self.image)], capture_output=True, text=True, check=False)
+            if p.returncode == 0:
                 return
-        raise Wrong("the volume is not clean after a mount and unmount")
+            time.sleep(0.02)
+        raise Wrong("the volume is not clean after a mount and unmount: " + p.stdout[-1000:])
 
 
 def sum_of(top, path):
@@ -166,11 +170,14 @@ def one(path, cache):
         copy(base, bad)
         for e in r["edit"]:
             run(EDIT, bad, e)
-        found, _ = codes(run(FSCK, "-n", "--json", bad, ok=(4,) if r["expect"] else (0,)))
+        found, _ = codes(run(FSCK, "-n", "--json", bad, ok=(4,) if r["expect"] or r["finds"] else (0,)))
         if not r["expect"] <= found or not found <= r["expect"] | r["may"]:
             raise Wrong(f"fsck.lunfs -n finds {sorted(found)}, not {sorted(r['expect'])} (perhaps {sorted(r['may'])})")
         preen(r, bad, work)
-        out = run(FSCK, "-y", bad, ok=(r["repair"],))
+        out = run(FSCK, "-y", "--json", bad, ok=(r["repair"],))
+        met, _ = codes(out)
+        if not r["finds"] | r["expect"] <= met:
+            raise Wrong(f"fsck.lunfs -y finds {sorted(met)}, not {sorted(r['finds'])}")
         if r["repair"] <= 1:
             try:
                 run(FSCK, "-y", bad)
@@ -193,7 +200,7 @@ def main():
     try:
         for p in paths:  # images that several recipes share are made once, by whoever comes first
             r = recipe(p)
-            shown |= r["expect"]
+            shown |= r["expect"] | r["finds"]
         with ThreadPoolExecutor(max_workers=int(os.environ.get("LUNFS_JOBS", "2"))) as pool:
             for p, error in zip(paths, pool.map(lambda q: one(q, cache), paths)):
                 if error:

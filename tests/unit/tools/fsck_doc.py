@@ -15,7 +15,7 @@ paragraphs = {m[0]: m[1] for m in re.findall(r"^\.TP\n\.B (\w+)\n(.*?)(?=^\.TP|\
 shown = set()
 for recipe in images.glob("*.recipe"):
     for line in recipe.read_text(encoding="utf-8").splitlines():
-        if line.startswith("expect "):
+        if line.startswith(("expect ", "finds ")):
             shown.update(line.split("#", 1)[0].split()[1:])
 for code, preen in rows.items():
     if code not in paragraphs:
