@@ -44,6 +44,7 @@
 	X(FAULT_PATH, "fault: a host's path to the array lost")                                    \
 	X(FAULT_PR_LOST, "fault: registrations lost")                                              \
 	X(FAULT_EIO, "fault: a command fails for good")                                            \
+	X(FAULT_ROT, "fault: sectors that cannot be read")                                         \
 	X(FAULT_LEAVE, "fault: host leaves and comes back")                                        \
 	X(FAULT_STUCK, "fault: test and sets of a host's locks have no answer for a while")        \
 	X(FAULT_POWER, "fault: power cut of everything")                                           \

@@ -80,6 +80,7 @@ static struct inc *inc_new(struct sim_run *r, unsigned host)
 	*i = (struct inc){.host = host, .number = r->n_incs};
 	i->begin_ev = history_tick(r->hist);
 	i->nexus = SC_NEXUS + host;
+	i->hard_errors = r->n_rotten > 0;
 	i->drift_ppm = r->plan.drift_ppm[host];
 	snprintf(r->t->label[host], sizeof(r->t->label[host]), "host%u#%u", host, i->number);
 	return i;

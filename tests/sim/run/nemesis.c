@@ -171,6 +171,54 @@ static void hard_error(struct sim_run *r)
 	simdev_inject(r->t->dev[h->number], &f);
 }
 
+/*
+ * Some sectors cannot be read, by anybody, until they are written again or the faults stop: of a
+ * slot, a journal, a shared directory or anywhere in the groups.
+ */
+static void latent(struct sim_run *r)
+{
+	const struct geo *g = &r->t->geo;
+	uint64_t off, len = g->sector_bytes << run_random(r, 3);
+
+	if (r->n_rotten == ROTTEN_MAX)
+		return;
+	switch (run_random(r, 4)) {
+	case 0:
+		off = geo_slot_off((unsigned)run_random(r, g->slots));
+		len = g->sector_bytes;
+		break;
+	case 1:
+		off = geo_blk_off(g->journal_blk[run_random(r, r->plan.hosts)] +
+				  run_random(r, g->journal_blks));
+		break;
+	case 2:
+		off = geo_blk_off(r->shared[run_random(r, r->n_shared)].ino);
+		break;
+	default:
+		off = geo_blk_off(g->group0_blk + run_random(r, 4096));
+		break;
+	}
+	trace_line("array", "CANNOT READ %llu bytes at %llu any more", (unsigned long long)len,
+		   (unsigned long long)off);
+	cover_hit(r, COVER_FAULT_ROT);
+	r->rotten_off[r->n_rotten] = off;
+	r->rotten_len[r->n_rotten++] = len;
+	simdev_rot(r->t->medium, off, len);
+	for (unsigned n = 0; n < r->plan.hosts; n++)
+		if (r->host[n].inc)
+			r->host[n].inc->hard_errors = true;
+}
+
+static void read_again(struct sim_run *r)
+{
+	uint8_t buf[4 * 4096];
+
+	for (unsigned k = 0; k < r->n_rotten; k++) {
+		simdev_peek(r->t->medium, r->rotten_off[k], r->rotten_len[k], buf);
+		simdev_poke(r->t->medium, r->rotten_off[k], r->rotten_len[k], buf);
+	}
+}
+
 /* Everything loses power: all hosts and the array. */
 static void power(struct sim_run *r)
 {
@@ -354,10 +402,10 @@ static void strike(struct sim_run *r)
 			       in_outage[] = {outage, path_lost, path_lost,
 					      leave,  crash,	 hard_error},
 			       in_mixed_timer[] = {crash,  leave,     pause_short, slow_host,
-						   outage, path_lost, power},
+						   outage, path_lost, power,	   latent},
 			       in_mixed[] = {crash,	  leave,  pause_short, slow_host,
 					     outage,	  zombie, path_lost,   power,
-					     forget_keys, zombie, hard_error};
+					     forget_keys, zombie, hard_error,  latent};
 #define ONE_OF(table) table[run_random(r, sizeof(table) / sizeof((table)[0]))](r)
 
 	switch (r->plan.profile) {
@@ -438,6 +486,7 @@ void ambush_main(void *arg)
 static void stop_faults(struct sim_run *r)
 {
 	flaky(r, false);
+	read_again(r);
 	simdev_set_hook(r->t->medium, NULL, NULL);
 	for (unsigned n = 0; n < r->plan.hosts; n++) {
 		simclock_set_slow(r->t->clk, n + 1, 1, 0);

@@ -21,6 +21,7 @@
 
 #define INCS_MAX 512u
 #define ACTORS_MAX 4u
+#define ROTTEN_MAX 8u
 
 enum profile {
 	PROF_CALM,
@@ -155,7 +156,9 @@ struct sim_run {
 	unsigned takes, taker; /* recoveries begun; the host that began the latest */
 	unsigned lied;	       /* times that the device did */
 	uint64_t stuck_ns;     /* until then test and sets of locks of ... */
-	unsigned stuck_host;   /* ... have no answer */
+	uint64_t rotten_off[ROTTEN_MAX], rotten_len[ROTTEN_MAX]; /* cannot be read for now */
+	unsigned n_rotten;
+	unsigned stuck_host; /* ... have no answer */
 	bool said;   /* a host has told that something is wrong with the device or the volume */
 	bool unseen; /* after the run: devcheck_unseen() */
 	bool wrong;  /* something was, and it was said: nothing more is checked */
