@@ -206,14 +206,27 @@ static void remap_one(struct items *l, size_t i, const struct remap *r, const st
 	}
 }
 
+static const struct remap *remaps_of(const struct trees *t, uint64_t ino)
+{
+	size_t lo = 0, hi = t->remaps;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (t->remap[mid].ino < ino)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return t->remap + lo;
+}
+
 static void remap_all(struct fsck *f, struct fsck_inode *fi, struct items *l)
 {
 	const struct trees *t = f->trees;
-	const struct remap *r = t->remap, *end = t->remap + t->remaps, *mine;
+	const struct remap *r = remaps_of(t, fi->ino), *end = t->remap + t->remaps, *mine;
 	size_t n = l->n;
 
-	while (r < end && r->ino < fi->ino)
-		r++;
 	for (mine = r; mine < end && mine->ino == fi->ino;)
 		mine++;
 	for (size_t i = 0; r < mine && i < n; i++)

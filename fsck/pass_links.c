@@ -149,12 +149,20 @@ static int take_from_list(struct fsck *f, struct fsck_inode *fi)
 	return 0;
 }
 
+/* Only a regular file may be an orphan and have names: then a truncation is not over. */
+static bool still_used(const struct fsck_inode *fi)
+{
+	if (!(fi->flags & LUNFS_INODE_ORPHAN) || (S_ISREG(fi->mode) && fi->nlink))
+		return false;
+	return fi->links || (S_ISDIR(fi->mode) && fi->names);
+}
+
 static int check_orphan(struct fsck *f, struct fsck_inode *fi)
 {
 	bool orphan = fi->flags & LUNFS_INODE_ORPHAN;
 
 	f->orphans += orphan;
-	if (fsck_dying(fi) && (fi->links || (S_ISDIR(fi->mode) && fi->names)))
+	if (still_used(fi))
 		return keep_used(f, fi);
 	if (orphan && fi->orphan_refs == 0)
 		return put_on_list(f, fi);

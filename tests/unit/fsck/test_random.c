@@ -160,6 +160,32 @@ static void read_all(struct fu *u, struct nodeid dir, unsigned depth)
 	free(de);
 }
 
+/* The answers of somebody who is asked each time. */
+static FILE *answers(uint64_t seed)
+{
+	FILE *f = tmpfile();
+
+	for (unsigned i = 0; i < 2000; i++)
+		fputs(sim_rand_below(&seed, 3) ? "y\n" : "n\n", f);
+	rewind(f);
+	return f;
+}
+
+/* What is left may be anything, but the repair ends, and one of all the rest ends well. */
+static void answer(struct fu *u, uint64_t seed)
+{
+	FILE *in = stdin, *out = stdout;
+
+	stdin = answers(seed);
+	stdout = fopen("/dev/null", "w");
+	fu_fsck(u, MODE_ASK);
+	fclose(stdin);
+	fclose(stdout);
+	stdin = in;
+	stdout = out;
+	SC_CHECK(u->t, u->rc == 0, "with answers it came to no end: %s", strerror(-u->rc));
+}
+
 static void random_body(struct fu *u)
 {
 	const char *from = getenv("LUNFS_SEED"), *count = getenv("LUNFS_SEEDS");
@@ -178,6 +204,8 @@ static void random_body(struct fu *u)
 		n = 1 + sim_rand_below(&rng, 6);
 		while (n--)
 			change(u, c, &rng);
+		if (seed % 3 == 0)
+			answer(u, seed);
 		fu_fsck(u, MODE_YES);
 		SC_CHECK(u->t, u->rc == 0, "the repair came to no end: %s", strerror(-u->rc));
 		SC_CHECK(u->t, u->left == 0, "%llu problems are left", (unsigned long long)u->left);

@@ -224,7 +224,7 @@ static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 	rc = m ? redo_finish(&f.store) : 0;
 	if (rc >= 0)
 		rc = fsck_run(&f);
-	if (rc == 0 && m)
+	if (rc == 0 && m && !f.problems.stopped)
 		rc = write_out(&f, m);
 	note(u, &f, rc);
 	fsck_free(&f);

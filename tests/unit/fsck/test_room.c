@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Repairs that want room where there is none, and those that -p must not make. */
+#include "unit.h"
+#include <linux/falloc.h>
+#include <stdio.h>
+
+#define ONLY(file) (1u << (file))
+
+/* Not a block is free any more, nor a cell of any use. */
+static void fill_up(struct fu *u)
+{
+	struct nodeid id;
+	uint64_t len = 1ull << 20;
+
+	sc_up(u->t, 0);
+	id = sc_mkfile(u->t, 0, sc_root_id(u->t, 0), "filler");
+	for (uint64_t at = 0; len >= LUNFS_BLOCK_BYTES;) {
+		if (vol_fallocate(u->t->v[0], &sc_root, id, 0, at, len) == 0)
+			at += len;
+		else
+			len /= 2;
+	}
+	sc_down(u->t, 0);
+}
+
+static void share(struct fu *u)
+{
+	struct lunfs_inode_pl a, b;
+
+	fu_get_inode(u, FU_PLAIN, &a);
+	fu_get_inode(u, FU_OTHER, &b);
+	fu_extent(b.data_fork, 0)->blk = fu_extent(a.data_fork, 0)->blk;
+	fu_put(u, u->id[FU_OTHER].ino, &b);
+}
+
+/* The blocks that the second file had leak: they are not free before the second round. */
+static void full_body(struct fu *u)
+{
+	fill_up(u);
+	share(u);
+	fu_fsck(u, MODE_YES);
+	assert_int_equal(u->rc, 0);
+	assert_int_equal(u->left, 0);
+	assert_true(u->count[PROBLEM_DOUBLE_LOST] > 0);
+	fu_fsck(u, MODE_CHECK);
+	assert_int_equal(u->total, 0);
+	fu_verify(u, ONLY(FU_OTHER));
+}
+
+static void full_volume_gets_a_hole_instead_of_a_copy(void **s)
+{
+	(void)s;
+	fu_run(full_body, 512);
+}
+
+static void lost_body(struct fu *u)
+{
+	struct lunfs_inode_pl pl;
+
+	fill_up(u);
+	fu_get_inode(u, FU_ROOT, &pl);
+	fu_dirent(pl.data_fork, "plain", NULL)->generation = le64_make(9);
+	fu_put(u, u->id[FU_ROOT].ino, &pl);
+	fu_fsck(u, MODE_YES);
+	assert_int_equal(u->rc, 0); /* with or without room for lost+found */
+	fu_verify(u, ONLY(FU_PLAIN));
+}
+
+static void full_volume_is_repaired_as_far_as_it_goes(void **s)
+{
+	(void)s;
+	fu_run(lost_body, 512);
+}
+
+/* ---- -p -------------------------------------------------------------------------------------- */
+
+static void safe_body(struct fu *u)
+{
+	struct lunfs_inode_pl pl;
+
+	fu_get_inode(u, FU_PLAIN, &pl);
+	pl.nlink = le32_make(5);
+	fu_put(u, u->id[FU_PLAIN].ino, &pl);
+	fu_fsck(u, MODE_PREEN);
+	assert_true(u->rc == 0 && u->left == 0 && u->count[PROBLEM_NLINK] == 1);
+	fu_verify(u, 0);
+}
+
+static void preening_corrects_counts(void **s)
+{
+	(void)s;
+	fu_run(safe_body, 512);
+}
+
+static void unsafe_body(struct fu *u)
+{
+	struct lunfs_inode_pl pl, after;
+
+	share(u);
+	fu_get_inode(u, FU_PLAIN, &pl);
+	pl.nlink = le32_make(5);
+	fu_put(u, u->id[FU_PLAIN].ino, &pl);
+	fu_fsck(u, MODE_PREEN);
+	assert_int_equal(u->rc, 0);
+	assert_true(u->count[PROBLEM_DOUBLE] > 0 && u->left > 0);
+	fu_get_inode(u, FU_PLAIN, &after);
+	assert_memory_equal(&pl, &after, sizeof(pl));
+}
+
+static void preening_stops_before_a_judgement(void **s)
+{
+	(void)s;
+	fu_run(unsafe_body, 512);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(full_volume_gets_a_hole_instead_of_a_copy),
+	    cmocka_unit_test(full_volume_is_repaired_as_far_as_it_goes),
+	    cmocka_unit_test(preening_corrects_counts),
+	    cmocka_unit_test(preening_stops_before_a_judgement),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
