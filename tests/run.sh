@@ -78,6 +78,11 @@ protocol_tests() {
 	run_test spin python3 "$TOP/tests/spin/run.py"
 }
 
+# Damaged volumes: found, repaired, and clean afterwards.
+image_tests() {
+	run_test images python3 "$TOP/tests/images/run.py" "$LUNFS_BUILD"
+}
+
 is_test() { # a test says so by sourcing lib.sh
 	grep -q '/lib.sh"$' "$1"
 }
@@ -85,11 +90,13 @@ is_test() { # a test says so by sourcing lib.sh
 if [ $# -eq 0 ]; then
 	unit_tests
 	protocol_tests
+	image_tests
 	for t in "$TOP"/tests/system/*.sh; do is_test "$t" && system_test "$t"; done
 else
 	for t in "$@"; do
 		case $t in
 		protocol) protocol_tests ;;
+		images) image_tests ;;
 		*) system_test "$TOP/tests/system/$t.sh" ;;
 		esac
 	done

@@ -50,8 +50,8 @@ def recipe(path):
     return r
 
 
-def run(*args, ok=(0,)):
-    p = subprocess.run([str(a) for a in args], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+def run(*args, ok=(0,), feed=""):
+    p = subprocess.run([str(a) for a in args], input=feed, capture_output=True, text=True, errors="replace",
                        timeout=120, check=False)
     if p.returncode not in ok:
         raise Wrong(f"{pathlib.Path(args[0]).name} {' '.join(map(str, args[1:-1]))} ended with {p.returncode}, not {ok}:\n"
@@ -168,8 +168,8 @@ def one(path, cache):
         before = sums_before(r, base, work)
         bad = f"{work}/bad.img"
         copy(base, bad)
-        for e in r["edit"]:
-            run(EDIT, bad, e)
+        if r["edit"]:
+            run(EDIT, bad, "-", feed="\n".join(r["edit"]) + "\n")
         found, _ = codes(run(FSCK, "-n", "--json", bad, ok=(4,) if r["expect"] or r["finds"] else (0,)))
         if not r["expect"] <= found or not found <= r["expect"] | r["may"]:
             raise Wrong(f"fsck.lunfs -n finds {sorted(found)}, not {sorted(r['expect'])} (perhaps {sorted(r['may'])})")

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""fsck_doc.py problem.h fsck.lunfs.8 IMAGES: every problem code has a paragraph in the man page, which says what -p does,
-and a damaged volume that shows it."""
+"""fsck_doc.py problem.h fsck.lunfs.8 IMAGES UNIT: every problem code has a paragraph in the man page, which says what -p does,
+and a damaged volume that shows it; what no image can show (a block that cannot be read) is in a unit test."""
 import pathlib
 import re
 import sys
 
 header, man = (open(p, encoding="utf-8").read() for p in sys.argv[1:3])
-images = pathlib.Path(sys.argv[3])
+images, unit = pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 bad = []
 rows = {r[0]: r[1] for r in re.findall(r'\bX\((\w+), SEV_\w+, (PREEN_\w+),', header)}
 codes = man.split(".SH PROBLEM CODES", 1)[-1].split(".SH SEE ALSO", 1)[0]
@@ -17,6 +17,8 @@ for recipe in images.glob("*.recipe"):
     for line in recipe.read_text(encoding="utf-8").splitlines():
         if line.startswith(("expect ", "finds ")):
             shown.update(line.split("#", 1)[0].split()[1:])
+if any("PROBLEM_READ" in p.read_text(encoding="utf-8") for p in unit.glob("*.c")):
+    shown.add("READ")
 for code, preen in rows.items():
     if code not in paragraphs:
         bad.append(f"{code} has no paragraph in the man page")
