@@ -66,6 +66,7 @@ static int make_chunk_in(struct fsck *f, uint64_t g, unsigned window)
 		return rc;
 	for (uint32_t b = first; b < first + blks; b++) {
 		bit_set(fg->referred, b);
+		bit_set(fg->on_disk, b);
 		if (b % f->geo.cell_blks == 0)
 			bit_set(fg->cell_valid, b);
 	}
@@ -146,8 +147,10 @@ static bool take_run(struct fsck_group *fg, uint64_t n, uint32_t *from, uint64_t
 		*from = b;
 		for (*got = 0; *got < n && b < fg->nblks && !bit_get(fg->referred, b) &&
 			       !bit_get(fg->on_disk, b);
-		     (*got)++, b++)
+		     (*got)++, b++) {
 			bit_set(fg->referred, b);
+			bit_set(fg->on_disk, b); /* soon, and no problem of the volume */
+		}
 		return true;
 	}
 	return false;
@@ -175,7 +178,9 @@ void drop_blks(struct fsck *f, uint64_t blk, uint64_t n)
 
 	if (!fg)
 		return;
-	for (uint64_t i = 0; i < n && bit + i < fg->nblks; i++)
+	for (uint64_t i = 0; i < n && bit + i < fg->nblks; i++) {
 		bit_clear(fg->referred, bit + i);
+		bit_clear(fg->on_disk, bit + i);
+	}
 	fg->rewrite = true;
 }
