@@ -50,6 +50,7 @@ struct fu {
 	struct nodeid orphan;	      /* unlinked while it was open, its host is dead */
 	struct simdev_snapshot *made; /* all of this, undamaged */
 	uint64_t count[PROBLEMS];     /* of the last check */
+	uint64_t found;		      /* problems in the repair of fu_repair() */
 	uint64_t total, fixed, left, orphans;
 	int rc;
 	char why[512]; /* the claim could not be had */

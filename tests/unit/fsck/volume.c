@@ -284,6 +284,7 @@ void fu_repair(struct fu *u, enum problem_code code)
 	SC_CHECK(u->t, u->rc == 0, "the repair failed: %s", strerror(-u->rc));
 	SC_CHECK(u->t, u->count[code] > 0, "%s is not found", problem_name(code));
 	SC_CHECK(u->t, u->left == 0, "%llu problems are left", (unsigned long long)u->left);
+	u->found = u->total;
 	fu_fsck(u, MODE_CHECK);
 	for (int i = 0; i < PROBLEMS; i++)
 		SC_CHECK(u->t, u->count[i] == 0, "after the repair there is %s",
