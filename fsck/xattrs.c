@@ -266,7 +266,8 @@ static void fix_attr(struct fsck *f, struct fsck_inode *fi, const struct items *
 		return;
 	if (key >> 16 != hash && left(f, PROBLEM_XATTR_HASH, fi, a))
 		hash = key >> 16;
-	same = taken(out, hash << 16, a, &free_n);
+	/* One that comes from elsewhere is put beside its namesake, and told of in the next round. */
+	same = taken(out, hash << 16, a, &free_n) && key >> 16 == hash;
 	if ((same && !left(f, PROBLEM_XATTR_TWICE, fi, a)) || free_n == SAME_HASH_MAX)
 		return;
 	if (key >> 16 != hash || has_key(out, key))

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * lunfs-populate IMAGE [SPEC...]: mount a volume in this process and make files, as SPEC lines say
- * (README.md, "Trees"). Made by the code under FUSE, so no mount and no root is needed.
- */
-#include "base/log.h"
-#include "open.h"
+/* Makes the files of a recipe, as its lines say (README.md, "Trees"), by the code under FUSE. */
+#include "populate.h"
 #include "vol/ops.h"
 
 #include <errno.h>
@@ -384,43 +380,11 @@ static int run_line(struct pop *p, const char *line)
 	return rc;
 }
 
-int main(int argc, char **argv)
+int populate_line(struct volume *v, const char *line, bool *crash)
 {
-	struct vol_options opt = {
-	    .host = {.name = "recipe", .beat_ms = 200, .deadline_ms = 10000, .lease_ms = 20000}};
-	struct pop p = {0};
-	char why[512] = "";
-	struct clock *clk;
-	struct dev *dev;
-	struct geo geo;
-	int rc;
+	struct pop p = {.v = v};
+	int rc = run_line(&p, line);
 
-	if (argc < 3) {
-		fputs(
-		    "Usage: lunfs-populate IMAGE LINE...\n"
-		    "Lines: standard, dir PATH, file PATH BYTES, ... see tests/images/README.md\n",
-		    stderr);
-		return 2;
-	}
-	log_open("lunfs-populate", LOG_LVL_WARN, 0);
-	rc = clock_real_new(&clk);
-	if (rc == 0)
-		rc = image_open(argv[1], &dev, &geo, why, sizeof(why));
-	if (rc == 0) {
-		rc = vol_mount(dev, clk, &opt, &p.v, why, sizeof(why));
-		if (rc)
-			dev_close(dev);
-	}
-	if (rc) {
-		fprintf(stderr, "lunfs-populate: %s\n", why);
-		return 1;
-	}
-	for (int i = 2; rc == 0 && i < argc; i++)
-		rc = run_line(&p, argv[i]);
-	if (p.crash)
-		vol_crash(p.v);
-	else if (vol_unmount(p.v))
-		rc = -EIO;
-	clk->ops->destroy(clk);
-	return rc ? 1 : 0;
+	*crash = *crash || p.crash;
+	return rc;
 }
