@@ -27,7 +27,7 @@ chmod 600 "$A/private-file" # and changed again, in the memory or journal of hos
 # In use: the same numbers as stat, and who may have newer ones.
 ino=$(stat -c %i "$A/private-file")
 dump --json "$DEV" inode:/private-file >"$WORK/json"
-jq -e --argjson ino "$ino" '.structures[0] | .block == $ino and .failed == 0 and .fresh.newest == false and
+jq -e --argjson ino "$ino" '.structures[0] | .fresh.guard == $ino and .failed == 0 and .fresh.newest == false and
 	.fresh.holder_host == "a" and .fresh.lock_mode == "EXCL"' "$WORK/json" >/dev/null ||
 	fail "the holder of a file's lock is not told: $(jq .structures[0].fresh "$WORK/json")"
 dump "$DEV" inode:/private-file | grep -q "a (slot [0-9]*, generation 1, live) holds its lock exclusively" ||
@@ -86,7 +86,7 @@ for img in "$DEV" "$WORK/damaged.img"; do
 	same "$(dump --json "$img" lock:inode:/x 2>/dev/null | jq '.structures[0].failed')" 1 "checks failed of a bad lock"
 done
 # A block among the cells of a chunk that is none of them holds data.
-blk=$(($(field "$DEV" superblock:1 group0_blk 2>/dev/null) + 255))
+blk=$(($(field "$DEV" superblock:1 group0_blk 2>/dev/null) + 255 * $(field "$DEV" superblock:1 cell_blks 2>/dev/null)))
 "$EDIT" "$DEV" "chunk:0,0.valid[255]=0" 'chunk:0,0.used[255]=0' 'chunk:0,0.cells-=1' 2>/dev/null
 head -c 4096 < <(yes "private words") | dd of="$DEV" bs=4096 seek="$blk" conv=notrunc status=none
 "$LUNFS" image -q "$DEV" "$WORK/hole.img" >/dev/null 2>&1
