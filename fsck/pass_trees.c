@@ -91,7 +91,7 @@ static size_t take_turn(struct fsck *f, enum turn turn)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < f->inodes; i++) {
+	for (size_t i = 0; i < f->inodes && !f->restart; i++) {
 		if (!its_turn(f, &f->inode[i], turn))
 			continue;
 		progress(f, turn == TURN_FILES ? "inodes" : "directories", i, f->inodes);
@@ -154,7 +154,9 @@ int pass_trees(struct fsck *f)
 		n = take_turn(f, TURN_NAMED_DIRS);
 	while (n);
 	take_turn(f, TURN_FILES);
+	if (f->restart)
+		return 0;
 	settle_doubts(f);
 	progress(f, "inodes", 1, 1);
-	return f->problems.stopped ? 0 : jobs_run(f);
+	return f->problems.stopped || f->restart ? 0 : jobs_run(f);
 }

@@ -140,8 +140,10 @@ static bool claim_child(struct fsck *f, struct tree_visit *v, uint64_t addr, voi
 	struct fsck_group *fg = map_find(f, addr, &bit);
 
 	if (!fg || !bit_get(fg->cell_used, bit) || is_place(f, addr)) {
-		if (lost_chunk(f, addr))
+		if (lost_chunk(f, addr)) {
+			v->damaged = true; /* counts say nothing */
 			return false;
+		}
 		damaged(f, v, PROBLEM_TREE_NODE, addr, "no cell in use is at");
 	} else if (bit_get(fg->cell_claimed, bit)) {
 		damaged(f, v, PROBLEM_TREE_NODE, addr, "something else uses cell");

@@ -158,6 +158,17 @@ TREE_TEST(dead_bytes_that_do_not_add_up_are_corrected, TREE, 0)
 	fu_put(u, cell, &node);
 }
 
+/* The second name takes the body of the first: it is lost, and the first is not there twice. */
+TREE_TEST(bodies_that_overlap_are_noticed, TREE, ONLY(FU_MANY_DIR))
+{
+	uint64_t cell = fu_child(u, FU_MANY_DIR, 1);
+	struct lunfs_bt_pl node;
+
+	fu_get(u, cell, &node);
+	fu_slot(node.area, 1)->off = fu_slot(node.area, 0)->off;
+	fu_put(u, cell, &node);
+}
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 TREE_TEST(names_under_another_hash_key_are_put_in_place, DIRENT_HASH, 0)
@@ -473,6 +484,7 @@ int main(void)
 	    cmocka_unit_test(keys_out_of_order_are_sorted),
 	    cmocka_unit_test(children_out_of_order_are_sorted),
 	    cmocka_unit_test(dead_bytes_that_do_not_add_up_are_corrected),
+	    cmocka_unit_test(bodies_that_overlap_are_noticed),
 	    cmocka_unit_test(names_under_another_hash_key_are_put_in_place),
 	    cmocka_unit_test(one_name_under_a_wrong_hash_is_put_in_place),
 	    cmocka_unit_test(wrong_type_is_corrected),
