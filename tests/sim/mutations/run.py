@@ -3,7 +3,7 @@
 """
 Mutation check: weakens the production code in each of the ways of table.py, in a copy of the tree,
 and runs the simulator, or for the profile "cuts" the crash points, or a directed scenario
-("locks:NAME" is NAME of test_scenario_locks), until a check fails. A mutation
+("locks:NAME": the test NAME of a program in DIRECTED), until a check fails. A mutation
 that nothing notices fails this test, and so does one whose text no longer stands in the code. The
 unchanged code runs the same seeds first.
 
@@ -31,8 +31,12 @@ BUILD_SECONDS = 300
 RUN_SECONDS = 600
 CHUNK = 20  # seeds between two looks at the result
 CUTS_PLAN = "one,random:40"
-SCENARIOS = "tests/sim/scenarios"
-PROGRAMS = ["tests/sim/run/lunfs-sim", f"{SCENARIOS}/test_scenario_locks", "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
+DIRECTED = {
+    "locks": "tests/sim/scenarios/test_scenario_locks",
+    "journal": "tests/sim/scenarios/test_scenario_journal",
+    "replay": "tests/unit/txn/test_replay",
+}
+PROGRAMS = ["tests/sim/run/lunfs-sim", *DIRECTED.values(), "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
 
 
 def copy_tree(top, to):
@@ -85,7 +89,7 @@ def cut(tree, jobs):
 def scenario(tree, program, test):
     """None, or (the test, what it said)."""
     done = subprocess.run(
-        [f"{tree}/build/{SCENARIOS}/test_scenario_{program}"],
+        [f"{tree}/build/{DIRECTED[program]}"],
         env={**os.environ, "LUNFS_SCENARIO": test},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

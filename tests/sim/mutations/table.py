@@ -3,7 +3,7 @@
 Ways to weaken the production code, each of which the simulator must notice.
 
 Each entry: what the weakened code does wrong, the profiles of lunfs-sim that should notice ("cuts":
-the crash points of lunfs-crash; "locks:NAME": the directed scenario NAME of test_scenario_locks), the
+the crash points of lunfs-crash; "locks:NAME" and the like: the directed test NAME of a program that run.py lists), the
 file, the text that is replaced and the text that replaces it, and how many seeds of each profile may
 pass before it must have been noticed. The text must stand in the file exactly once, so that a
 mutation never silently stops to apply.
@@ -89,14 +89,14 @@ MUTATIONS = [
     ),
     Mutation(
         "replay takes a log record whatever its sequence",
-        ["crash", "mixed"],
+        ["replay:a_transaction_out_of_sequence_or_of_another_incarnation_ends_the_log", "crash", "mixed"],
         "fs/txn/scan.c",
         "	if (!r && desc_ok(rp, d, 0)) {\n",
         "	rp->seq = le64_get(d->seq);\n	if (!r && desc_ok(rp, d, 0)) {\n",
     ),
     Mutation(
         "replay takes the log records of an older incarnation",
-        ["crash", "mixed"],
+        ["journal:the_journal_of_an_older_incarnation_in_a_reused_slot_is_dead", "crash", "mixed"],
         "fs/txn/scan.c",
         "	if (!r && desc_ok(rp, d, 0)) {\n",
         "	rp->nonce = le64_get(d->nonce);\n	if (!r && desc_ok(rp, d, 0)) {\n",
