@@ -19,7 +19,7 @@ struct cells {
 	unsigned n;
 };
 
-/* All inodes and nodes of the volume that was made. */
+/* All that is used: inodes, nodes, and the maps of groups and chunks. */
 static void list_cells(struct fu *u, struct cells *c)
 {
 	const struct geo *g = &u->t->geo;
@@ -29,9 +29,9 @@ static void list_cells(struct fu *u, struct cells *c)
 		uint8_t payload[LUNFS_PAYLOAD_BYTES];
 
 		fu_get(u, addr, payload);
-		if (!blk_check(g, payload, LUNFS_BLK_INODE, addr) ||
-		    !blk_check(g, payload, LUNFS_BLK_BTREE, addr))
-			c->addr[c->n++] = addr;
+		for (uint16_t type = LUNFS_BLK_GROUP; type <= LUNFS_BLK_BTREE; type++)
+			if (!blk_check(g, payload, type, addr))
+				c->addr[c->n++] = addr;
 	}
 }
 
