@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fsck.lunfs in this process, in the order of its main program, with its invariants checked. */
+#include "fuzz.h"
+
+#include "fsck/fsck.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int read_super(struct dev *dev, struct geo *geo)
+{
+	char why[512];
+	int rc = vol_read_super(dev, geo, NULL, why, sizeof(why));
+
+	if (rc == 0 && geo->sector_bytes != dev->id.sector_bytes)
+		return -EMEDIUMTYPE;
+	if (rc == 0 && dev->id.size_bytes / LUNFS_BLOCK_BYTES < geo->dev_blks)
+		return -ENOSPC;
+	return rc;
+}
+
+static void note(const struct fsck *f, int rc, struct fuzz_fsck *out)
+{
+	const struct problems *p = &f->problems;
+
+	out->rc = rc;
+	out->total = p->total;
+	out->left = p->total - p->fixed;
+	for (int i = 0; i < PROBLEMS; i++) {
+		if (p->count[i] && !problem_question((enum problem_code)i))
+			out->hopeless += p->count[i];
+		else if (p->count[i] && !out->first)
+			out->first = problem_name((enum problem_code)i);
+	}
+}
+
+void fuzz_check(struct bed *b, struct fuzz_fsck *out)
+{
+	struct dev *dev = simdev_attach(b->medium);
+	struct fsck f = {0};
+	struct geo geo;
+
+	*out = (struct fuzz_fsck){0};
+	bed_allow_writes(b, false, 0);
+	out->rc = read_super(dev, &geo);
+	out->no_super = out->rc != 0;
+	if (out->rc == 0) {
+		fsck_init(&f, dev, &geo, MODE_CHECK, NULL);
+		note(&f, fsck_run(&f), out);
+		fsck_free(&f);
+	}
+	dev_close(dev);
+}
+
+/* An unfinished repair is finished first; then the superblock may be another. */
+static int finish_log(struct fsck *f)
+{
+	int rc = redo_finish(&f->store);
+
+	if (rc > 0)
+		rc = read_super(f->dev, &f->geo);
+	return rc == -EUCLEAN ? 0 : rc;
+}
+
+static int write_repairs(struct fsck *f, struct maint *m)
+{
+	int rc = store_commit(&f->store, NULL, NULL);
+
+	if (rc == 0 && maint_get(m).flags && !f->problems.declined_n)
+		rc = maint_set(m, &(struct maint_info){0});
+	return rc;
+}
+
+static int claim(struct dev *dev, struct clock *clk, const struct geo *geo, struct maint **m)
+{
+	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 4 * geo->lease_ms};
+	char why[512];
+
+	return maint_begin(dev, clk, geo, &cfg, m, why, sizeof(why));
+}
+
+void fuzz_repair(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
+{
+	struct dev *dev = simdev_attach(b->medium);
+	struct maint *m = NULL;
+	struct fsck f = {0};
+	struct geo geo;
+	int rc = read_super(dev, &geo);
+
+	*out = (struct fuzz_fsck){.rc = rc, .no_super = rc != 0};
+	if (rc)
+		goto out;
+	bed_allow_writes(b, true, geo.dev_blks * LUNFS_BLOCK_BYTES);
+	rc = claim(dev, clk, &geo, &m);
+	*out = (struct fuzz_fsck){.rc = rc, .no_claim = rc != 0};
+	if (rc)
+		goto out;
+	fsck_init(&f, dev, &geo, MODE_YES, m);
+	rc = finish_log(&f);
+	bed_allow_writes(b, true, f.geo.dev_blks * LUNFS_BLOCK_BYTES);
+	if (rc == 0)
+		rc = fsck_run(&f);
+	if (rc == 0)
+		rc = write_repairs(&f, m);
+	note(&f, rc, out);
+	fsck_free(&f);
+	maint_end(m);
+out:
+	dev_close(dev);
+}
