@@ -14,29 +14,60 @@
 
 /* ---- a lost header --------------------------------------------------------------------------- */
 
-/* A readable header of a chunk of this very window. */
-static bool is_chunk_header(struct fsck *f, uint64_t addr, uint64_t first_blk)
-{
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
-	const struct lunfs_chunk_pl *p = (const void *)payload;
+enum seen { SEEN_NOTHING, SEEN_LOCK, SEEN_FREE, SEEN_USED, SEEN_HEADER };
 
-	return peek_cell(f, addr, sector, payload) == 0 &&
-	       blk_check(&f->geo, payload, LUNFS_BLK_CHUNK, addr) == 0 &&
-	       le64_get(p->first_blk) == first_blk && le64_get(p->hdr.guard) == addr;
+/* What the blocks at @addr look like: perhaps a cell of the window that begins at @first. */
+static enum seen look_at(struct fsck *f, uint64_t addr, uint64_t first)
+{
+	uint8_t payload[LUNFS_PAYLOAD_BYTES], *sector = dev_buf_alloc(f->geo.sector_bytes);
+	const struct lunfs_chunk_pl *p = (const void *)payload;
+	enum seen seen = SEEN_NOTHING;
+	struct lunfs_lock_rec rec;
+
+	if (!blk_range_ok(&f->geo, addr, f->geo.cell_blks) || peek_cell(f, addr, sector, payload))
+		seen = SEEN_NOTHING;
+	else if (blk_check(&f->geo, payload, LUNFS_BLK_CHUNK, addr) == 0 &&
+		 le64_get(p->first_blk) == first && le64_get(p->hdr.guard) == addr)
+		seen = SEEN_HEADER;
+	else if (lock_rec_decode(&f->geo, sector, addr, &rec))
+		seen = SEEN_NOTHING;
+	else if (blk_check(&f->geo, payload, LUNFS_BLK_INODE, addr) == 0 ||
+		 blk_check(&f->geo, payload, LUNFS_BLK_BTREE, addr) == 0)
+		seen = SEEN_USED;
+	else if (blk_check(&f->geo, payload, LUNFS_BLK_FREE, addr) == 0)
+		seen = SEEN_FREE;
+	else
+		seen = SEEN_LOCK;
+	free(sector);
+	return seen;
 }
 
+/*
+ * 1 + index of the header of the window's chunk, 0: there is none. If the header itself is lost
+ * too, what it had under it tells of it: it was the first cell of all. If that one looks sound, its
+ * lock is lost as well, and any free cell serves.
+ */
 static uint16_t find_chunk(struct fsck *f, uint64_t g, unsigned window)
 {
 	uint32_t cb = f->geo.cell_blks;
 	uint64_t first = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;
+	unsigned at[SEEN_HEADER]; /* 1 + index of the first one */
 
+	for (unsigned i = 0; i < SEEN_HEADER; i++)
+		at[i] = LUNFS_CHUNK_CELLS + 1;
 	for (unsigned i = 0; i < LUNFS_CHUNK_CELLS; i++) {
-		uint64_t addr = first + (uint64_t)i * cb;
+		enum seen seen = look_at(f, first + (uint64_t)i * cb, first);
 
-		if (blk_range_ok(&f->geo, addr, cb) && is_chunk_header(f, addr, first))
+		if (seen == SEEN_HEADER)
 			return (uint16_t)(i + 1);
+		if (at[seen] > i + 1)
+			at[seen] = i + 1;
 	}
-	return 0;
+	if (at[SEEN_USED] > LUNFS_CHUNK_CELLS)
+		return 0;
+	if (at[SEEN_LOCK] < at[SEEN_FREE] && at[SEEN_LOCK] < at[SEEN_USED])
+		return (uint16_t)at[SEEN_LOCK];
+	return (uint16_t)(at[SEEN_FREE] <= LUNFS_CHUNK_CELLS ? at[SEEN_FREE] : at[SEEN_USED]);
 }
 
 static void find_chunks(struct fsck *f, uint64_t g, struct fsck_group *fg)

@@ -210,6 +210,26 @@ static void nothing_is_dropped_when_map_and_root_are_lost(void **s)
 	fu_run(chunk_and_root_body, 512);
 }
 
+/* Group and chunk header together, as by a bad spot on the device: the inodes behind them tell. */
+static void headers_body(struct fu *u)
+{
+	uint8_t rubbish[LUNFS_PAYLOAD_BYTES];
+	uint64_t header = geo_group_blk(&u->t->geo, 0) + geo_group_meta_blks(&u->t->geo);
+
+	memset(rubbish, 0x77, sizeof(rubbish));
+	fu_put_raw(u, geo_group_header(&u->t->geo, 0), rubbish);
+	fu_put_raw(u, geo_group_bitmap(&u->t->geo, 0, 0), rubbish);
+	fu_put_raw(u, header, rubbish);
+	fu_cycle(u, PROBLEM_GROUP, 0);
+}
+
+static void chunk_without_any_header_is_found_by_its_inodes(void **s)
+{
+	(void)s;
+	fu_run(headers_body, 512);
+	fu_run(headers_body, 4096);
+}
+
 /* ---- orphans --------------------------------------------------------------------------------- */
 
 static uint64_t list_of(struct fu *u)
@@ -397,6 +417,7 @@ int main(void)
 	    cmocka_unit_test(what_stood_in_a_lost_root_is_in_lost_found),
 	    cmocka_unit_test(inodes_of_a_chunk_without_a_map_are_kept),
 	    cmocka_unit_test(nothing_is_dropped_when_map_and_root_are_lost),
+	    cmocka_unit_test(chunk_without_any_header_is_found_by_its_inodes),
 	    cmocka_unit_test(lost_list_of_orphans_is_made_anew),
 	    cmocka_unit_test(orphan_that_no_list_names_is_put_on_one),
 	    cmocka_unit_test(orphan_says_the_list_it_stands_in),
