@@ -224,9 +224,13 @@ static const struct remap *remaps_of(const struct trees *t, uint64_t ino)
 static void remap_all(struct fsck *f, struct fsck_inode *fi, struct items *l)
 {
 	const struct trees *t = f->trees;
-	const struct remap *r = remaps_of(t, fi->ino), *end = t->remap + t->remaps, *mine;
+	const struct remap *r, *end, *mine;
 	size_t n = l->n;
 
+	if (!t->remaps)
+		return;
+	r = remaps_of(t, fi->ino);
+	end = t->remap + t->remaps;
 	for (mine = r; mine < end && mine->ino == fi->ino;)
 		mine++;
 	for (size_t i = 0; r < mine && i < n; i++)
