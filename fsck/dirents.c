@@ -281,15 +281,18 @@ static void apply_edit(struct fsck *f, struct items *l, const struct dir_edit *e
 	}
 }
 
-/* By hash, then as they stood. */
+/* By hash; of one hash those that stand there already come before those that have to move there. */
 static int by_hash(const void *a, const void *b)
 {
 	const struct item *x = a, *y = b;
+	bool x_moves = x->key >> 7 != x->aux, y_moves = y->key >> 7 != y->aux;
 
 	if (x->aux != y->aux)
 		return x->aux < y->aux ? -1 : 1;
 	if (x->found != y->found)
 		return x->found - y->found;
+	if (x_moves != y_moves)
+		return x_moves - y_moves;
 	if (x->key != y->key)
 		return x->key < y->key ? -1 : 1;
 	return x->off < y->off ? -1 : x->off > y->off;

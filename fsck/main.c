@@ -19,6 +19,7 @@ struct run {
 	struct clock *clk;
 	struct maint *maint;
 	struct fsck f;
+	bool found_super;  /* --find-superblock: .geo was found or made anew */
 	bool log_finished; /* an earlier repair was brought to its end */
 	uint64_t written;
 	char why[512];
@@ -35,21 +36,40 @@ static int fail(struct run *r, const char *why)
 
 static int open_device(struct run *r, uint32_t sector_bytes)
 {
-	unsigned flags = r->opt.mode == MODE_CHECK || r->opt.find_super ? DEV_OPEN_RDONLY : 0;
+	bool searching = r->opt.find_super && !r->found_super;
+	unsigned flags = r->opt.mode == MODE_CHECK || searching ? DEV_OPEN_RDONLY : 0;
 
 	return dev_open(r->opt.device, flags, sector_bytes, &r->dev, r->why, sizeof(r->why));
 }
 
+/* What the search came to counts until the volume has a superblock of its own. */
 static int read_super(struct run *r)
 {
+	struct geo g;
+	int rc;
+
 	if (r->opt.super_blk)
 		return super_at(r->dev, r->opt.super_blk, &r->geo, r->why, sizeof(r->why));
-	return vol_read_super(r->dev, &r->geo, NULL, r->why, sizeof(r->why));
+	rc = vol_read_super(r->dev, &g, NULL, r->why, sizeof(r->why));
+	if (r->found_super && (rc || memcmp(g.vol_id, r->geo.vol_id, sizeof(g.vol_id)) != 0))
+		return 0;
+	if (rc == 0)
+		r->geo = g;
+	if (rc == -EINVAL || rc == -EUCLEAN) {
+		size_t n = strlen(r->why);
+
+		snprintf(
+		    r->why + n, sizeof(r->why) - n,
+		    "; 'fsck.lunfs --find-superblock %s' searches all of it for one, and can make "
+		    "one anew",
+		    r->opt.device);
+	}
+	return rc;
 }
 
 static int open_volume(struct run *r)
 {
-	int rc = open_device(r, 0);
+	int rc = open_device(r, r->found_super ? r->geo.sector_bytes : 0);
 
 	if (rc == 0)
 		rc = read_super(r);
@@ -314,6 +334,109 @@ static int run_claimed(struct run *r)
 	return code;
 }
 
+/* ---- --find-superblock ----------------------------------------------------------------------- */
+
+static bool any_sector(struct run *r)
+{
+	struct dev *d;
+	char why[256];
+
+	if (dev_open(r->opt.device, DEV_OPEN_RDONLY,
+		     r->dev->id.sector_bytes == LUNFS_BLOCK_BYTES ? 512 : LUNFS_BLOCK_BYTES, &d,
+		     why, sizeof(why)))
+		return false;
+	dev_close(d);
+	return true;
+}
+
+static bool ask_to_use(const char *what)
+{
+	char line[64];
+
+	printf("Check and repair the volume with %s? [y]es, [n]o: ", what);
+	fflush(stdout);
+	return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
+}
+
+/* With -n, -y or a yes it goes on to the check; else @code is the exit code. */
+static bool use_found(struct run *r, bool rebuilt, int *code)
+{
+	struct geo g;
+	char why[256];
+
+	*code = rebuilt ? EX_FSCK_LEFT : EX_FSCK_CLEAN;
+	if (r->opt.mode == MODE_YES || r->opt.mode == MODE_CHECK)
+		return true;
+	if (r->opt.mode == MODE_PREEN) {
+		if (rebuilt)
+			printf("%s: a superblock is not made anew with -p; use -y\n",
+			       r->opt.device);
+		return !rebuilt;
+	}
+	if (!rebuilt && vol_read_super(r->dev, &g, NULL, why, sizeof(why)) == 0)
+		return false; /* the usual search finds it */
+	if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+		return ask_to_use(rebuilt ? "that" : "the newest of them");
+	printf("'fsck.lunfs --find-superblock -y %s' checks and repairs the volume with %s.\n",
+	       r->opt.device, rebuilt ? "that" : "the newest of them");
+	return false;
+}
+
+/* True: r->geo is to be used. */
+static bool find_super(struct run *r, int *code)
+{
+	FILE *to = r->opt.json && r->opt.mode != MODE_ASK ? stderr : stdout;
+	struct super_rebuilt made;
+	struct super_search s;
+	uint8_t vol_id[16];
+	bool known = super_vol_id(r->dev, vol_id) == 0;
+
+	*code = EX_FSCK_LEFT;
+	super_search(r->dev, known ? vol_id : NULL, to, &s);
+	if (s.others) {
+		fprintf(to, "They are of several volumes: choose one of them with -b.\n");
+		return false;
+	}
+	if (s.fit) {
+		r->geo = s.best;
+		return use_found(r, false, code);
+	}
+	if (super_rebuild(r->dev, r->clk, any_sector(r), &made, r->why, sizeof(r->why))) {
+		fprintf(to, "%s: no superblock can be made anew. %s\n", r->opt.device, r->why);
+		return false;
+	}
+	super_say_rebuilt(to, &made);
+	r->geo = made.geo;
+	return use_found(r, true, code);
+}
+
+static int search_and_run(struct run *r)
+{
+	int code, rc = open_device(r, 0);
+
+	if (rc)
+		return fail(r, r->why);
+	r->found_super = find_super(r, &code);
+	if (!r->found_super)
+		return code;
+	dev_close(r->dev);
+	r->dev = NULL;
+	fflush(stdout);
+	rc = open_volume(r);
+	return rc ? fail(r, r->why) : run_claimed(r);
+}
+
+static int run(struct run *r)
+{
+	int rc = clock_real_new(&r->clk);
+
+	if (rc == 0 && r->opt.find_super)
+		return search_and_run(r);
+	if (rc == 0)
+		rc = open_volume(r);
+	return rc ? fail(r, r->why) : run_claimed(r);
+}
+
 int main(int argc, char **argv)
 {
 	static struct run r;
@@ -322,15 +445,7 @@ int main(int argc, char **argv)
 	if (rc)
 		return rc > 0 ? EX_FSCK_CLEAN : EX_FSCK_USAGE;
 	log_open("fsck.lunfs", r.opt.verbose ? LOG_LVL_INFO : LOG_LVL_WARN, 0);
-	if (r.opt.find_super) {
-		rc = open_device(&r, 0);
-		code = rc ? fail(&r, r.why) : super_search(r.dev) ? EX_FSCK_CLEAN : EX_FSCK_LEFT;
-	} else {
-		rc = clock_real_new(&r.clk);
-		if (rc == 0)
-			rc = open_volume(&r);
-		code = rc ? fail(&r, r.why) : run_claimed(&r);
-	}
+	code = run(&r);
 	if (r.dev)
 		dev_close(r.dev);
 	return code;

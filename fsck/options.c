@@ -23,7 +23,10 @@ static const char usage[] =
     "  -v                   say more\n"
     "  --undo FILE          save every block to FILE before it is overwritten\n"
     "  --put-back FILE      put back what FILE saved, and change nothing else\n"
-    "  --find-superblock    search the whole device for superblocks and list them\n"
+    "  --find-superblock    search the whole device for superblocks and list them, or make one "
+    "anew\n"
+    "                       from the rest of the volume; with -y check and repair the volume with "
+    "it\n"
     "  --fence MODE         how dead hosts are fenced: auto, pr, timer (auto)\n"
     "  --json               the result as one JSON object on standard output\n"
     "  -V, --version        print the version\n"
@@ -153,6 +156,8 @@ int options_parse(int argc, char **argv, struct options *o)
 	}
 	if (argc - optind != 1)
 		return bad("give one device", "");
+	if (o->find_super && (o->super_blk || o->put_back))
+		return bad("--find-superblock cannot be used with -b or --put-back", "");
 	if (o->undo && o->mode == MODE_CHECK)
 		return bad("--undo makes no sense with -n", "");
 	o->device = argv[optind];

@@ -33,49 +33,87 @@ int super_at(struct dev *dev, uint64_t blk, struct geo *out, char *why, size_t w
 	return rc;
 }
 
-static void say_found(uint64_t off, const struct geo *g)
+/* One that stands where a superblock of its volume stands; an image in a file, say, does not. */
+static bool at_home(const struct geo *g, uint64_t off)
 {
+	uint64_t blk = off / LUNFS_BLOCK_BYTES, group;
+
+	if (off == LUNFS_SB_OFF || off == sb_tail_off(g->dev_blks * LUNFS_BLOCK_BYTES))
+		return true;
+	if (blk < g->group0_blk || blk >= g->end_blk)
+		return false;
+	group = geo_group_of(g, blk);
+	return geo_group_blk(g, group) == blk && sb_group_has_copy(group);
+}
+
+struct search {
+	struct dev *dev;
+	const uint8_t *vol_id;
+	FILE *to;
+	struct super_search *out;
+};
+
+/* NULL: it can be used. */
+static const char *unfit(const struct search *s, uint64_t off, const struct geo *g)
+{
+	if (s->vol_id && memcmp(s->vol_id, g->vol_id, sizeof(g->vol_id)) != 0)
+		return ", of another volume";
+	if (!at_home(g, off))
+		return ", not in its place";
+	if (g->dev_blks > s->dev->id.size_bytes / LUNFS_BLOCK_BYTES)
+		return ", larger than the device";
+	return NULL;
+}
+
+static void found_one(const struct search *s, uint64_t off, const struct geo *g)
+{
+	const char *no = unfit(s, off, g);
+	struct super_search *out = s->out;
 	char uuid[UUID_STR_LEN];
 
 	uuid_unparse_lower(g->uuid, uuid);
-	printf("block %llu: UUID %s, label '%s', %llu bytes, %u hosts, sequence %llu\n",
-	       (unsigned long long)(off / LUNFS_BLOCK_BYTES), uuid, g->label,
-	       (unsigned long long)(g->dev_blks * LUNFS_BLOCK_BYTES), g->slots,
-	       (unsigned long long)g->sb_seq);
+	fprintf(s->to, "block %llu: UUID %s, label '%s', %llu bytes, %u hosts, sequence %llu%s\n",
+		(unsigned long long)(off / LUNFS_BLOCK_BYTES), uuid, g->label,
+		(unsigned long long)(g->dev_blks * LUNFS_BLOCK_BYTES), g->slots,
+		(unsigned long long)g->sb_seq, no ? no : "");
+	out->found++;
+	if (no)
+		return;
+	if (out->fit && memcmp(out->best.vol_id, g->vol_id, sizeof(g->vol_id)) != 0)
+		out->others++;
+	if (!out->fit++ || g->sb_seq > out->best.sb_seq)
+		out->best = *g;
 }
 
-static unsigned search_batch(struct dev *dev, uint64_t off, uint8_t *buf)
+static void search_batch(const struct search *s, uint64_t off, uint8_t *buf)
 {
 	struct dev_io io[BATCH];
-	unsigned found = 0;
 	size_t n = 0;
 
-	for (; n < BATCH && off + LUNFS_BLOCK_BYTES <= dev->id.size_bytes; off += STEP_BYTES, n++)
+	for (; n < BATCH && off + LUNFS_BLOCK_BYTES <= s->dev->id.size_bytes;
+	     off += STEP_BYTES, n++)
 		io[n] = (struct dev_io){.op = DEV_READ,
 					.off_bytes = off,
 					.len_bytes = LUNFS_BLOCK_BYTES,
 					.buf = buf + n * LUNFS_BLOCK_BYTES};
-	dev_batch(dev, io, n);
+	dev_batch(s->dev, io, n);
 	for (size_t i = 0; i < n; i++) {
 		struct geo g;
 
-		if (io[i].result || sb_decode(io[i].buf, &g, NULL))
-			continue;
-		say_found(io[i].off_bytes, &g);
-		found++;
+		if (!io[i].result && sb_decode(io[i].buf, &g, NULL) == 0)
+			found_one(s, io[i].off_bytes, &g);
 	}
-	return found;
 }
 
-unsigned super_search(struct dev *dev)
+void super_search(struct dev *dev, const uint8_t *vol_id, FILE *to, struct super_search *out)
 {
+	struct search s = {.dev = dev, .vol_id = vol_id, .to = to, .out = out};
 	uint8_t *buf = dev_buf_alloc((size_t)BATCH * LUNFS_BLOCK_BYTES);
-	unsigned found = 0;
 
+	memset(out, 0, sizeof(*out));
 	for (uint64_t off = 0; off < dev->id.size_bytes; off += BATCH * STEP_BYTES)
-		found += search_batch(dev, off, buf);
-	if (!found)
-		printf("%s: no superblock was found anywhere\n", dev->id.name);
+		search_batch(&s, off, buf);
+	if (!out->found)
+		fprintf(to, "%s: no superblock was found anywhere\n", dev->id.name);
 	free(buf);
-	return found;
 }

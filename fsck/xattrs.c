@@ -266,7 +266,8 @@ static void fix_attr(struct fsck *f, struct fsck_inode *fi, const struct items *
 		return;
 	if (key >> 16 != hash && left(f, PROBLEM_XATTR_HASH, fi, a))
 		hash = key >> 16;
-	/* One that comes from elsewhere is put beside its namesake, and told of in the next round. */
+	/* One that comes from elsewhere is put beside its namesake, and told of in the next round.
+	 */
 	same = taken(out, hash << 16, a, &free_n) && key >> 16 == hash;
 	if ((same && !left(f, PROBLEM_XATTR_TWICE, fi, a)) || free_n == SAME_HASH_MAX)
 		return;
@@ -275,6 +276,32 @@ static void fix_attr(struct fsck *f, struct fsck_inode *fi, const struct items *
 	copy_parts(l, from, n, out, key);
 }
 
+/* The attribute that begins at @from. Number of items that are it. */
+static size_t take_attr(struct attr *a, const struct items *l, size_t from)
+{
+	size_t n = 0;
+
+	a->parts = 0;
+	for (; from + n < l->n && (n == 0 || (l->it[from + n].key & 0xff)); n++) {
+		const struct item *it = &l->it[from + n];
+
+		if (!add_part(a, it->key, items_body(l, from + n), it->len))
+			break;
+		a->found |= it->found;
+	}
+	return n;
+}
+
+static void keep_what_is_left(struct fsck *f, struct fsck_inode *fi, const struct items *l,
+			      size_t from, size_t n, struct items *out)
+{
+	for (size_t k = from; k < from + n; k++)
+		if (!l->it[k].found &&
+		    problem_left(&f->problems, PROBLEM_XATTR, fi->ino, l->it[from].key))
+			items_add(out, l->it[k].key, items_body(l, k), l->it[k].len, false);
+}
+
+/* Those that stand where they should come first: one that is moved makes way for its namesake. */
 void xattrs_fix(struct fsck *f, struct fsck_inode *fi, struct items *l)
 {
 	struct attr a = {.value = malloc(LUNFS_XATTR_VALUE_MAX)};
@@ -282,24 +309,17 @@ void xattrs_fix(struct fsck *f, struct fsck_inode *fi, struct items *l)
 
 	lunfs_assert(a.value);
 	items_squeeze(l);
-	for (size_t i = 0, n; i < l->n; i += n) {
-		a.parts = 0;
-		for (n = 0; i + n < l->n && (n == 0 || (l->it[i + n].key & 0xff)); n++) {
-			if (!add_part(&a, l->it[i + n].key, items_body(l, i + n), l->it[i + n].len))
-				break;
-			a.found |= l->it[i + n].found;
+	for (int moves = 0; moves <= 1; moves++)
+		for (size_t i = 0, n; i < l->n; i += n ? n : 1) {
+			n = take_attr(&a, l, i);
+			if (n == 0 || !whole(&a)) {
+				if (!moves)
+					keep_what_is_left(f, fi, l, i, n ? n : 1, &out);
+				continue;
+			}
+			if ((a.key >> 16 != name_hash(f, a.ns, a.name, a.name_len)) == moves)
+				fix_attr(f, fi, l, i, n, &a, &out);
 		}
-		if (n && whole(&a)) {
-			fix_attr(f, fi, l, i, n, &a, &out);
-			continue;
-		}
-		n = n ? n : 1;
-		for (size_t k = i; k < i + n; k++)
-			if (!l->it[k].found &&
-			    problem_left(&f->problems, PROBLEM_XATTR, fi->ino, l->it[i].key))
-				items_add(&out, l->it[k].key, items_body(l, k), l->it[k].len,
-					  false);
-	}
 	free(a.value);
 	items_free(l);
 	*l = out;

@@ -81,7 +81,7 @@ check_clean
 start_tgt() { # prints its port
 	local port
 	for _ in 1 2 3 4 5; do
-		port=$((20000 + RANDOM))
+		port=$((20000 + RANDOM % 12000)) # at most 32767, for -C
 		# Its control socket is numbered: one of our own beside a tgtd of this machine.
 		tgtd -f -C "$port" --iscsi "portal=127.0.0.1:$port" >"$WORK/tgtd.out" 2>&1 &
 		tgtd=$!
