@@ -2,8 +2,8 @@
 /*
  * The claim on a whole volume: a beating slot without a journal that the maintenance sector names.
  * What is not FREE then either beats, which ends the claim, or is fenced and recovered by the host
- * layer. If the maintenance sector or both such slots are damaged, they are made anew first, behind
- * the must-check mark, which keeps every mount out by itself.
+ * layer. If the maintenance sector or both such slots are damaged, or any slot cannot be read, they
+ * are made anew first, behind the must-check mark, which keeps every mount out by itself.
  */
 #include "vol/maint.h"
 #include "vol/vol_impl.h"
@@ -25,7 +25,7 @@ struct maint {
 	uint8_t *cur, *set, *table; /* maintenance sector; host table: a block a slot */
 	uint8_t first[SLOTS][sizeof(struct lunfs_slot_rec)];
 	uint64_t since_ns[SLOTS];
-	bool left_over[SLOTS], told[SLOTS];
+	bool left_over[SLOTS], told[SLOTS], unreadable[SLOTS];
 	bool was_damaged; /* the maintenance sector */
 	char *why;
 	size_t why_len;
@@ -175,12 +175,35 @@ int maint_set(struct maint *m, const struct maint_info *mi)
 
 /* ---- the host table -------------------------------------------------------------------------- */
 
+/* Slots that the device cannot read count as damaged: zeroes. */
+static int read_slots_one_by_one(struct maint *m)
+{
+	const struct env *e = &m->v->env;
+	int rc = 0;
+
+	for (unsigned i = 0; i < geo_all_slots(e->geo) && rc == 0; i++) {
+		uint8_t *slot = m->table + i * LUNFS_SLOT_STRIDE;
+
+		rc = dev_read(e->dev, geo_slot_off(i), LUNFS_SLOT_STRIDE, slot);
+		m->unreadable[i] = rc == -EIO;
+		if (rc == -EIO) {
+			memset(slot, 0, LUNFS_SLOT_STRIDE);
+			rc = 0;
+		}
+	}
+	return rc;
+}
+
 static int read_table(struct maint *m)
 {
 	const struct env *e = &m->v->env;
+	int rc = dev_read(e->dev, LUNFS_HOST_TABLE_OFF,
+			  (size_t)geo_all_slots(e->geo) * LUNFS_SLOT_STRIDE, m->table);
 
-	return dev_read(e->dev, LUNFS_HOST_TABLE_OFF,
-			(size_t)geo_all_slots(e->geo) * LUNFS_SLOT_STRIDE, m->table);
+	if (rc == -EIO)
+		return read_slots_one_by_one(m);
+	memset(m->unreadable, 0, sizeof(m->unreadable));
+	return rc;
 }
 
 static const uint8_t *slot_in(const struct maint *m, unsigned slot)
@@ -363,6 +386,34 @@ static int replace_slot(struct maint *m, unsigned slot)
 	return ats_ok(ats(&m->v->ats, &sec, slot_in(m, slot), m->set, NULL, &err)) ? 0 : -EIO;
 }
 
+/*
+ * What cannot be read cannot be compared and set either, before it is written again. Zeroes are no
+ * record: whenever such a write lands, it lets nobody in.
+ */
+static int make_readable(struct maint *m)
+{
+	const struct env *e = &m->v->env;
+	uint8_t *zeroes = dev_buf_alloc(LUNFS_SLOT_STRIDE);
+	int rc = 0;
+
+	for (unsigned i = 0; i < geo_all_slots(e->geo) && rc == 0; i++)
+		if (m->unreadable[i])
+			rc = dev_write(e->dev, geo_slot_off(i), LUNFS_SLOT_STRIDE, zeroes);
+	if (rc == 0 && dev_read(e->dev, LUNFS_MAINT_OFF, e->geo->sector_bytes, m->cur) == -EIO)
+		rc = dev_write(e->dev, LUNFS_MAINT_OFF, LUNFS_BLOCK_BYTES, zeroes);
+	free(zeroes);
+	return rc ? say(m, rc,
+			"Sectors by which a volume is claimed cannot be read on %s, nor written "
+			"(%s); look at the disk.",
+			e->dev->id.name, strerror(-rc))
+		  : 0;
+}
+
+static bool any_unreadable(const struct maint *m)
+{
+	return memchr(m->unreadable, true, sizeof(m->unreadable)) != NULL;
+}
+
 static int set_mark(struct maint *m)
 {
 	struct maint_info mi = {0};
@@ -389,12 +440,12 @@ static int make_claimable(struct maint *m, int rc)
 {
 	int rc2 = read_maint(m);
 
-	if ((rc2 && rc2 != -EUCLEAN) || !same_volume(m))
+	if ((rc2 && rc2 != -EUCLEAN && rc2 != -EIO) || !same_volume(m))
 		return rc;
 	if (read_table(m))
 		return rc;
 	m->was_damaged = rc2 != 0 || holder_impossible(m);
-	if (!m->was_damaged && spare_usable(m))
+	if (!m->was_damaged && !any_unreadable(m) && spare_usable(m))
 		return rc;
 	tell(m,
 	     "The sectors by which a volume is claimed are damaged on %s: watching the host table "
@@ -404,6 +455,8 @@ static int make_claimable(struct maint *m, int rc)
 	if (rc == 0 && !same_volume(m))
 		rc = say(m, -EBUSY, "A new volume was made on %s meanwhile.",
 			 m->v->env.dev->id.name);
+	if (rc == 0)
+		rc = make_readable(m);
 	if (rc == 0)
 		rc = set_mark(m);
 	if (rc == 0)

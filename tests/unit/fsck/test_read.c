@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sectors that cannot be read until they are written again: told, worked round, made good. */
+#include "unit.h"
+
+#define CELLS_MAX 4096u
+#define FIXED_STEP 4096u
+#define ONLY(file) (1u << (file))
+
+static void rot_cell(struct fu *u, uint64_t cell)
+{
+	simdev_rot(u->t->medium, geo_blk_off(cell), geo_cell_bytes(&u->t->geo));
+}
+
+static void inode_body(struct fu *u)
+{
+	rot_cell(u, u->id[FU_OTHER].ino);
+	fu_cycle(u, PROBLEM_READ, ONLY(FU_OTHER));
+}
+
+static void file_whose_inode_cannot_be_read_is_all_that_goes(void **s)
+{
+	(void)s;
+	fu_run(inode_body, 512);
+	fu_run(inode_body, 4096);
+}
+
+/* Half of the names are in it: their inodes are found again, for they have other names. */
+static void node_body(struct fu *u)
+{
+	rot_cell(u, fu_child(u, FU_MANY_DIR, 0));
+	fu_cycle(u, PROBLEM_READ, ONLY(FU_MANY_DIR));
+}
+
+static void directory_keeps_the_names_that_can_be_read(void **s)
+{
+	(void)s;
+	fu_run(node_body, 512);
+}
+
+/* ---- one place after another ----------------------------------------------------------------- */
+
+static void heal(struct fu *u, uint64_t off, uint64_t len)
+{
+	simdev_rot(u->t->medium, off, len);
+	fu_fsck(u, MODE_CHECK);
+	fu_fsck(u, MODE_YES);
+	SC_CHECK(u->t, u->rc == 0 && !u->why[0], "with offset %llu unreadable: %s %s",
+		 (unsigned long long)off, strerror(-u->rc), u->why);
+	SC_CHECK(u->t, u->left == 0, "with offset %llu unreadable %llu problems are left",
+		 (unsigned long long)off, (unsigned long long)u->left);
+	fu_fsck(u, MODE_CHECK);
+	SC_CHECK(u->t, u->rc == 0 && u->total == 0,
+		 "offset %llu was unreadable: the second run finds %llu problems",
+		 (unsigned long long)off, (unsigned long long)u->total);
+	sc_up(u->t, 0);
+	sc_down(u->t, 0);
+	fu_restore(u);
+}
+
+/* Superblock, claim, anchors, host table, request board, journals. */
+static void fixed_body(struct fu *u)
+{
+	const struct geo *g = &u->t->geo;
+
+	for (uint64_t off = LUNFS_SB_OFF; off < geo_blk_off(g->journal_blk[0]); off += FIXED_STEP)
+		heal(u, off, FIXED_STEP);
+	for (unsigned i = 0; i < g->journals; i++)
+		heal(u, geo_blk_off(g->journal_blk[i]), FIXED_STEP);
+}
+
+static void places_that_are_fixed_are_made_good(void **s)
+{
+	(void)s;
+	fu_run(fixed_body, 512);
+}
+
+static void cells_body(struct fu *u)
+{
+	const struct geo *g = &u->t->geo;
+	uint64_t addr[CELLS_MAX];
+	unsigned n = 0;
+
+	for (uint64_t a = g->group0_blk; a < g->end_blk && n < CELLS_MAX; a += g->cell_blks) {
+		uint8_t payload[LUNFS_PAYLOAD_BYTES];
+
+		fu_get(u, a, payload);
+		for (uint16_t type = LUNFS_BLK_GROUP; type <= LUNFS_BLK_BTREE; type++)
+			if (!blk_check(g, payload, type, a))
+				addr[n++] = a;
+	}
+	SC_CHECK(u->t, n > 30, "only %u cells are in use", n);
+	for (unsigned i = 0; i < n; i++)
+		heal(u, geo_blk_off(addr[i]), geo_cell_bytes(g));
+}
+
+static void cells_are_made_good(void **s)
+{
+	(void)s;
+	fu_run(cells_body, 512);
+}
+
+static void cells_are_made_good_on_4k_sectors(void **s)
+{
+	(void)s;
+	fu_run(cells_body, 4096);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(file_whose_inode_cannot_be_read_is_all_that_goes),
+	    cmocka_unit_test(directory_keeps_the_names_that_can_be_read),
+	    cmocka_unit_test(places_that_are_fixed_are_made_good),
+	    cmocka_unit_test(cells_are_made_good),
+	    cmocka_unit_test(cells_are_made_good_on_4k_sectors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
