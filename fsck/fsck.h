@@ -74,6 +74,7 @@ struct fsck {
 	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
 
 	struct windows *windows; /* window.c */
+	struct clock *clk;	 /* for a thread that reads ahead; NULL: there is none */
 	uint64_t watermark;
 	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
 	bool slot_ok[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];

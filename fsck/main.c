@@ -318,6 +318,7 @@ static int run_claimed(struct run *r)
 	if (rc)
 		return fail(r, r->why);
 	fsck_init(&r->f, r->dev, &r->geo, r->opt.mode, r->maint);
+	r->f.clk = r->clk;
 	if (r->opt.undo)
 		rc = undo_open(r->opt.undo, r->dev, &r->geo, &r->f.store.undo, r->why,
 			       sizeof(r->why));

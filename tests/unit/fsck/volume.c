@@ -220,6 +220,7 @@ static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 		return;
 	}
 	fsck_init(&f, dev, &geo, mode, m);
+	f.clk = t->clk;
 	f.problems.json = true;
 	rc = m ? redo_finish(&f.store) : 0;
 	if (rc >= 0)
