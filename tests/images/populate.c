@@ -109,13 +109,14 @@ static int make(struct pop *p, const char *path, mode_t mode, dev_t rdev, struct
 
 static int fill(struct pop *p, struct nodeid id, uint64_t off, uint64_t len)
 {
-	uint8_t *buf = dev_buf_alloc(PIECE_BYTES);
+	size_t piece = len < PIECE_BYTES ? (size_t)len : PIECE_BYTES;
+	uint8_t *buf = dev_buf_alloc(piece);
 	int rc = 0;
 
-	for (size_t i = 0; i < PIECE_BYTES; i++)
+	for (size_t i = 0; i < piece; i++)
 		buf[i] = (uint8_t)("lunfs test data\n"[i % 16]);
 	for (uint64_t at = 0; rc == 0 && at < len;) {
-		size_t done, n = len - at < PIECE_BYTES ? (size_t)(len - at) : PIECE_BYTES;
+		size_t done, n = len - at < piece ? (size_t)(len - at) : piece;
 
 		rc = vol_write(p->v, &p->c, id, off + at, n, buf, 0, &done, NULL);
 		at += done;
