@@ -351,11 +351,12 @@ static int commit_chunk(struct conv *c)
 		lock_unpin(a->locks, l, LOCAL_SHARED);
 		return rc;
 	}
-	enter_window(c, h);
 	m = mblk_new(h, l, addr, LUNFS_BLK_CHUNK, 0, 0);
 	fill_header(c, m);
-	hint_add_chunk(a, addr);
 	ch = aobj_adopt_chunk(a, l, m, &c->ci);
+	/* Only now can others of this host come upon it. */
+	enter_window(c, h);
+	hint_add_chunk(a, addr);
 	txn_end(h);
 	aobj_unpin(&ch->o);
 	return 0;
