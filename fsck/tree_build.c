@@ -28,8 +28,8 @@ void *room_for_one(void *array, size_t n, size_t *room, size_t size)
 
 void items_add(struct items *l, uint64_t key, const void *body, size_t len, bool found)
 {
-	if (l->used + len > l->size) {
-		l->size = (l->size + len) * 2;
+	if (l->used + len >= l->size) { /* there is an arena for an item without a body, too */
+		l->size = (l->size + len) * 2 + 64;
 		l->arena = realloc(l->arena, l->size);
 		lunfs_assert(l->arena);
 	}
