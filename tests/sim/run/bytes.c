@@ -162,7 +162,8 @@ static bool peer_writes(const struct model *m, uint64_t off, uint64_t len)
 /* A sector, or a part of one, of which several contents are possible: now it is known. */
 static bool settle(struct mnode *n, const uint8_t *buf, uint64_t off, uint64_t len)
 {
-	struct mseg *s = &n->seg[split(n, off)];
+	uint32_t k = split(n, off); /* which may move n->seg */
+	const struct mseg *s = &n->seg[k];
 
 	for (unsigned i = 0; i < s->n && i < ALTS_MAX; i++)
 		if (alt_is(&s->alt[i], buf, off, len)) {
@@ -197,12 +198,12 @@ static bool read_fits(struct model *m, const struct hop *h, struct mnode *n)
 		if (!(n->seg[k].n == 1 ? alt_is(&n->seg[k].alt[0], buf, pos, len)
 				       : settle(n, buf, pos, len)) &&
 		    !peer_writes(m, pos, len)) {
-			const struct mval *v = &n->seg[split(n, pos)].alt[0];
-			uint64_t at = first_wrong(v, buf, pos, len);
+			struct mval v = n->seg[k].alt[0];
+			uint64_t at = first_wrong(&v, buf, pos, len);
 
 			return model_no(m, "byte %llu should be of operation %d%s, but reads %02x",
-					(unsigned long long)at, (int)v->tag - 1,
-					v->tag ? "" : " (zero)", buf[at - pos]);
+					(unsigned long long)at, (int)v.tag - 1,
+					v.tag ? "" : " (zero)", buf[at - pos]);
 		}
 		buf += len;
 		pos += len;
