@@ -46,11 +46,12 @@ static int open_device(struct run *r, uint32_t sector_bytes)
 static int read_super(struct run *r)
 {
 	struct geo g;
+	bool copy; /* reported as a problem */
 	int rc;
 
 	if (r->opt.super_blk)
 		return super_at(r->dev, r->opt.super_blk, &r->geo, r->why, sizeof(r->why));
-	rc = vol_read_super(r->dev, &g, NULL, r->why, sizeof(r->why));
+	rc = vol_read_super(r->dev, &g, &copy, r->why, sizeof(r->why));
 	if (r->found_super && (rc || memcmp(g.vol_id, r->geo.vol_id, sizeof(g.vol_id)) != 0))
 		return 0;
 	if (rc == 0)
@@ -218,6 +219,8 @@ static void summary_json(struct run *r, int rc)
 	json_object_object_add(o, "clean", json_object_new_boolean(!rc && !f->problems.total));
 	json_object_object_add(o, "complete", json_object_new_boolean(!rc && !f->problems.stopped));
 	json_object_object_add(o, "exit_code", json_object_new_int(exit_code(r, rc)));
+	if (rc || f->problems.stopped)
+		problems_none_repaired(&f->problems);
 	json_object_object_add(o, "problems",
 			       f->problems.list ? f->problems.list : json_object_new_array());
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
@@ -363,6 +366,7 @@ static bool ask_to_use(const char *what)
 static bool use_found(struct run *r, bool rebuilt, int *code)
 {
 	struct geo g;
+	bool copy;
 	char why[256];
 
 	*code = rebuilt ? EX_FSCK_LEFT : EX_FSCK_CLEAN;
@@ -370,36 +374,37 @@ static bool use_found(struct run *r, bool rebuilt, int *code)
 		return true;
 	if (r->opt.mode == MODE_PREEN) {
 		if (rebuilt)
-			printf("%s: a superblock is not made anew with -p; use -y\n",
-			       r->opt.device);
+			fprintf(r->opt.json ? stderr : stdout,
+				"%s: a superblock is not made anew with -p; use -y\n",
+				r->opt.device);
 		return !rebuilt;
 	}
-	if (!rebuilt && vol_read_super(r->dev, &g, NULL, why, sizeof(why)) == 0)
+	if (!rebuilt && vol_read_super(r->dev, &g, &copy, why, sizeof(why)) == 0)
 		return false; /* the usual search finds it */
-	if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+	if (!r->opt.json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
 		return ask_to_use(rebuilt ? "that" : "the newest of them");
-	printf("'fsck.lunfs --find-superblock -y %s' checks and repairs the volume with %s.\n",
-	       r->opt.device, rebuilt ? "that" : "the newest of them");
+	fprintf(r->opt.json ? stderr : stdout,
+		"'fsck.lunfs --find-superblock -y %s' checks and repairs the volume with %s.\n",
+		r->opt.device, rebuilt ? "that" : "the newest of them");
 	return false;
 }
 
-/* True: r->geo is to be used. */
-static bool find_super(struct run *r, int *code)
+/* True: r->geo is to be used. @s: what was found. */
+static bool find_super(struct run *r, struct super_search *s, int *code)
 {
-	FILE *to = r->opt.json && r->opt.mode != MODE_ASK ? stderr : stdout;
+	FILE *to = r->opt.json ? stderr : stdout; /* for people; the JSON object is the result */
 	struct super_rebuilt made;
-	struct super_search s;
 	uint8_t vol_id[16];
 	bool known = super_vol_id(r->dev, vol_id) == 0;
 
 	*code = EX_FSCK_LEFT;
-	super_search(r->dev, known ? vol_id : NULL, to, &s);
-	if (s.others) {
+	super_search(r->dev, known ? vol_id : NULL, to, s);
+	if (s->others) {
 		fprintf(to, "They are of several volumes: choose one of them with -b.\n");
 		return false;
 	}
-	if (s.fit) {
-		r->geo = s.best;
+	if (s->fit) {
+		r->geo = s->best;
 		return use_found(r, false, code);
 	}
 	if (super_rebuild(r->dev, r->clk, any_sector(r), &made, r->why, sizeof(r->why))) {
@@ -411,13 +416,30 @@ static bool find_super(struct run *r, int *code)
 	return use_found(r, true, code);
 }
 
+static void search_json(const struct run *r, const struct super_search *s, int code)
+{
+	struct json_object *o = json_object_new_object();
+	char *plain = text_plain_dup(r->opt.device);
+
+	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
+	free(plain);
+	json_object_object_add(o, "exit_code", json_object_new_int(code));
+	json_object_object_add(o, "superblocks", json_object_get(s->list));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
+	json_object_put(o);
+}
+
 static int search_and_run(struct run *r)
 {
 	int code, rc = open_device(r, 0);
+	struct super_search s;
 
 	if (rc)
 		return fail(r, r->why);
-	r->found_super = find_super(r, &code);
+	r->found_super = find_super(r, &s, &code);
+	if (!r->found_super && r->opt.json)
+		search_json(r, &s, code);
+	json_object_put(s.list);
 	if (!r->found_super)
 		return code;
 	dev_close(r->dev);

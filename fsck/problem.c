@@ -168,10 +168,19 @@ static void add_json(struct problems *p, enum problem_code code, uint64_t addr, 
 	json_object_array_add(p->list, o);
 }
 
+void problems_none_repaired(struct problems *p)
+{
+	size_t n = p->list ? json_object_array_length(p->list) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		json_object_object_add(json_object_array_get_idx(p->list, i), "repaired",
+				       json_object_new_boolean(false));
+}
+
 static void say_fix(const struct problems *p, enum problem_code code, bool fix)
 {
 	if (fix && p->mode != MODE_ASK)
-		printf("  %s: done.\n", table[code].question);
+		printf("  %s: yes.\n", table[code].question);
 	else if (p->stopped && p->mode == MODE_PREEN)
 		printf("  Not repaired by -p: run fsck.lunfs without it.\n");
 }

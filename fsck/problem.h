@@ -142,6 +142,8 @@ struct problems {
 	void *list; /* json_object array */
 };
 
+/* Nothing was written: the list says so of each. */
+void problems_none_repaired(struct problems *p);
 const char *problem_name(enum problem_code code); /* "NLINK" */
 const char *problem_text(enum problem_code code);
 const char *problem_question(enum problem_code code); /* NULL: cannot be repaired */

@@ -5,7 +5,9 @@
  */
 #include "fsck/super.h"
 #include "base/log.h"
+#include "base/text.h"
 #include <errno.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,23 @@ static const char *unfit(const struct search *s, uint64_t off, const struct geo 
 	return NULL;
 }
 
+static void add_json(struct super_search *out, uint64_t off, const struct geo *g, const char *uuid,
+		     const char *no)
+{
+	struct json_object *o = json_object_new_object();
+	char *label = text_plain_dup(g->label);
+
+	json_object_object_add(o, "block", json_object_new_uint64(off / LUNFS_BLOCK_BYTES));
+	json_object_object_add(o, "uuid", json_object_new_string(uuid));
+	json_object_object_add(o, "label", json_object_new_string(label ? label : ""));
+	json_object_object_add(o, "bytes", json_object_new_uint64(g->dev_blks * LUNFS_BLOCK_BYTES));
+	json_object_object_add(o, "hosts", json_object_new_uint64(g->journals));
+	json_object_object_add(o, "sequence", json_object_new_uint64(g->sb_seq));
+	json_object_object_add(o, "usable", json_object_new_boolean(!no));
+	json_object_array_add(out->list, o);
+	free(label);
+}
+
 static void found_one(const struct search *s, uint64_t off, const struct geo *g)
 {
 	const char *no = unfit(s, off, g);
@@ -74,9 +93,10 @@ static void found_one(const struct search *s, uint64_t off, const struct geo *g)
 	uuid_unparse_lower(g->uuid, uuid);
 	fprintf(s->to, "block %llu: UUID %s, label '%s', %llu bytes, %u hosts, sequence %llu%s\n",
 		(unsigned long long)(off / LUNFS_BLOCK_BYTES), uuid, g->label,
-		(unsigned long long)(g->dev_blks * LUNFS_BLOCK_BYTES), g->slots,
+		(unsigned long long)(g->dev_blks * LUNFS_BLOCK_BYTES), g->journals,
 		(unsigned long long)g->sb_seq, no ? no : "");
 	out->found++;
+	add_json(out, off, g, uuid, no);
 	if (no)
 		return;
 	if (out->fit && memcmp(out->best.vol_id, g->vol_id, sizeof(g->vol_id)) != 0)
@@ -111,6 +131,7 @@ void super_search(struct dev *dev, const uint8_t *vol_id, FILE *to, struct super
 	uint8_t *buf = dev_buf_alloc((size_t)BATCH * LUNFS_BLOCK_BYTES);
 
 	memset(out, 0, sizeof(*out));
+	out->list = json_object_new_array();
 	for (uint64_t off = 0; off < dev->id.size_bytes; off += BATCH * STEP_BYTES)
 		search_batch(&s, off, buf);
 	if (!out->found)

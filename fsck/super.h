@@ -10,6 +10,8 @@
 #include <lunfs/dev.h>
 #include <stdio.h>
 
+struct json_object;
+
 /* The copy at block @blk. 0, -EUCLEAN, -EIO ...; @why: one sentence. */
 int super_at(struct dev *dev, uint64_t blk, struct geo *out, char *why, size_t why_len);
 
@@ -18,6 +20,7 @@ struct super_search {
 	unsigned fit;	 /* those that can be used: of the volume @vol_id, if one was asked for */
 	unsigned others; /* fitting ones of another volume than @best: which one is meant? */
 	struct geo best; /* with fit: the newest */
+	struct json_object *list; /* all that were found; the caller's to put */
 };
 /*
  * Search the whole device, print what is found to @to. @vol_id may be NULL. What an older volume

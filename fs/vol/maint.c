@@ -429,9 +429,10 @@ static int set_mark(struct maint *m)
 static bool same_volume(const struct maint *m)
 {
 	struct geo g;
+	bool copy;
 	char why[256];
 
-	return vol_read_super(m->v->env.dev, &g, NULL, why, sizeof(why)) ||
+	return vol_read_super(m->v->env.dev, &g, &copy, why, sizeof(why)) ||
 	       !memcmp(g.vol_id, m->v->geo.vol_id, sizeof(g.vol_id));
 }
 

@@ -112,12 +112,13 @@ static int pin(struct op *o, struct opn *e, unsigned flags)
 static int reread_super(struct volume *v)
 {
 	struct geo g;
+	bool copy;
 	char why[256];
 	int rc = 0;
 
 	mtx_lock(&v->super_mtx);
 	if (atomic_load(&v->super_stale)) {
-		rc = vol_read_super(v->env.dev, &g, NULL, why, sizeof(why));
+		rc = vol_read_super(v->env.dev, &g, &copy, why, sizeof(why));
 		if (rc == 0 && memcmp(g.vol_id, v->geo.vol_id, sizeof(g.vol_id)) != 0)
 			rc = -EIO;
 		if (rc == 0 && g.sb_seq != v->geo.sb_seq)

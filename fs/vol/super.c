@@ -112,7 +112,7 @@ int vol_read_super(struct dev *dev, struct geo *out, bool *used_copy, char *why,
 	}
 	if (rc && !copy)
 		return say_unusable(dev, rc, unknown, why, why_len);
-	if (copy)
+	if (copy && !used_copy)
 		log_warn(
 		    "superblock",
 		    "%s: the superblock is damaged; a copy of it is used. Run fsck.lunfs soon.",

@@ -192,9 +192,10 @@ int vol_mount(struct dev *dev, struct clock *clk, const struct vol_options *opt,
 	const char *what = "out of memory or threads";
 	struct volume *v;
 	struct geo g;
+	bool copy;
 	int rc;
 
-	rc = vol_read_super(dev, &g, NULL, why, why_len);
+	rc = vol_read_super(dev, &g, &copy, why, why_len);
 	if (rc == 0)
 		rc = check_volume(&g, dev, opt, why, why_len);
 	if (rc)

@@ -27,7 +27,8 @@ struct vol_options {
 	struct vol_cb cb;
 };
 
-/* Read and check the superblock, or a copy if it is damaged (@used_copy, may be NULL, says so). */
+/* Read and check the superblock, or a copy if it is damaged: @used_copy says so; NULL: a log line
+ * does. */
 int vol_read_super(struct dev *dev, struct geo *out, bool *used_copy, char *why, size_t why_len);
 
 /*
