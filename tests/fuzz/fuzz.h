@@ -5,6 +5,9 @@
  * are carried out on a volume in memory that was made once; then the target runs on it, in virtual
  * time. So an input that finds something is a recipe already.
  *
+ * Fuzzing of decoders and of files beside a volume: an input is bytes, the first of which chooses
+ * the volume; the target says what the others mean.
+ *
  * bed.c makes volumes and applies inputs, grammar.c makes and changes inputs, fuzz_*.c are the
  * targets: each defines fuzz_target.
  */
@@ -34,11 +37,15 @@ struct bed { /* one volume, undamaged whenever a run begins */
 	struct simdev_snapshot *made;
 	struct insp in; /* of look */
 	enum base kind;
+	const uint8_t *input; /* of a target whose inputs are bytes, without the first one */
+	size_t input_bytes;
 };
 
 struct fuzz_target {
 	unsigned bases;		     /* a bit each; the lowest if an input does not say */
 	const char *const *prefixes; /* of names of structures to change rather than others */
+	bool raw;		     /* inputs are bytes, not edits */
+	bool pure;		     /* raw, and neither writes to the volume nor needs time */
 	/* Runs as a task in virtual time on a damaged volume; what must not be is an abort(). */
 	void (*run)(struct bed *b, struct clock *clk);
 };
@@ -50,6 +57,7 @@ struct bed *bed_get(enum base kind);
 enum base bed_choose(const char *text);
 /* Undamage, carry the edits of the input out, run the target. */
 void bed_run(const char *text);
+void bed_run_raw(const uint8_t *data, size_t size);
 /* Writes from now on: none at all, or only to [64 KiB, @end_bytes). */
 void bed_allow_writes(struct bed *b, bool any, uint64_t end_bytes);
 
@@ -69,7 +77,9 @@ struct fuzz_fsck {
 	uint64_t total, left, hopeless;
 	const char *first; /* name of the first code found */
 };
-void fuzz_check(struct bed *b, struct fuzz_fsck *out);			   /* -n */
+void fuzz_check(struct bed *b, struct clock *clk, struct fuzz_fsck *out);  /* -n */
 void fuzz_repair(struct bed *b, struct clock *clk, struct fuzz_fsck *out); /* -y */
+/* -y --undo @undo */
+void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct fuzz_fsck *out);
 
 #endif

@@ -6,8 +6,7 @@ static void run(struct bed *b, struct clock *clk)
 {
 	struct fuzz_fsck r;
 
-	(void)clk;
-	fuzz_check(b, &r);
+	fuzz_check(b, clk, &r);
 	FUZZ_CHECK(r.rc == 0 || r.no_super || r.total, "the check stops with %d and says nothing",
 		   r.rc);
 }

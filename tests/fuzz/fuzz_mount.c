@@ -213,7 +213,7 @@ static void run(struct bed *b, struct clock *clk)
 	}
 	use(v);
 	sane(vol_unmount(v));
-	fuzz_check(b, &(struct fuzz_fsck){0});
+	fuzz_check(b, clk, &(struct fuzz_fsck){0});
 }
 
 const struct fuzz_target fuzz_target = {.bases = 1u << BASE_TREE | 1u << BASE_DEAD | 1u << BASE_4K,

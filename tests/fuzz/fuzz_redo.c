@@ -10,7 +10,7 @@ static void run(struct bed *b, struct clock *clk)
 	if (r.no_super || r.no_claim)
 		return;
 	FUZZ_CHECK(r.rc == 0, "the repair ends with %d (%s)", r.rc, r.first ? r.first : "");
-	fuzz_check(b, &again);
+	fuzz_check(b, clk, &again);
 	FUZZ_CHECK(!again.rc && !again.first, "the second run finds %s",
 		   again.first ? again.first : "an error");
 }

@@ -15,7 +15,7 @@ static void run(struct bed *b, struct clock *clk)
 	FUZZ_CHECK(r.rc == 0, "the repair ends with %d (%s)", r.rc, r.first ? r.first : "");
 	FUZZ_CHECK(r.left <= r.hopeless, "%llu problems are left (%s)", (unsigned long long)r.left,
 		   r.first ? r.first : "");
-	fuzz_check(b, &again);
+	fuzz_check(b, clk, &again);
 	FUZZ_CHECK(again.rc == 0, "the second run ends with %d", again.rc);
 	FUZZ_CHECK(!again.first, "the second run finds %s", again.first);
 }

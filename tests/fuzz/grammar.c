@@ -462,10 +462,13 @@ static void gen_init(struct gen *g, const char *text, unsigned seed)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-	struct input *in = calloc(1, sizeof(*in));
+	struct input *in;
 	struct gen g;
 	unsigned n;
 
+	if (fuzz_target.raw)
+		return LLVMFuzzerMutate(data, size, max_size);
+	in = calloc(1, sizeof(*in));
 	split(in, data, size);
 	gen_init(&g, in->n ? in->line[0] : "", seed);
 	for (n = 1 + (unsigned)below(&g, 3); n; n--)
@@ -477,13 +480,31 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 	return size;
 }
 
+/* The beginning of one, then the end of the other. */
+static size_t splice(const uint8_t *one, size_t one_size, const uint8_t *two, size_t two_size,
+		     uint8_t *out, size_t max_size, uint64_t *rng)
+{
+	size_t head = (size_t)sim_rand_below(rng, one_size + 1);
+	size_t from = (size_t)sim_rand_below(rng, two_size + 1), tail = two_size - from;
+
+	head = head < max_size ? head : max_size;
+	tail = tail < max_size - head ? tail : max_size - head;
+	memcpy(out, one, head);
+	memcpy(out + head, two + from, tail);
+	return head + tail;
+}
+
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *one, size_t one_size, const uint8_t *two,
 				 size_t two_size, uint8_t *out, size_t max_size, unsigned seed)
 {
-	struct input *a = calloc(1, sizeof(*a)), *b = calloc(1, sizeof(*b));
+	struct input *a, *b;
 	uint64_t rng = seed;
 	size_t size;
 
+	if (fuzz_target.raw)
+		return splice(one, one_size, two, two_size, out, max_size, &rng);
+	a = calloc(1, sizeof(*a));
+	b = calloc(1, sizeof(*b));
 	split(a, one, one_size);
 	split(b, two, two_size);
 	for (unsigned i = 0; i < b->n; i++)
@@ -502,7 +523,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	if (!freopen("/dev/null", "w", stdout)) /* what fsck.lunfs tells a person */
 		return -1;
 	for (unsigned i = 0; i < BASES; i++)
-		if (fuzz_target.bases & 1u << i)
+		if (fuzz_target.bases & 1u << i && fuzz_target.raw)
+			bed_get((enum base)i);
+		else if (fuzz_target.bases & 1u << i)
 			names_of((enum base)i);
 	return 0;
 }
@@ -513,6 +536,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size > FUZZ_INPUT_BYTES)
 		return -1;
+	if (fuzz_target.raw) {
+		bed_run_raw(data, size);
+		return 0;
+	}
 	memcpy(text, data, size);
 	text[size] = '\0';
 	bed_run(text);

@@ -34,7 +34,7 @@ static void note(const struct fsck *f, int rc, struct fuzz_fsck *out)
 	}
 }
 
-void fuzz_check(struct bed *b, struct fuzz_fsck *out)
+void fuzz_check(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
 {
 	struct dev *dev = simdev_attach(b->medium);
 	struct fsck f = {0};
@@ -46,6 +46,7 @@ void fuzz_check(struct bed *b, struct fuzz_fsck *out)
 	out->no_super = out->rc != 0;
 	if (out->rc == 0) {
 		fsck_init(&f, dev, &geo, MODE_CHECK, NULL);
+		f.clk = clk;
 		note(&f, fsck_run(&f), out);
 		fsck_free(&f);
 	}
@@ -81,6 +82,18 @@ static int claim(struct dev *dev, struct clock *clk, const struct geo *geo, stru
 
 void fuzz_repair(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
 {
+	fuzz_repair_undo(b, clk, NULL, out);
+}
+
+static int open_undo(struct fsck *f, const char *path)
+{
+	char why[512];
+
+	return path ? undo_open(path, f->dev, &f->geo, &f->store.undo, why, sizeof(why)) : 0;
+}
+
+void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct fuzz_fsck *out)
+{
 	struct dev *dev = simdev_attach(b->medium);
 	struct maint *m = NULL;
 	struct fsck f = {0};
@@ -96,7 +109,10 @@ void fuzz_repair(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
 	if (rc)
 		goto out;
 	fsck_init(&f, dev, &geo, MODE_YES, m);
-	rc = finish_log(&f);
+	f.clk = clk;
+	rc = open_undo(&f, undo);
+	if (rc == 0)
+		rc = finish_log(&f);
 	bed_allow_writes(b, true, f.geo.dev_blks * LUNFS_BLOCK_BYTES);
 	if (rc == 0)
 		rc = fsck_run(&f);
