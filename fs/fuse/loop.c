@@ -98,8 +98,9 @@ static bool serve_one(struct loop *l, struct fuse_buf *fb)
 	pthread_mutex_unlock(&l->mtx);
 	fuse_session_process_buf(f->se, fb);
 	pthread_mutex_lock(&l->mtx);
-	l->idle++;
-	go_on = l->idle <= WORKERS_IDLE && !fuse_session_exited(f->se);
+	go_on = l->idle < WORKERS_IDLE && !fuse_session_exited(f->se);
+	if (go_on)
+		l->idle++; /* one that goes away must not make others believe that it will read */
 	pthread_mutex_unlock(&l->mtx);
 	return go_on;
 }
@@ -115,7 +116,6 @@ static void *worker_run(void *arg)
 		;
 	free(mem);
 	pthread_mutex_lock(&l->mtx);
-	l->idle--;
 	w->ended = true;
 	pthread_cond_broadcast(&l->changed);
 	pthread_mutex_unlock(&l->mtx);
