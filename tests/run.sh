@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Installs what is missing (Debian 12, as root), builds, runs every test. Last line: N passed, N failed,
 # N skipped. Exit code 1 if anything failed. Arguments: names of system tests to run instead of all, or
-# protocol for the simulator, the crash points, the mutation check and the model.
+# protocol for the simulator, the crash points, the mutation check and the model, images for damaged volumes,
+# fuzz for fuzzing.
 set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=tests/setup.sh
@@ -83,6 +84,12 @@ image_tests() {
 	run_test images python3 "$TOP/tests/images/run.py" "$LUNFS_BUILD"
 }
 
+# Damage at random, with sanitizers and coverage; has a build of its own.
+fuzz_tests() {
+	run_test fuzz bash "$TOP/tests/fuzz.sh"
+	grep -E ' executions, ' "$LOG/fuzz" | sed 's/^/    /'
+}
+
 is_test() { # a test says so by sourcing lib.sh
 	grep -q '/lib.sh"$' "$1"
 }
@@ -91,12 +98,14 @@ if [ $# -eq 0 ]; then
 	unit_tests
 	protocol_tests
 	image_tests
+	fuzz_tests
 	for t in "$TOP"/tests/system/*.sh; do is_test "$t" && system_test "$t"; done
 else
 	for t in "$@"; do
 		case $t in
 		protocol) protocol_tests ;;
 		images) image_tests ;;
+		fuzz) fuzz_tests ;;
 		*) system_test "$TOP/tests/system/$t.sh" ;;
 		esac
 	done

@@ -8,7 +8,7 @@ BUILD_PACKAGES=(gcc meson ninja-build pkg-config libfuse3-dev fuse3 libblkid-dev
 	libsgutils2-dev libiscsi-dev libcmocka-dev libjson-c-dev libisal-dev uthash-dev)
 # shellcheck disable=SC2034
 TEST_PACKAGES=(jq python3 attr acl util-linux sqlite3 git qemu-utils qemu-system-x86
-	busybox-static cpio kmod procps xz-utils zstd e2fsprogs spin tgt)
+	busybox-static cpio kmod procps xz-utils zstd e2fsprogs spin tgt clang libclang-rt-dev llvm)
 
 missing_packages() {
 	local p
