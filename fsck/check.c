@@ -46,6 +46,8 @@ static int run_round(struct fsck *f)
 		rc = pass[i](f);
 		if (f->store.gone)
 			return f->store.gone;
+		if (f->problems.interrupt && *f->problems.interrupt)
+			f->problems.cancelled = f->problems.stopped = true;
 		if (f->problems.stopped || f->restart)
 			return 0;
 	}
@@ -58,6 +60,7 @@ int fsck_run(struct fsck *f)
 		uint64_t fixed = f->problems.fixed;
 		int rc;
 
+		f->problems.round = f->round;
 		if (f->round > 1)
 			forget_round(f);
 		rc = run_round(f);

@@ -182,6 +182,8 @@ static int exit_code(const struct run *r, int rc)
 	const struct problems *p = &r->f.problems;
 	int code = 0;
 
+	if (p->cancelled)
+		return EX_FSCK_CANCELED;
 	if (rc)
 		code |= p->total && r->opt.mode == MODE_CHECK ? EX_FSCK_LEFT : EX_FSCK_OPERATIONAL;
 	else if ((p->fixed && !p->stopped) || r->log_finished)
@@ -250,6 +252,8 @@ static void summary_text(const struct run *r, int rc)
 			       problem_name((enum problem_code)i));
 	if (rc) {
 		printf("%s: the check could not be finished: %s\n", dev, strerror(-rc));
+	} else if (p->cancelled) {
+		printf("%s: cancelled; nothing was changed.\n", dev);
 	} else if (p->stopped) {
 		printf(
 		    "%s: UNEXPECTED INCONSISTENCY; run fsck.lunfs by hand (that is, without -p). "
@@ -270,6 +274,26 @@ static void summary_text(const struct run *r, int rc)
 	}
 }
 
+/* ---- cancelling ------------------------------------------------------------------------------ */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	interrupted = 1;
+}
+
+/* Until repairs are written a signal ends the check with nothing changed. */
+static void catch_signals(void (*handler)(int))
+{
+	struct sigaction sa = {.sa_handler = handler}; /* no SA_RESTART: a question ends */
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+}
+
 /* ---- the run --------------------------------------------------------------------------------- */
 
 static int check(struct run *r)
@@ -286,7 +310,10 @@ static int check(struct run *r)
 		rc = finish_log(r);
 	if (rc)
 		return fail(r, r->why);
+	f->problems.interrupt = &interrupted;
+	catch_signals(on_signal);
 	rc = fsck_run(f);
+	catch_signals(SIG_IGN); /* what is written is written to its end */
 	if (rc == -ELOOP)
 		return fail(r, "the repairs came to no end; nothing was changed. Keep an image "
 			       "(lunfs image) and report this.");

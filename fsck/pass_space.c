@@ -154,7 +154,7 @@ static int write_maps(struct fsck *f, uint64_t g)
 	for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS && rc == 0; w++)
 		if (f->group[g].chunk[w] && bit_get(f->rebuild_chunk, g * LUNFS_GROUP_WINDOWS + w))
 			rc = write_chunk(f, g, w);
-	return rc == 0 && f->group[g].rewrite ? write_group(f, g) : rc;
+	return rc == 0 && f->group[g].ok && f->group[g].rewrite ? write_group(f, g) : rc;
 }
 
 int pass_space(struct fsck *f)
@@ -163,9 +163,7 @@ int pass_space(struct fsck *f)
 
 	for (uint64_t g = 0; g < f->watermark && rc == 0; g++) {
 		progress(f, "space", g, f->watermark);
-		if (!f->group[g].ok)
-			continue;
-		if (!f->group[g].bad_header && !f->group[g].bad_bitmap)
+		if (f->group[g].ok && !f->group[g].bad_header && !f->group[g].bad_bitmap)
 			compare_group(f, g);
 		compare_cells(f, g);
 		if (fsck_repairs(f))

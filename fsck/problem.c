@@ -14,6 +14,7 @@
 #include <uthash.h>
 
 #define SHOWN_MAX 1000u /* of one code; the rest is only counted */
+#define PATIENT_ROUNDS 6u
 
 static const struct {
 	const char *name, *question, *text;
@@ -25,7 +26,7 @@ static const struct {
 #undef X
 };
 
-struct declined {
+struct marked { /* a problem, by name */
 	struct {
 		uint64_t addr, item, code;
 	} key;
@@ -59,48 +60,66 @@ bool problem_preen(enum problem_code code)
 
 /* ---- what was left --------------------------------------------------------------------------- */
 
-static struct declined *find_declined(const struct problems *p, enum problem_code code,
-				      uint64_t addr, uint64_t item)
+static struct marked *find(struct marked *set, enum problem_code code, uint64_t addr, uint64_t item)
 {
-	struct declined key, *d;
+	struct marked key, *d;
 
 	memset(&key, 0, sizeof(key));
 	key.key.addr = addr;
 	key.key.item = item;
 	key.key.code = code;
-	HASH_FIND(hh, p->declined, &key.key, sizeof(key.key), d);
+	HASH_FIND(hh, set, &key.key, sizeof(key.key), d);
 	return d;
 }
 
-static void note_declined(struct problems *p, enum problem_code code, uint64_t addr, uint64_t item)
+static void mark(struct marked **set, enum problem_code code, uint64_t addr, uint64_t item)
 {
-	struct declined *d = calloc(1, sizeof(*d));
+	struct marked *d = calloc(1, sizeof(*d));
 
 	lunfs_assert(d);
 	d->key.addr = addr;
 	d->key.item = item;
 	d->key.code = code;
-	HASH_ADD(hh, p->declined, key, sizeof(d->key), d);
+	HASH_ADD(hh, *set, key, sizeof(d->key), d);
 }
 
 bool problem_left(const struct problems *p, enum problem_code code, uint64_t addr, uint64_t item)
 {
-	return find_declined(p, code, addr, item) != NULL;
+	return find(p->declined, code, addr, item) != NULL;
 }
 
-void problems_free(struct problems *p)
+/*
+ * Repaired again and again: something that was left stands in the way, so this has to be left, too.
+ */
+static bool comes_back(struct problems *p, enum problem_code code, uint64_t addr, uint64_t item)
 {
-	struct declined *d, *next;
+	if (p->round < PATIENT_ROUNDS)
+		return false;
+	if (find(p->again, code, addr, item))
+		return true;
+	mark(&p->again, code, addr, item);
+	return false;
+}
 
-	HASH_ITER (hh, p->declined, d, next) {
-		HASH_DEL(p->declined, d);
+static void free_set(struct marked **set)
+{
+	struct marked *d, *next;
+
+	HASH_ITER (hh, *set, d, next) {
+		HASH_DEL(*set, d);
 		free(d);
 	}
 }
 
+void problems_free(struct problems *p)
+{
+	free_set(&p->declined);
+	free_set(&p->again);
+}
+
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-/* An end of input is a no. "a": yes to this and to all that follow. */
+/* An end of input cancels all of it. "a": yes to this and to all that follow. */
 static bool ask(struct problems *p, enum problem_code code)
 {
 	char line[64];
@@ -109,7 +128,8 @@ static bool ask(struct problems *p, enum problem_code code)
 		printf("  %s? [y]es, [n]o, yes to [a]ll: ", table[code].question);
 		fflush(stdout);
 		if (!fgets(line, sizeof(line), stdin)) {
-			puts("no");
+			putchar('\n');
+			p->cancelled = p->stopped = true;
 			return false;
 		}
 		switch (line[0]) {
@@ -191,9 +211,11 @@ static bool report(struct problems *p, enum problem_code code, uint64_t addr, ui
 	char detail[512];
 	bool fix, show;
 
-	if (p->halted)
+	if (p->interrupt && *p->interrupt)
+		p->cancelled = p->stopped = true;
+	if (p->halted || p->cancelled)
 		return false;
-	if (find_declined(p, code, addr, item)) {
+	if (find(p->declined, code, addr, item)) {
 		p->declined_n++;
 		return false;
 	}
@@ -205,10 +227,10 @@ static bool report(struct problems *p, enum problem_code code, uint64_t addr, ui
 			fprintf(stderr, "\r\033[K");
 		printf("%s: %s: %s\n", table[code].name, table[code].text, detail);
 	}
-	fix = decide(p, code);
+	fix = decide(p, code) && !comes_back(p, code, addr, item);
 	p->fixed += fix;
 	if (!fix && p->mode != MODE_CHECK)
-		note_declined(p, code, addr, item);
+		mark(&p->declined, code, addr, item);
 	if (show && p->json)
 		add_json(p, code, addr, detail, fix);
 	else if (show)

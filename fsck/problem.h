@@ -7,6 +7,7 @@
 #ifndef FSCK_PROBLEM_H
 #define FSCK_PROBLEM_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -127,19 +128,23 @@ enum repair_mode {
 	MODE_ASK,
 };
 
-struct declined; /* a problem that is to be left as it is */
+struct marked; /* a set of problems */
 
 struct problems {
 	enum repair_mode mode;
 	bool json, progress; /* a progress line is on the terminal */
-	bool stopped;	     /* -p met something that it must not repair */
-	bool hold;	     /* what is found now cannot be repaired: do not ask */
-	bool halted;	     /* the device is gone: what is found now says nothing */
+	bool stopped;	     /* -p met something that it must not repair; or cancelled */
+	bool cancelled;	     /* by who was asked, or by a signal */
+	const volatile sig_atomic_t *interrupt; /* set by the signal; may be NULL */
+	unsigned round;				/* 1 is the first */
+	bool hold;   /* what is found now cannot be repaired: do not ask */
+	bool halted; /* the device is gone: what is found now says nothing */
 	uint64_t count[PROBLEMS];
 	uint64_t total, fixed;
-	uint64_t declined_n; /* of the round: found again and left */
-	struct declined *declined;
-	void *list; /* json_object array */
+	uint64_t declined_n;	 /* of the round: found again and left */
+	struct marked *declined; /* to be left as they are */
+	struct marked *again;	 /* repaired in a late round */
+	void *list;		 /* json_object array */
 };
 
 /* Nothing was written: the list says so of each. */
