@@ -84,7 +84,7 @@ def unpack_source(name, folder):
     if not tar:
         raise Failed("Debian's source package of fuse3 has no archive")
     command("tar", "xf", tar, "-C", folder, "--strip-components=2", "--wildcards",
-            "*/example/passthrough_*")
+            "*/example/passthrough_*", "*/example/cxxopts.hpp")
     if not (folder / name).exists():
         raise Failed(f"Debian's source package of fuse3 has no {name}")
 
@@ -100,10 +100,8 @@ def build_example(name, folder):
                 *flags)
     else:
         unpack_example("passthrough_hp.cc", folder)
-        # what it leaves out and what cxxopts 3.1 calls by another name
-        command("g++", "-O2", "-w", "-std=gnu++17", "-DFUSE_USE_VERSION=312", "-include", "iostream",
-                "-Doption_not_exists_exception=exceptions::no_such_option",
-                folder / "passthrough_hp.cc", "-o", program, *flags)
+        command("g++", "-O2", "-w", "-std=gnu++17", "-DFUSE_USE_VERSION=312", folder / "passthrough_hp.cc",
+                "-o", program, *flags)
     return program
 
 
