@@ -15,8 +15,23 @@ void fsck_init(struct fsck *f, struct dev *dev, const struct geo *geo, enum repa
 	f->store = (struct store){.dev = dev, .geo = &f->geo, .maint = maint};
 	f->store.halt = &f->problems.halted;
 	f->problems.mode = maint ? mode : MODE_CHECK;
-	if (maint)
-		f->nonce = maint_nonce(maint);
+	if (!maint)
+		return;
+	f->nonce = maint_nonce(maint);
+	f->was_marked = maint_get(maint).flags != 0;
+}
+
+int fsck_write(struct fsck *f, void (*tell)(void *ctx, uint64_t done, uint64_t total), void *ctx)
+{
+	struct maint *m = f->store.maint;
+	int rc;
+
+	if (f->problems.stopped || !m)
+		return 0;
+	rc = store_commit(&f->store, tell, ctx);
+	if (rc || !maint_get(m).flags || (f->was_marked && f->problems.declined_n))
+		return rc;
+	return maint_set(m, &(struct maint_info){0});
 }
 
 /* What a round has found out; the next one starts from nothing. */

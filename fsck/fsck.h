@@ -63,8 +63,9 @@ struct fsck {
 	int progress_fd;  /* machine-readable progress (-C FD); 0: a line for people */
 	unsigned percent; /* shown last */
 	const char *progress_of;
-	unsigned round; /* 1 is the first */
-	uint64_t nonce; /* of the lock records that this run makes */
+	unsigned round;	 /* 1 is the first */
+	uint64_t nonce;	 /* of the lock records that this run makes */
+	bool was_marked; /* it could not be mounted before it was checked */
 
 	uint64_t max_generation; /* of any host incarnation that the volume mentions */
 	/* A bit a window of each group: the chunk is to be written anew; its used cells are
@@ -106,6 +107,11 @@ void fsck_init(struct fsck *f, struct dev *dev, const struct geo *geo, enum repa
  * check itself cannot go on; -ELOOP: the repairs did not come to an end, none should be written.
  */
 int fsck_run(struct fsck *f);
+/*
+ * Write what a run has repaired (nothing if it was stopped), and take off the mark that keeps
+ * mounts out, unless it was there before and something is left. @tell may be NULL.
+ */
+int fsck_write(struct fsck *f, void (*tell)(void *ctx, uint64_t done, uint64_t total), void *ctx);
 void fsck_free(struct fsck *f);
 /* A check that repairs nothing looks on as if it had. */
 static inline bool fsck_goes_on(const struct fsck *f, bool fixed)

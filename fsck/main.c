@@ -25,10 +25,38 @@ struct run {
 	char why[512];
 };
 
+/* The result for programs: one object. */
+static struct json_object *result_new(const struct run *r, int code)
+{
+	struct json_object *o = json_object_new_object();
+	char *plain = text_plain_dup(r->opt.device); /* JSON is UTF-8, a path need not be */
+
+	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
+	json_object_object_add(o, "exit_code", json_object_new_int(code));
+	free(plain);
+	return o;
+}
+
+static void result_print(struct json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
+	json_object_put(o);
+}
+
 static int fail(struct run *r, const char *why)
 {
-	fprintf(stderr, "fsck.lunfs: %s\n", why[0] ? why : "the check could not be done");
-	(void)r;
+	const char *said = why[0] ? why : "the check could not be done";
+
+	fprintf(stderr, "fsck.lunfs: %s\n", said);
+	if (r->opt.json) {
+		struct json_object *o = result_new(r, EX_FSCK_OPERATIONAL);
+		char *plain = text_plain_dup(said);
+
+		json_object_object_add(o, "complete", json_object_new_boolean(false));
+		json_object_object_add(o, "error", json_object_new_string(plain ? plain : ""));
+		free(plain);
+		result_print(o);
+	}
 	return EX_FSCK_OPERATIONAL;
 }
 
@@ -140,27 +168,10 @@ static void tell_writing(void *ctx, uint64_t done, uint64_t total)
 	progress(ctx, "writing", done, total);
 }
 
-/* The volume was found clean, or all repairs were made: it may be mounted. */
-static int take_mark_off(struct run *r)
-{
-	struct maint_info mi = maint_get(r->maint);
-
-	if (!mi.flags || r->f.problems.declined_n || r->f.problems.stopped)
-		return 0;
-	mi = (struct maint_info){0};
-	return maint_set(r->maint, &mi);
-}
-
 static int write_repairs(struct run *r)
 {
-	int rc;
-
-	if (r->f.problems.stopped || !r->maint)
-		return 0;
-	rc = store_commit(&r->f.store, tell_writing, &r->f);
+	int rc = fsck_write(&r->f, tell_writing, &r->f);
 	r->written = r->f.store.written;
-	if (rc == 0)
-		rc = take_mark_off(r);
 	if (rc)
 		fprintf(
 		    stderr,
@@ -196,8 +207,7 @@ static int exit_code(const struct run *r, int rc)
 static void summary_json(struct run *r, int rc)
 {
 	struct fsck *f = &r->f;
-	char *plain = text_plain_dup(r->opt.device); /* JSON is UTF-8, a path need not be */
-	struct json_object *o = json_object_new_object();
+	struct json_object *o = result_new(r, exit_code(r, rc));
 	static const char *const names[] = {
 	    "files",	   "directories",    "others",	   "orphans",	    "names",
 	    "data_blocks", "cells_used",     "cells_free", "problem_count", "repaired",
@@ -216,19 +226,19 @@ static void summary_json(struct run *r, int rc)
 				   r->written,
 				   f->round};
 
-	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
-	free(plain);
 	json_object_object_add(o, "clean", json_object_new_boolean(!rc && !f->problems.total));
 	json_object_object_add(o, "complete", json_object_new_boolean(!rc && !f->problems.stopped));
-	json_object_object_add(o, "exit_code", json_object_new_int(exit_code(r, rc)));
+	json_object_object_add(o, "cancelled", json_object_new_boolean(f->problems.cancelled));
+	if (r->maint)
+		json_object_object_add(o, "mountable",
+				       json_object_new_boolean(!maint_get(r->maint).flags));
 	if (rc || f->problems.stopped)
 		problems_none_repaired(&f->problems);
 	json_object_object_add(o, "problems",
 			       f->problems.list ? f->problems.list : json_object_new_array());
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		json_object_object_add(o, names[i], json_object_new_uint64(values[i]));
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
-	json_object_put(o);
+	result_print(o);
 }
 
 static void say_counts(const struct run *r)
@@ -272,6 +282,8 @@ static void summary_text(const struct run *r, int rc)
 		       (unsigned long long)r->written);
 		say_counts(r);
 	}
+	if (!rc && r->maint && maint_get(r->maint).flags)
+		printf("%s: it cannot be mounted before fsck.lunfs has repaired all of it.\n", dev);
 }
 
 /* ---- cancelling ------------------------------------------------------------------------------ */
@@ -445,15 +457,10 @@ static bool find_super(struct run *r, struct super_search *s, int *code)
 
 static void search_json(const struct run *r, const struct super_search *s, int code)
 {
-	struct json_object *o = json_object_new_object();
-	char *plain = text_plain_dup(r->opt.device);
+	struct json_object *o = result_new(r, code);
 
-	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
-	free(plain);
-	json_object_object_add(o, "exit_code", json_object_new_int(code));
 	json_object_object_add(o, "superblocks", json_object_get(s->list));
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY));
-	json_object_put(o);
+	result_print(o);
 }
 
 static int search_and_run(struct run *r)

@@ -70,8 +70,7 @@ static int refuse_change(struct dev *d, struct live_table *t, char *why, size_t 
 	if (slot_used(d, t->now, slot, &hi) || slot_used(d, t->first, slot, &hi))
 		snprintf(why, why_len,
 			 "It holds a lunfs volume that is in use: host %s is live in slot %u; "
-			 "unmount it "
-			 "there first.",
+			 "unmount it there, or let fsck.lunfs end there, first.",
 			 hi.hostname, slot);
 	else
 		snprintf(

@@ -464,10 +464,10 @@ static int check_maint(struct claim *c)
 	if (st == OWNER_OVER)
 		return 0;
 	watch_get(h, LUNFS_OWNER_SLOT(mi.holder), &s);
-	return say(
-	    c, -ESHUTDOWN,
-	    "The volume on %s is being repaired or changed by %s; mount it when that is done.",
-	    h->env.dev->id.name, host_label(&s.hi, name));
+	return say(c, -ESHUTDOWN,
+		   "The volume on %s is being checked, repaired or changed by %s; try again when "
+		   "that is done.",
+		   h->env.dev->id.name, host_label(&s.hi, name));
 }
 
 /* It is for its recovery that we need a slot. */

@@ -540,8 +540,9 @@ static int learn_product(struct iscsi_dev *i, const struct dev_open_args *a)
 		id->read_only = true;
 	if (id->read_only && !(a->flags & DEV_OPEN_RDONLY))
 		return dev_refuse(a, -EROFS,
-				  "%s is write-protected; lift the protection: read-only mounts "
-				  "too write their host slot and locks.",
+				  "%s is write-protected: lift the protection (read-only mounts, "
+				  "too, write their host slot and locks), or only check it with "
+				  "'fsck.lunfs -n'.",
 				  id->name);
 	return 0;
 }

@@ -69,8 +69,9 @@ int dev_refuse_open(const struct dev_open_args *a, int err)
 				  n);
 	case -EROFS:
 		return dev_refuse(a, err,
-				  "%s is write-protected; lift the protection: read-only mounts "
-				  "too write their host slot and locks.",
+				  "%s is write-protected: lift the protection (read-only mounts, "
+				  "too, write their host slot and locks), or only check it with "
+				  "'fsck.lunfs -n'.",
 				  n);
 	case -EBUSY:
 		return dev_refuse(a, err,

@@ -23,7 +23,7 @@ struct maint {
 	struct maint_info info;
 	struct ats_sector sec;
 	uint8_t *cur, *set, *table; /* maintenance sector; host table: a block a slot */
-	uint8_t first[SLOTS][sizeof(struct lunfs_slot_rec)];
+	uint8_t first[SLOTS][LUNFS_SLOT_STRIDE]; /* a sector each, as it was seen first */
 	uint64_t since_ns[SLOTS];
 	bool left_over[SLOTS], told[SLOTS], unreadable[SLOTS];
 	bool was_damaged; /* the maintenance sector */

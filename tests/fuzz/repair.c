@@ -63,15 +63,6 @@ static int finish_log(struct fsck *f)
 	return rc == -EUCLEAN ? 0 : rc;
 }
 
-static int write_repairs(struct fsck *f, struct maint *m)
-{
-	int rc = store_commit(&f->store, NULL, NULL);
-
-	if (rc == 0 && maint_get(m).flags && !f->problems.declined_n)
-		rc = maint_set(m, &(struct maint_info){0});
-	return rc;
-}
-
 static int claim(struct dev *dev, struct clock *clk, const struct geo *geo, struct maint **m)
 {
 	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 4 * geo->lease_ms};
@@ -117,7 +108,7 @@ void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct
 	if (rc == 0)
 		rc = fsck_run(&f);
 	if (rc == 0)
-		rc = write_repairs(&f, m);
+		rc = fsck_write(&f, NULL, NULL);
 	note(&f, rc, out);
 	fsck_free(&f);
 	maint_end(m);

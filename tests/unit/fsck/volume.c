@@ -191,16 +191,6 @@ static void note(struct fu *u, struct fsck *f, int rc)
 	json_object_put(f->problems.list);
 }
 
-static int write_out(struct fsck *f, struct maint *m)
-{
-	int rc = store_commit(&f->store, NULL, NULL);
-	struct maint_info mi = {0};
-
-	if (rc == 0 && maint_get(m).flags && !f->problems.declined_n)
-		rc = maint_set(m, &mi);
-	return rc;
-}
-
 static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 {
 	struct simcluster *t = u->t;
@@ -225,8 +215,8 @@ static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 	rc = m ? redo_finish(&f.store) : 0;
 	if (rc >= 0)
 		rc = fsck_run(&f);
-	if (rc == 0 && m && !f.problems.stopped)
-		rc = write_out(&f, m);
+	if (rc == 0)
+		rc = fsck_write(&f, NULL, NULL);
 	note(u, &f, rc);
 	fsck_free(&f);
 	if (m)

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Beside hosts that live, and after answers that leave something. */
+#include "unit.h"
+#include <stdio.h>
+#include <string.h>
+
+static void live_body(struct fu *u)
+{
+	sc_up(u->t, 0);
+	fu_fsck(u, MODE_YES);
+	assert_int_equal(u->rc, -EBUSY);
+	assert_non_null(strstr(u->why, "is mounted by host"));
+	sc_down(u->t, 0);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->rc == 0 && u->total == 0);
+}
+
+static void volume_that_a_host_has_mounted_is_not_repaired(void **s)
+{
+	(void)s;
+	fu_run(live_body, 512);
+	fu_run(live_body, 4096);
+}
+
+/* ---- somebody answers ------------------------------------------------------------------------ */
+
+static void answers(struct fu *u, const char *text)
+{
+	FILE *in = stdin, *out = stdout;
+
+	stdin = fmemopen((void *)(uintptr_t)text, strlen(text), "r");
+	stdout = fopen("/dev/null", "w");
+	fu_fsck(u, MODE_ASK);
+	fclose(stdin);
+	fclose(stdout);
+	stdin = in;
+	stdout = out;
+}
+
+/* A link count and, of a group, a bitmap. */
+static void damage(struct fu *u)
+{
+	struct lunfs_inode_pl pl;
+	uint8_t bits[LUNFS_PAYLOAD_BYTES];
+
+	fu_get(u, geo_group_bitmap(&u->t->geo, 0, 0), bits);
+	bits[100] ^= 1;
+	fu_put_raw(u, geo_group_bitmap(&u->t->geo, 0, 0), bits);
+	fu_get_inode(u, FU_PLAIN, &pl);
+	pl.nlink = le32_make(5);
+	fu_put(u, u->id[FU_PLAIN].ino, &pl);
+}
+
+static void no_body(struct fu *u)
+{
+	damage(u);
+	answers(u, "n\ny\n");
+	assert_int_equal(u->rc, 0);
+	assert_true(u->count[PROBLEM_BITMAP] == 1 && u->count[PROBLEM_NLINK] == 1);
+	assert_int_equal(u->left, 1);
+	sc_up(u->t, 0); /* it could be mounted before, so it can be now */
+	sc_down(u->t, 0);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->left == 0 && u->count[PROBLEM_NLINK] == 0);
+	fu_verify(u, 0);
+}
+
+static void what_is_left_at_a_no_does_not_hold_up_the_rest(void **s)
+{
+	(void)s;
+	fu_run(no_body, 512);
+}
+
+static void end_body(struct fu *u)
+{
+	struct lunfs_inode_pl pl;
+
+	damage(u);
+	answers(u, "y\n");
+	assert_int_equal(u->rc, 0);
+	fu_get_inode(u, FU_PLAIN, &pl);
+	assert_int_equal(le32_get(pl.nlink), 5);
+	fu_fsck(u, MODE_CHECK);
+	assert_true(u->count[PROBLEM_BITMAP] == 1 && u->count[PROBLEM_NLINK] == 1);
+}
+
+static void end_of_the_answers_changes_nothing(void **s)
+{
+	(void)s;
+	fu_run(end_body, 512);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(volume_that_a_host_has_mounted_is_not_repaired),
+	    cmocka_unit_test(what_is_left_at_a_no_does_not_hold_up_the_rest),
+	    cmocka_unit_test(end_of_the_answers_changes_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
