@@ -18,5 +18,5 @@ static void run(struct bed *b, struct clock *clk)
 		   again.first ? again.first : "an error");
 }
 
-static const char *const prefixes[] = {"journal:", "slot:", "lock:", NULL};
+static const char *const prefixes[] = {"journal:0:", "journal:", "slot:", "lock:", NULL};
 const struct fuzz_target fuzz_target = {.bases = 1u << BASE_DEAD, .prefixes = prefixes, .run = run};

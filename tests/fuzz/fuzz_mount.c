@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Mounting a damaged volume, reading all of it, changing some, unmounting. Any operation may fail;
- * none may hang, none may write outside of the volume, and no name may be one that a kernel would
- * choke on.
+ * none may hang, none may write outside of the volume, no name may be one that a kernel would choke
+ * on, and what was clean before is clean afterwards.
  */
 #include "fuzz.h"
 
@@ -198,10 +198,12 @@ static void run(struct bed *b, struct clock *clk)
 {
 	struct vol_options opt = {.host.name = "fuzz", .host.claim_wait_ms = 20000};
 	struct dev *dev = simdev_attach(b->medium);
+	struct fuzz_fsck before, after;
 	char why[512] = "";
 	struct volume *v;
 	struct geo geo;
 
+	fuzz_check(b, clk, &before);
 	if (vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0)
 		bed_allow_writes(b, true, geo.dev_blks * LUNFS_BLOCK_BYTES);
 	else
@@ -213,7 +215,10 @@ static void run(struct bed *b, struct clock *clk)
 	}
 	use(v);
 	sane(vol_unmount(v));
-	fuzz_check(b, clk, &(struct fuzz_fsck){0});
+	fuzz_check(b, clk, &after);
+	if (!before.rc && !before.total)
+		FUZZ_CHECK(!after.rc && !after.total, "a clean volume is not clean afterwards (%s)",
+			   after.first ? after.first : "");
 }
 
 const struct fuzz_target fuzz_target = {.bases = 1u << BASE_TREE | 1u << BASE_DEAD | 1u << BASE_4K,

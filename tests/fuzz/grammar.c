@@ -205,11 +205,37 @@ static uint64_t below(struct gen *g, uint64_t n)
 	return sim_rand_below(&g->rng, n);
 }
 
+/* One that the target wants: each prefix as often as any other, however many names it has. */
+static const char *wanted_name(struct gen *g)
+{
+	const char *const *prefix = fuzz_target.prefixes;
+	unsigned n = 0, at = (unsigned)below(g, g->l->preferred);
+
+	while (prefix[n])
+		n++;
+	prefix += below(g, n);
+	for (unsigned i = 0; i < g->l->preferred; i++) {
+		const char *name = g->l->name[(at + i) % g->l->preferred];
+
+		if (strncmp(name, *prefix, strlen(*prefix)) == 0)
+			return name;
+	}
+	return g->l->name[at];
+}
+
 static const char *any_name(struct gen *g)
 {
 	if (g->l->preferred && below(g, 4))
-		return g->l->name[below(g, g->l->preferred)];
+		return wanted_name(g);
 	return g->l->name[below(g, g->l->n)];
+}
+
+/* Of an array of that many: the first ones are in use more often. */
+static unsigned any_index(struct gen *g, unsigned count)
+{
+	unsigned few = below(g, 2) ? 4 : (count + 7) / 8;
+
+	return (unsigned)below(g, below(g, 6) && few < count ? few : count);
 }
 
 /* Append the name of a field of @st; *f is it. @tail_len: of its last member. */
@@ -227,9 +253,7 @@ static size_t any_field(struct gen *g, const struct insp_struct *st, uint32_t ta
 	*f = &st->field[i];
 	at = (size_t)snprintf(out, room, "%s", (*f)->name);
 	if ((*f)->array)
-		at += (size_t)snprintf(
-		    out + at, room - at, "[%u]",
-		    (unsigned)below(g, below(g, 3) ? ((*f)->count + 7) / 8 : (*f)->count));
+		at += (size_t)snprintf(out + at, room - at, "[%u]", any_index(g, (*f)->count));
 	else if ((*f)->kind == INSP_BITMAP)
 		at += (size_t)snprintf(out + at, room - at, "[%u]",
 				       (unsigned)below(g, (*f)->width * 8u));
@@ -317,7 +341,7 @@ static bool any_ref(struct gen *g, char *out, size_t room, const struct insp_fie
 	at = (size_t)snprintf(out, room, "%.200s.", name);
 	if (part->array)
 		at += (size_t)snprintf(out + at, room - at, "%s[%u].", part->name,
-				       (unsigned)below(g, part->count));
+				       any_index(g, part->count));
 	else if (part->name[0])
 		at += (size_t)snprintf(out + at, room - at, "%s.", part->name);
 	any_field(g, part->st, part->tail_len, out + at, room - at, f);
