@@ -58,7 +58,7 @@ def settle(o):
     o.files = 1000 if o.quick else 8000
     o.dbench_seconds = 2 if o.quick else 3
     o.idle_seconds = 2 if o.quick else 10
-    o.settle_seconds = 1 if o.quick else 8
+    o.settle_seconds = 1 if o.quick else 16
     o.tar_files = 300 if o.quick else TREE_FILES
     o.contenders = chosen(o.only, CONTENDERS, {}) or CONTENDERS
     groups = {g: [n for n in work.WORKS if work.WORKS[n][0] == g] for g in work.GROUPS}
