@@ -340,16 +340,20 @@ static int check(struct run *r)
 
 static int put_back(struct run *r)
 {
-	int rc = undo_put_back(&r->f.store, r->opt.put_back, r->why, sizeof(r->why));
+	int rc = undo_put_back(&r->f.store, r->opt.put_back, r->opt.force, r->why, sizeof(r->why));
 
 	if (rc) {
-		fprintf(stderr, "fsck.lunfs: %s could not be put back: %s\n", r->opt.put_back,
-			r->why);
-		return EX_FSCK_OPERATIONAL;
+		char said[sizeof(r->why) + 64];
+
+		snprintf(said, sizeof(said), "the undo file could not be put back: %s", r->why);
+		return fail(r, said);
 	}
-	printf("%s: what %s saved has been put back; the volume is marked and must be checked "
-	       "before it can be mounted.\n",
-	       r->opt.device, r->opt.put_back);
+	if (r->opt.json)
+		result_print(result_new(r, EX_FSCK_REPAIRED));
+	fprintf(r->opt.json ? stderr : stdout,
+		"%s: what %s saved has been put back; the volume is marked and must be checked "
+		"before it can be mounted.\n",
+		r->opt.device, r->opt.put_back);
 	return EX_FSCK_REPAIRED;
 }
 

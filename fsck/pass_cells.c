@@ -5,7 +5,7 @@
  */
 #include "base/bitmap.h"
 #include "base/crc.h"
-#include "fsck/fsck.h"
+#include "fsck/trees.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,9 +228,10 @@ static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
 	struct lunfs_lock_rec rec;
 	uint16_t type;
 
+	/* The root and the lists of orphans have no other place: cells, whatever stands there. */
 	if (!blk_range_ok(&f->geo, addr, f->geo.cell_blks) ||
 	    store_read(&f->store, geo_blk_off(addr), bytes, cell) ||
-	    (addr != c->header && lock_rec_decode(&f->geo, cell, addr, &rec)))
+	    (addr != c->header && !is_place(f, addr) && lock_rec_decode(&f->geo, cell, addr, &rec)))
 		return;
 	bit_set(c->valid, n);
 	type = le16_get(h->type);

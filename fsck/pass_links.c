@@ -42,7 +42,8 @@ static int make_top(struct fsck *f, uint64_t ino, uint64_t parent, uint32_t mode
 	uint32_t bit;
 	struct fsck_group *fg = map_find(f, ino, &bit);
 
-	if (!fg || !bit_get(fg->cell_valid, bit) || peek_cell(f, ino, sector, payload)) {
+	if (!fg || !bit_get(fg->cell_valid, bit) ||
+	    (peek_cell(f, ino, sector, payload) && lose_cell(f, ino))) {
 		log_err(
 		    "fsck-no-place",
 		    "The directory in cell %llu cannot be made anew: it is no cell, or unreadable. "

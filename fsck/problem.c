@@ -197,6 +197,15 @@ void problems_none_repaired(struct problems *p)
 				       json_object_new_boolean(false));
 }
 
+/* Names are anybody's: none of their bytes is to control a terminal. */
+static void say_problem(enum problem_code code, const char *detail)
+{
+	char *plain = text_plain_dup(detail);
+
+	printf("%s: %s: %s\n", table[code].name, table[code].text, plain ? plain : "");
+	free(plain);
+}
+
 static void say_fix(const struct problems *p, enum problem_code code, bool fix)
 {
 	if (fix && p->mode != MODE_ASK)
@@ -225,7 +234,7 @@ static bool report(struct problems *p, enum problem_code code, uint64_t addr, ui
 	if (show && !p->json) {
 		if (p->progress)
 			fprintf(stderr, "\r\033[K");
-		printf("%s: %s: %s\n", table[code].name, table[code].text, detail);
+		say_problem(code, detail);
 	}
 	fix = decide(p, code) && !comes_back(p, code, addr, item);
 	p->fixed += fix;

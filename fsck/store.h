@@ -89,7 +89,10 @@ int undo_open(const char *path, struct dev *dev, const struct geo *geo, struct u
 int undo_save(struct undo *u, uint64_t off_bytes, size_t len_bytes);
 int undo_sync(struct undo *u);
 void undo_close(struct undo *u);
-/* Put all of @path back, checking it whole before the first write. Under the claim of @s. */
-int undo_put_back(struct store *s, const char *path, char *why, size_t why_len);
+/*
+ * Put all of @path back, checking it whole before the first write. Under the claim of @s. -ESTALE:
+ * a host has mounted the volume since, unless @force; -EUCLEAN, -ENOTUNIQ (of another volume) ...
+ */
+int undo_put_back(struct store *s, const char *path, bool force, char *why, size_t why_len);
 
 #endif

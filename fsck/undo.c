@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Undo files: what stood in each block before a repair overwrote it for the first time. A header,
- * then records, each with its own checksum, appended and synced before the device is written, so
- * that a file cut short still holds everything that was overwritten.
+ * then records, each with its own checksum, appended and synced before the device is written; then
+ * the header says how many they are. So the file of a repair that was killed holds everything that
+ * was overwritten, and one that was cut short afterwards is told from it.
+ *
+ * The header also holds the generations of the host table: a host that has mounted the volume since
+ * has raised one, and what it wrote would be torn by putting old blocks back.
  */
 #include "base/bitmap.h"
 #include "base/crc.h"
@@ -19,12 +23,15 @@
 
 #define BLK LUNFS_BLOCK_BYTES
 #define MAGIC "LUNFSUND"
+#define GEN_DAMAGED UINT64_MAX
 
 struct undo_head {
 	uint8_t magic[8];
 	uint8_t vol_id[16];
 	le64 dev_bytes;
-	uint8_t reserved[4060];
+	le64 records;			  /* at least so many */
+	le64 generation[LUNFS_MAX_SLOTS]; /* of the slots; GEN_DAMAGED: there was no record */
+	uint8_t reserved[4052 - 8 * LUNFS_MAX_SLOTS];
 	le32 crc; /* of all before */
 };
 static_assert(sizeof(struct undo_head) == BLK, "undo_head");
@@ -44,6 +51,8 @@ struct saved {
 struct undo {
 	int fd;
 	struct dev *dev;
+	struct undo_head head;
+	uint64_t records;
 	struct saved *saved;
 	uint8_t *buf;
 	char path[256];
@@ -85,27 +94,57 @@ static int sync_dir_of(const char *path)
 	return rc;
 }
 
+static uint64_t generation_of(struct dev *dev, const struct geo *geo, unsigned slot)
+{
+	uint8_t *sector = dev_buf_alloc(geo->sector_bytes);
+	struct host_info hi = {0};
+
+	if (dev_read(dev, geo_slot_off(slot), geo->sector_bytes, sector) ||
+	    slot_decode(geo, sector, slot, &hi))
+		hi.generation = GEN_DAMAGED;
+	free(sector);
+	return hi.generation;
+}
+
+static int write_head(struct undo *u)
+{
+	ssize_t n;
+
+	u->head.records = le64_make(u->records);
+	crc_seal(&u->head, sizeof(u->head), offsetof(struct undo_head, crc));
+	n = pwrite(u->fd, &u->head, sizeof(u->head), 0);
+	if (n == (ssize_t)sizeof(u->head))
+		return 0;
+	return n < 0 ? -errno : -EIO;
+}
+
+static int begin(struct undo *u, const char *path, const struct geo *geo)
+{
+	int rc;
+
+	memcpy(u->head.magic, MAGIC, sizeof(u->head.magic));
+	memcpy(u->head.vol_id, geo->vol_id, sizeof(u->head.vol_id));
+	u->head.dev_bytes = le64_make(u->dev->id.size_bytes);
+	for (unsigned i = 0; i < geo->slots; i++)
+		u->head.generation[i] = le64_make(generation_of(u->dev, geo, i));
+	u->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (u->fd < 0 || lseek(u->fd, sizeof(u->head), SEEK_SET) < 0)
+		return -errno;
+	rc = write_head(u);
+	return rc ? rc : sync_dir_of(path);
+}
+
 int undo_open(const char *path, struct dev *dev, const struct geo *geo, struct undo **out,
 	      char *why, size_t why_len)
 {
-	struct undo_head h = {.dev_bytes = le64_make(dev->id.size_bytes)};
 	struct undo *u = calloc(1, sizeof(*u));
-	int rc = 0;
+	int rc;
 
 	lunfs_assert(u);
-	memcpy(h.magic, MAGIC, sizeof(h.magic));
-	memcpy(h.vol_id, geo->vol_id, sizeof(h.vol_id));
-	crc_seal(&h, sizeof(h), offsetof(struct undo_head, crc));
 	u->dev = dev;
 	u->buf = dev_buf_alloc(BLK);
 	snprintf(u->path, sizeof(u->path), "%s", path);
-	u->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-	if (u->fd < 0)
-		rc = -errno;
-	if (rc == 0)
-		rc = write_all(u->fd, &h, sizeof(h));
-	if (rc == 0)
-		rc = sync_dir_of(path);
+	rc = begin(u, path, geo);
 	if (rc == 0) {
 		*out = u;
 		return 0;
@@ -140,6 +179,7 @@ static int save_blk(struct undo *u, uint64_t blk)
 			u->path, strerror(-rc));
 		return rc;
 	}
+	u->records++;
 	s = calloc(1, sizeof(*s));
 	lunfs_assert(s);
 	s->blk = blk;
@@ -158,7 +198,11 @@ int undo_save(struct undo *u, uint64_t off_bytes, size_t len_bytes)
 
 int undo_sync(struct undo *u)
 {
-	return fsync(u->fd) ? -errno : 0;
+	int rc = fsync(u->fd) ? -errno : 0;
+
+	if (rc == 0)
+		rc = write_head(u);
+	return rc || fsync(u->fd) == 0 ? rc : -errno;
 }
 
 void undo_close(struct undo *u)
@@ -194,17 +238,33 @@ static int read_all(int fd, void *buf, size_t len)
 	return 0;
 }
 
-static int read_head(int fd, const struct store *s, char *why, size_t len)
+/*
+ * The first slot in which a host has mounted the volume since; the number of slots: none has. Only
+ * who mounts takes a slot with a journal; the others are for claims like ours.
+ */
+static unsigned mounted_since(const struct store *s, const struct undo_head *h)
 {
-	struct undo_head h;
+	unsigned i = 0;
 
-	if (read_all(fd, &h, sizeof(h)) || memcmp(h.magic, MAGIC, sizeof(h.magic)) ||
-	    !crc_ok(&h, sizeof(h), offsetof(struct undo_head, crc))) {
+	for (; i < s->geo->slots; i++) {
+		uint64_t was = le64_get(h->generation[i]);
+
+		if (s->geo->journal_blk[i] && was != GEN_DAMAGED &&
+		    generation_of(s->dev, s->geo, i) != was)
+			break;
+	}
+	return i;
+}
+
+static int read_head(int fd, const struct store *s, struct undo_head *h, char *why, size_t len)
+{
+	if (read_all(fd, h, sizeof(*h)) || memcmp(h->magic, MAGIC, sizeof(h->magic)) ||
+	    !crc_ok(h, sizeof(*h), offsetof(struct undo_head, crc))) {
 		snprintf(why, len, "It is no undo file of fsck.lunfs.");
 		return -EUCLEAN;
 	}
-	if (memcmp(h.vol_id, s->geo->vol_id, sizeof(h.vol_id)) ||
-	    le64_get(h.dev_bytes) != s->dev->id.size_bytes) {
+	if (memcmp(h->vol_id, s->geo->vol_id, sizeof(h->vol_id)) ||
+	    le64_get(h->dev_bytes) != s->dev->id.size_bytes) {
 		snprintf(why, len, "It was made for another volume than the one on %s.",
 			 s->dev->id.name);
 		return -ENOTUNIQ;
@@ -238,7 +298,7 @@ static int walk(struct store *s, int fd, bool write, uint64_t *n)
 	if (lseek(fd, sizeof(struct undo_head), SEEK_SET) < 0)
 		rc = -errno;
 	else
-		for (rc = 0, *n = 0; rc == 0; (*n)++) {
+		for (rc = 0, *n = 0; rc == 0;) {
 			struct dev_io io = {.op = DEV_WRITE, .len_bytes = BLK, .buf = data};
 			uint64_t blk;
 
@@ -246,12 +306,44 @@ static int walk(struct store *s, int fd, bool write, uint64_t *n)
 			io.off_bytes = blk * BLK;
 			if (rc == 0 && write)
 				rc = maint_write(s->maint, &io, 1);
+			*n += rc == 0;
 		}
 	free(data);
 	return rc == -ENODATA ? 0 : rc;
 }
 
-int undo_put_back(struct store *s, const char *path, char *why, size_t why_len)
+/* All of it, before anything is written. */
+static int check_file(struct store *s, int fd, bool force, char *why, size_t why_len)
+{
+	struct undo_head h;
+	uint64_t n = 0;
+	unsigned slot;
+	int rc = read_head(fd, s, &h, why, why_len);
+
+	if (rc)
+		return rc;
+	slot = mounted_since(s, &h);
+	if (slot < s->geo->slots && !force) {
+		snprintf(why, why_len,
+			 "A host has mounted the volume since (slot %u): what it wrote would be "
+			 "damaged; nothing was written. With -f it is put back all the same.",
+			 slot);
+		return -ESTALE;
+	}
+	rc = walk(s, fd, false, &n);
+	if (rc == 0 && n < le64_get(h.records)) {
+		snprintf(why, why_len,
+			 "It was cut short: %llu of %llu blocks are left; nothing was written.",
+			 (unsigned long long)n, (unsigned long long)le64_get(h.records));
+		return -EUCLEAN;
+	}
+	if (rc)
+		snprintf(why, why_len, "It is damaged (record %llu): nothing was written.",
+			 (unsigned long long)n);
+	return rc;
+}
+
+int undo_put_back(struct store *s, const char *path, bool force, char *why, size_t why_len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
 	struct maint_info mi;
@@ -262,13 +354,7 @@ int undo_put_back(struct store *s, const char *path, char *why, size_t why_len)
 		snprintf(why, why_len, "%s.", strerror(errno));
 		return rc;
 	}
-	rc = read_head(fd, s, why, why_len);
-	if (rc == 0) {
-		rc = walk(s, fd, false, &n);
-		if (rc)
-			snprintf(why, why_len, "It is damaged (record %llu): nothing was written.",
-				 (unsigned long long)n);
-	}
+	rc = check_file(s, fd, force, why, why_len);
 	mi = maint_get(s->maint);
 	mi.flags |= LUNFS_MAINT_MUST_FSCK;
 	if (rc == 0)

@@ -229,8 +229,10 @@ void image_clean_super(struct image *im, uint8_t *buf)
 	struct lunfs_sb *sb = (void *)buf;
 	bool was_ok = crc_ok(sb, sizeof(*sb), offsetof(struct lunfs_sb, crc));
 
-	if (!im->scramble || memcmp(sb->magic, LUNFS_SB_MAGIC, sizeof(sb->magic)) != 0)
+	if (memcmp(sb->magic, LUNFS_SB_MAGIC, sizeof(sb->magic)) != 0)
 		return;
-	memset(sb->label, 0, sizeof(sb->label));
+	sb->incompat = le64_make(le64_get(sb->incompat) | LUNFS_INCOMPAT_IMAGE);
+	if (im->scramble)
+		memset(sb->label, 0, sizeof(sb->label));
 	seal_as_before(sb, sizeof(*sb), offsetof(struct lunfs_sb, crc), was_ok);
 }

@@ -33,6 +33,17 @@ static int check_features(const struct geo *g, const struct dev *d, bool read_on
 	return 0;
 }
 
+static int check_contents(const struct geo *g, const struct dev *d, char *why, size_t len)
+{
+	if (!(g->incompat & LUNFS_INCOMPAT_IMAGE))
+		return 0;
+	snprintf(why, len,
+		 "%s is an image of a volume's metadata (lunfs image): its files have no contents; "
+		 "look at it with 'lunfs dump' and fsck.lunfs",
+		 d->id.name);
+	return -EMEDIUMTYPE;
+}
+
 static int check_device(const struct geo *g, struct dev *d, char *why, size_t len)
 {
 	if (d->id.read_only) {
@@ -65,6 +76,8 @@ static int check_volume(const struct geo *g, struct dev *d, const struct vol_opt
 {
 	int rc = check_features(g, d, opt->read_only, why, len);
 
+	if (rc == 0)
+		rc = check_contents(g, d, why, len);
 	return rc ? rc : check_device(g, d, why, len);
 }
 

@@ -84,7 +84,8 @@ enum lunfs_ats_type { /* ats_hdr.type */
 
 /* ---- superblock: 4096 bytes at 64 KiB ---------------------------------------------------- */
 
-#define LUNFS_INCOMPAT_KNOWN 0ull
+#define LUNFS_INCOMPAT_IMAGE 1ull /* an image of the metadata alone: never mounted */
+#define LUNFS_INCOMPAT_KNOWN LUNFS_INCOMPAT_IMAGE
 #define LUNFS_RO_COMPAT_KNOWN 0ull
 
 struct lunfs_sb {

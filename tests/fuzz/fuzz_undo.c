@@ -189,7 +189,7 @@ static int put_back(struct bed *b, struct dev *dev, struct maint *m)
 	int rc;
 
 	fsck_init(&f, dev, &b->geo, MODE_YES, m);
-	rc = undo_put_back(&f.store, path, why, sizeof(why));
+	rc = undo_put_back(&f.store, path, false, why, sizeof(why));
 	FUZZ_CHECK(rc <= 0 && (rc == 0 || why[0]), "putting back answers %d and says nothing", rc);
 	fsck_free(&f);
 	return rc;

@@ -109,6 +109,9 @@ cp "$DEV" "$WORK/bad.img"
 fsck 1 -y --undo "$WORK/undo"
 check_clean
 fsck 8 -y --undo "$WORK/undo"
+head -c 10000 "$WORK/undo" >"$WORK/undo.short"
+fsck 8 --put-back "$WORK/undo.short"
+grep -q 'cut short: 1 of' "$WORK/fsck.log" || fail "an undo file that was cut short is not refused: $(cat "$WORK/fsck.log")"
 fsck 1 --put-back "$WORK/undo"
 for b in 16 $((group + 1)); do
 	cmp <(dd if="$DEV" bs=4096 skip="$b" count=1 status=none) <(dd if="$WORK/bad.img" bs=4096 skip="$b" count=1 status=none) ||
@@ -120,4 +123,7 @@ check_clean
 mount_host c
 [ "$(tree_sum c)" = "$good" ] || fail "the tree is not what it was after putting back and repairing again"
 umount_host c
+fsck 8 --put-back "$WORK/undo"
+grep -q 'mounted the volume since' "$WORK/fsck.log" || fail "what was written since is torn by putting back: $(cat "$WORK/fsck.log")"
+check_clean
 pass "fsck.lunfs leaves the living alone, recovers the dead, can be killed and taken back"
