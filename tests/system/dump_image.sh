@@ -70,6 +70,7 @@ for i in plain scrambled; do
 	[ "$(stat -c %b "$WORK/$i.img")" -lt $((16 * 2048)) ] || fail "the $i image is not sparse"
 done
 grep -aq "private words" "$DEV" || fail "the contents looked for are not on the device either"
+mkdir -p "$(mnt x)"
 "$MOUNT" -o host=x "$WORK/plain.img" "$(mnt x)" 2>"$WORK/mount.log" && fail "an image without contents was mounted"
 grep -q "image of a volume's metadata" "$WORK/mount.log" || fail "why it is not mounted is not said: $(cat "$WORK/mount.log")"
 grep -aq "name-of-somebody-77" "$WORK/plain.img" || fail "the plain image lost a name"
