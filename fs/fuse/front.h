@@ -27,6 +27,8 @@ struct front {
 	struct nodeid root;
 	bool read_only;
 	atomic_bool initialised; /* INIT was answered */
+	uint64_t init_unique;	 /* wire.c: INIT while it is being answered, and what it offered */
+	uint32_t init_flags, init_flags2;
 	struct mtx calls_mtx;
 	struct call *calls; /* requests that may wait, to be let go when the session ends */
 	void (*on_ready)(void *ctx); /* called once, at INIT */
@@ -138,6 +140,18 @@ void req_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 void req_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
+/* ---- wire.c ---------------------------------------------------------------------------------- */
+
+/* Requests and answers of a mounted session go through wire.c. 0 or -errno. */
+int wire_attach(struct fuse_session *se);
+/* After INIT: files that are open for direct I/O can be mapped. */
+bool wire_direct_mmap(const struct front *f);
+/* As fuse_reply_open(), fuse_reply_create(); @side_by_side: the kernel sends several writes at
+ * once. */
+int reply_open(fuse_req_t req, struct fuse_file_info *fi, bool side_by_side);
+int reply_create(fuse_req_t req, const struct fuse_entry_param *e, struct fuse_file_info *fi,
+		 bool side_by_side);
+
 /* ---- inval.c --------------------------------------------------------------------------------- */
 
 struct inval *inval_new(struct front *f);
@@ -163,6 +177,11 @@ struct fuse_session *front_session_new(struct front *f, struct fuse_args *args);
  * requests have ended when it returns 0; -errno if the kernel's device failed.
  */
 int front_loop(struct front *f);
+/*
+ * Aligned memory of this worker for the answer to the request that it serves, which has been read
+ * out of it; NULL: @len_bytes is too much.
+ */
+void *front_answer_buf(size_t len_bytes);
 void front_block_signals(void);
 
 #endif

@@ -14,12 +14,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define WORKERS_MAX 512u
-#define WORKERS_IDLE 8u
+#define WORKERS_IDLE 32u
 #define BUF_BYTES ((1u << 20) + (2u << 12))
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
+
+static _Thread_local uint8_t *answer_mem;
 
 struct worker {
 	struct worker *next;
@@ -58,6 +61,11 @@ void front_block_signals(void)
 }
 
 static void *worker_run(void *arg);
+
+void *front_answer_buf(size_t len_bytes)
+{
+	return len_bytes <= BUF_BYTES - LUNFS_BLOCK_BYTES ? answer_mem : NULL;
+}
 
 static void worker_add(struct loop *l) /* l->mtx held */
 {
@@ -109,12 +117,16 @@ static void *worker_run(void *arg)
 {
 	struct worker *w = arg;
 	struct loop *l = w->loop;
-	char *mem = dev_buf_alloc(BUF_BYTES + LUNFS_BLOCK_BYTES);
+	/* Fresh pages come when they are first used; page-aligned. */
+	char *mem = mmap(NULL, BUF_BYTES + LUNFS_BLOCK_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct fuse_buf fb = {.mem = mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES};
 
+	lunfs_assert(mem != MAP_FAILED);
+	answer_mem = (uint8_t *)mem + LUNFS_BLOCK_BYTES;
 	while (!fuse_session_exited(l->f->se) && serve_one(l, &fb))
 		;
-	free(mem);
+	munmap(mem, BUF_BYTES + LUNFS_BLOCK_BYTES);
 	pthread_mutex_lock(&l->mtx);
 	w->ended = true;
 	pthread_cond_broadcast(&l->changed);

@@ -188,6 +188,11 @@ static struct fuse_session *mount_session(struct daemon *d)
 		fuse_session_destroy(se);
 		se = NULL;
 	}
+	if (se && wire_attach(se) != 0) {
+		fuse_session_unmount(se);
+		fuse_session_destroy(se);
+		se = NULL;
+	}
 	fuse_opt_free_args(&args);
 	free(opts);
 	return se;

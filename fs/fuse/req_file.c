@@ -10,7 +10,8 @@
 
 struct handle {
 	struct nodeid id;
-	bool direct;   /* no pages are cached through this handle */
+	bool append;   /* the kernel would put appended bytes where it believes the end to be */
+	bool direct;   /* the kernel makes no pages but those of mappings through this handle */
 	bool mappable; /* cached, open to read and to write: a store through a mapping can dirty
 			  pages */
 };
@@ -26,9 +27,9 @@ static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info 
 
 	lunfs_assert(h);
 	h->id = id;
-	/* The kernel would put appended bytes into pages at the offset it believes in. */
-	h->direct = fi->flags & O_APPEND;
-	h->mappable = !h->direct && (fi->flags & O_ACCMODE) == O_RDWR;
+	h->append = fi->flags & O_APPEND;
+	h->direct = h->append || (fi->flags & O_DIRECT && wire_direct_mmap(f));
+	h->mappable = (!h->direct || wire_direct_mmap(f)) && (fi->flags & O_ACCMODE) == O_RDWR;
 	if (h->mappable)
 		nodes_mappable(f->nodes, id.ino, 1);
 	fi->direct_io = h->direct;
@@ -58,7 +59,7 @@ void req_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	handle_new(c.f, id, fi);
-	if (fuse_reply_open(req, fi) != 0)
+	if (reply_open(req, fi, fi_handle(fi)->direct && !fi_handle(fi)->append) != 0)
 		handle_free(c.f, fi_handle(fi));
 }
 
@@ -82,7 +83,7 @@ void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	e.ino = va.id.ino;
 	e.generation = va.id.generation;
 	e.attr = va.st;
-	if (fuse_reply_create(req, &e, fi) != 0) {
+	if (reply_create(req, &e, fi, fi_handle(fi)->direct && !fi_handle(fi)->append) != 0) {
 		handle_free(c.f, fi_handle(fi));
 		nodes_forget(c.f->nodes, va.id.ino, 1);
 	}
@@ -119,7 +120,7 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	    .off = (uint64_t)off, .len = size, .pages = through_pages(fi), .fill = true};
 	struct call c;
 	size_t done = 0;
-	void *buf = dev_buf_alloc(size ? size : 1);
+	void *own = front_answer_buf(size), *buf = own ? own : dev_buf_alloc(size);
 	int rc;
 
 	call_begin(&c, req);
@@ -132,7 +133,8 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	else
 		fuse_reply_buf(req, buf, done);
 	nodes_data_end(c.f->nodes, ino, &r);
-	free(buf);
+	if (!own)
+		free(buf);
 }
 
 /* The kernel strips set-id bits before it writes through pages, and leaves it to us otherwise. */

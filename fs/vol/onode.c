@@ -4,15 +4,23 @@
  * exclusively knows; when the lock is given up while the file is open, the lock layer records an
  * OPEN mark on disk (onodes_is_open), and the last close has to take the mark back. The last close
  * of a file without a name makes the orphan worker look at it.
+ *
+ * Beside that: who of several that overwrite data of one file side by side sets its time stamps.
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
 #include <uthash.h>
 
+#define STAMP_LAG_NS 1000000000ull
+
 struct onode {
 	uint64_t ino, generation, opens;
 	bool unlinked; /* seen without a name */
 	bool marked;   /* an OPEN mark may stand on disk */
+
+	unsigned writers;    /* side by side, on their way */
+	bool owed;	     /* the time stamps are older than what was written */
+	uint64_t stamped_ns; /* when somebody last went to set them */
 	UT_hash_handle hh;
 };
 
@@ -117,4 +125,37 @@ bool onodes_unlinked(struct onodes *t, uint64_t ino)
 		e->unlinked = true;
 	mtx_unlock(&t->mtx);
 	return e != NULL;
+}
+
+void onodes_write_begin(struct onodes *t, uint64_t ino)
+{
+	struct onode *e;
+
+	mtx_lock(&t->mtx);
+	e = find(t, ino);
+	if (e)
+		e->writers++;
+	mtx_unlock(&t->mtx);
+}
+
+bool onodes_write_end(struct onodes *t, uint64_t ino, bool stale)
+{
+	struct clock *clk = t->mtx.clk;
+	bool mine = stale;
+	struct onode *e;
+
+	mtx_lock(&t->mtx);
+	e = find(t, ino);
+	if (e) {
+		e->writers -= e->writers > 0; /* a file may be opened anew meanwhile */
+		e->owed |= stale;
+		mine = e->owed &&
+		       (e->writers == 0 || clock_now_ns(clk) - e->stamped_ns >= STAMP_LAG_NS);
+	}
+	if (e && mine) {
+		e->owed = false;
+		e->stamped_ns = clock_now_ns(clk);
+	}
+	mtx_unlock(&t->mtx);
+	return mine;
 }

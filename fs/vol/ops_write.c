@@ -3,10 +3,11 @@
  * Writing file data.
  *
  * Whole blocks over written space go in place, many writers side by side (host EX, local shared); a
- * short step, local exclusive, sets the time stamps afterwards. Everything else is done local
- * exclusive in pieces of at most 1 MiB: blocks are reserved, the data is written to them, and only
- * then does one transaction add the extents, mark them written, and set the size: a crash shows no
- * stale blocks.
+ * short step, local exclusive, sets the time stamps afterwards: the last one of several does,
+ * unless they are of this very tick, for time stamps are as coarse as in the kernel. Everything
+ * else is done local exclusive in pieces of at most 1 MiB: blocks are reserved, the data is written
+ * to them, and only then does one transaction add the extents, mark them written, and set the size:
+ * a crash shows no stale blocks.
  *
  * Other hosts see a piece whole or not at all: while the operation may still wait, for room or for
  * the allocator's locks, nothing of the piece is committed. Only where space lies in more runs than
@@ -17,8 +18,9 @@
 #include <stdlib.h>
 
 #define PIECE_BYTES (1u << 20)
-#define PARTS_MAX 8u	/* extents of a piece; more: the piece ends earlier */
-#define CHANGES_MAX 12u /* tree changes of a piece: cells for them fit in one reservation */
+#define TICK_NS 10000000 /* of the time stamps of overwritten data: jiffies with HZ=100 */
+#define PARTS_MAX 8u	 /* extents of a piece; more: the piece ends earlier */
+#define CHANGES_MAX 12u	 /* tree changes of a piece: cells for them fit in one reservation */
 
 struct writing {
 	struct nodeid id;
@@ -27,6 +29,8 @@ struct writing {
 	const uint8_t *buf;
 	unsigned flags;
 	bool excl, placed;
+	bool stamped;	/* the time stamps are new enough */
+	bool caps_gone; /* it has no file capabilities */
 };
 
 enum part_kind { PART_WRITTEN, PART_UNWRITTEN, PART_NEW };
@@ -84,6 +88,21 @@ static int overwrite(struct volume *v, struct inode *i, const struct writing *a)
 		lblk += n;
 	}
 	return io_run(&l);
+}
+
+static bool of_this_tick(struct timespec now, struct timespec t)
+{
+	int64_t ns = (now.tv_sec - t.tv_sec) * 1000000000ll + now.tv_nsec - t.tv_nsec;
+
+	return now.tv_sec - t.tv_sec < 2 && ns >= 0 && ns < TICK_NS;
+}
+
+static bool is_stamped(struct volume *v, const struct inode *i, const struct writing *a)
+{
+	struct timespec now = vol_now(v);
+
+	return !(a->flags & VWRITE_KILL_PRIV && i->mode & (S_ISUID | S_ISGID)) &&
+	       of_this_tick(now, i->mtime) && of_this_tick(now, i->ctime);
 }
 
 /* ---- planning a piece ------------------------------------------------------------------------ */
@@ -413,6 +432,9 @@ static int write_excl(struct op *o, struct inode *i, struct writing *a)
 	return rc ? rc : write_pieces(o, i, a);
 }
 
+#define CAPS_NAME "security.capability"
+#define MAY_HAVE_CAPS (-ECANCELED) /* take them away first */
+
 static int write_body(struct op *o, void *arg)
 {
 	struct writing *a = arg;
@@ -425,6 +447,8 @@ static int write_body(struct op *o, void *arg)
 		return rc;
 	if (!S_ISREG(i->mode))
 		return S_ISDIR(i->mode) ? -EISDIR : -EINVAL;
+	if (a->flags & VWRITE_KILL_PRIV && !a->caps_gone && i->xattr_format != LUNFS_FORK_EMPTY)
+		return MAY_HAVE_CAPS;
 	if (a->excl)
 		return write_excl(o, i, a);
 	rc = can_overwrite(a, i) ? overwrite(o->v, i, a) : 1;
@@ -432,8 +456,10 @@ static int write_body(struct op *o, void *arg)
 		a->excl = true;
 		return op_get(o, a->id, LOCK_EX, LOCAL_EXCL, &i);
 	}
-	if (rc == 0)
+	if (rc == 0) {
 		a->done = a->len;
+		a->stamped = is_stamped(o->v, i, a);
+	}
 	return rc;
 }
 
@@ -465,25 +491,43 @@ static void write_op_init(struct op *o, struct volume *v, const struct op_ctx *c
 	op_plan(o, a->id.ino, LOCK_EX, a->excl ? LOCAL_EXCL : LOCAL_SHARED);
 }
 
+static int write_run(struct volume *v, const struct op_ctx *c, struct writing *a)
+{
+	struct op o;
+	int rc;
+
+	write_op_init(&o, v, c, a);
+	rc = op_run(&o, write_body, a);
+	if (rc != MAY_HAVE_CAPS)
+		return rc;
+	rc = vol_removexattr(v, c, a->id, CAPS_NAME);
+	if (rc && rc != -ENODATA)
+		return rc;
+	a->caps_gone = true;
+	write_op_init(&o, v, c, a);
+	return op_run(&o, write_body, a);
+}
+
 int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out)
 {
 	struct writing a = {
 	    .id = id, .off = off_bytes, .len = len_bytes, .buf = buf, .flags = flags};
 	struct op o;
-	int rc;
+	int rc, rc2;
 
 	*done = 0;
 	if (len_bytes == 0)
 		return v->read_only ? -EROFS : 0;
 	a.excl = (flags & VWRITE_APPEND) || off_bytes % BLK || len_bytes % BLK ||
 		 off_bytes >= VOL_FILE_MAX || len_bytes > VOL_FILE_MAX - off_bytes;
-	write_op_init(&o, v, c, &a);
-	rc = op_run(&o, write_body, &a);
-	if (rc == 0 && !a.excl) {
+	onodes_write_begin(v->onodes, id.ino);
+	rc = write_run(v, c, &a);
+	if (onodes_write_end(v->onodes, id.ino, rc == 0 && !a.excl && !a.stamped)) {
 		a.excl = true;
 		write_op_init(&o, v, c, &a);
-		rc = op_run(&o, touch_body, &a);
+		rc2 = op_run(&o, touch_body, &a);
+		rc = rc ? rc : rc2;
 	}
 	/* The kernel takes no notice of a write-back that was short: it must be an error. */
 	if (a.done && rc != -EIO && (a.done == len_bytes || !(c && c->late)))

@@ -47,7 +47,8 @@ struct volume {
 
 /* ---- volume.c -------------------------------------------------------------------------------- */
 
-/* All objects of a volume, before its slot is claimed; vol_destroy() frees what there is of them. */
+/* All objects of a volume, before its slot is claimed; vol_destroy() frees what there is of them.
+ */
 struct volume *vol_new(struct dev *dev, struct clock *clk, const struct geo *g,
 		       const struct vol_options *opt);
 int vol_make_objects(struct volume *v, const struct vol_options *opt);
@@ -167,6 +168,12 @@ uint64_t onodes_count(struct onodes *t, uint64_t ino);
 bool onodes_is_open(struct onodes *t, uint64_t ino);
 /* It has no name any more. True if it is open here. */
 bool onodes_unlinked(struct onodes *t, uint64_t ino);
+/*
+ * Data of @ino is overwritten by who may not be alone. @stale: the time stamps are older than this
+ * write. True: the caller is to set them, being the last for now; or they lag by a second.
+ */
+void onodes_write_begin(struct onodes *t, uint64_t ino);
+bool onodes_write_end(struct onodes *t, uint64_t ino, bool stale);
 
 /* ---- orphan.c -------------------------------------------------------------------------------- */
 

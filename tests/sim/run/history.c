@@ -113,6 +113,15 @@ static void trace_hop(struct sim_run *r, const struct hop *h)
 		trace_host(h->host, "%s", hop_text(h, text, sizeof(text)));
 }
 
+static void note_in_place(struct sim_run *r, struct hop *h)
+{
+	const struct volume *v = r->inc[h->inc].v;
+
+	h->in_place = h->kind == HOP_WRITE && h->rc == 0 && h->done && !h->changes && v;
+	if (h->in_place)
+		h->txn_lo = h->txn_hi = v->txns->running->id;
+}
+
 void hop_end(struct sim_run *r, struct hop *h, int rc, const struct vattr *va)
 {
 	h->rc = rc;
@@ -128,6 +137,7 @@ void hop_end(struct sim_run *r, struct hop *h, int rc, const struct vattr *va)
 		h->point = h->early;
 	if (h->point == 0)
 		h->point = h->ret;
+	note_in_place(r, h);
 	check_patience(r, h);
 	trace_hop(r, h);
 }

@@ -69,6 +69,9 @@ struct hop {
 	unsigned changes;	 /* transactions joined */
 	uint64_t joined;	 /* the moment of the first */
 	uint64_t txn_lo, txn_hi; /* the first and the last of them */
+	/* A write over written space that joined none: txn_hi is the one that ran at its end. What a
+	 * commit or an fsync flushes after it is safe. */
+	bool in_place, flushed;
 	int body_rc;		 /* at .point */
 	int rc;
 	/* arguments */

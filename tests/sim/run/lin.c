@@ -233,13 +233,14 @@ static void note_synced(struct lin *l, const struct hop *f)
 		struct hop *h = history_at(l->r->hist, i);
 		struct inc *inc = inc_of(l, h);
 
-		if (h->ret > f->call || h->rc || !h->changes)
+		if (h->ret > f->call || h->rc || !(h->changes || h->in_place))
 			continue;
 		/* everything of its own host; of others that live what concerns this file */
 		if (h->inc != f->inc && (f->kind == HOP_SYNCFS || h->o_id != f->o_id ||
 					 (is_dead(inc) && inc->end_ev < f->ret)))
 			continue;
-		if (h->txn_hi > inc->synced_txn)
+		h->flushed = true;
+		if (h->changes && h->txn_hi > inc->synced_txn)
 			inc->synced_txn = h->txn_hi;
 	}
 }
@@ -271,6 +272,8 @@ static void note_all_synced(struct lin *l)
 /* What becomes of @h when @cut is the last transaction that survives; FATE_NONE: unsure. */
 static enum fate fate_of(const struct hop *h, uint64_t cut)
 {
+	if (h->in_place)
+		return h->flushed || h->txn_hi <= cut ? FATE_KEPT : FATE_LOST;
 	if (!h->changes || h->txn_lo > cut)
 		return FATE_LOST;
 	if (h->txn_hi <= cut && (answered(h) || in_one_step(h)))
@@ -282,7 +285,7 @@ static bool has_fate(const struct lin *l, const struct hop *h, const struct inc 
 {
 	if (inc_of(l, h) != i || !hop_changes(h))
 		return false;
-	return l->late[h->index] || h->changes;
+	return l->late[h->index] || h->changes || h->in_place;
 }
 
 static void collect_unsure(struct lin *l, struct death *d)
