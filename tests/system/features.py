@@ -8,7 +8,10 @@ import mmap
 import os
 import random
 import stat
+import struct
 import sys
+import threading
+import time
 
 A, B = sys.argv[1:3]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -208,6 +211,61 @@ def set_id():
         assert write_as_owner(flags) == 0o755, "flags %#o" % flags
 
 
+def capabilities():
+    """What a file may do goes when somebody writes to it."""
+    cap = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+    for flags in (0, os.O_APPEND, os.O_DIRECT):
+        path = A + "/cap%d" % flags
+        with open(path, "w") as f:
+            f.write("x" * 8192)
+        os.chmod(path, 0o777)
+        os.setxattr(path, "security.capability", cap)
+        pid = os.fork()
+        if pid == 0:
+            fd = os.open(path, os.O_WRONLY | flags)
+            os.setresgid(1234, 1234, 1234)
+            os.setresuid(1234, 1234, 1234)
+            os._exit(os.write(fd, mmap.mmap(-1, 4096)) != 4096)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert "security.capability" not in os.listxattr(B + "/cap%d" % flags), "flags %#o" % flags
+
+
+def direct():
+    """Several threads write side by side past the page cache; what is mapped or cached sees it."""
+    blocks = 1024
+    fd = os.open(A + "/direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+    fallocate(fd, 0, 0, blocks * 4096)
+    cached, far = open(A + "/direct", "rb"), open(B + "/direct", "rb")
+    for turn in (1, 2):
+        assert len(os.pread(cached.fileno(), blocks * 4096, 0)) == blocks * 4096
+
+        def write(first):
+            m = mmap.mmap(-1, 4096)
+            for i in range(first, blocks, 4):
+                m[:] = struct.pack("<Q", i * turn) * 512
+                assert os.pwrite(fd, m, i * 4096) == 4096
+
+        threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        want = b"".join(struct.pack("<Q", i * turn) * 512 for i in range(blocks))
+        assert os.pread(far.fileno(), blocks * 4096, 0) == want, "b sees something else"
+        assert os.pread(cached.fileno(), blocks * 4096, 0) == want, "a's cache shows old data"
+    m = mmap.mmap(fd, 8192)
+    m[4096:4099] = b"abc"
+    assert os.pread(far.fileno(), 3, 4096) == b"abc", "b does not see a store into a mapping of a direct file"
+    block = mmap.mmap(-1, 4096)
+    block[:] = b"d" * 4096
+    assert os.pwrite(fd, block, 4096) == 4096
+    assert m[4096:4100] == b"dddd", "a mapping shows what stood there before a direct write"
+    before = os.stat(B + "/direct").st_mtime_ns
+    time.sleep(0.02)
+    os.pwrite(fd, block, 0)
+    assert os.stat(B + "/direct").st_mtime_ns > before, "a direct write leaves the time stamp"
+
+
 def append_set_later():
     """O_APPEND set by fcntl on a cached handle appends where the other host has moved the end to."""
     fds = [os.open(p + "/al", os.O_RDWR | os.O_CREAT) for p in (A, B)]
@@ -243,6 +301,7 @@ def many_names():
     assert not os.path.exists(d)
 
 
-for part in (sparse, random_io, xattrs, special, renames, locks, mapping, append_set_later, set_id, many_names):
+for part in (sparse, random_io, xattrs, special, renames, locks, mapping, append_set_later, set_id, capabilities,
+             direct, many_names):
     part()
     print("  %s: as it should be" % part.__name__)
