@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define WORKERS_MAX 512u
-#define WORKERS_IDLE 32u
+#define WORKERS_IDLE 64u
 #define BUF_BYTES ((1u << 20) + (2u << 12))
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
 
