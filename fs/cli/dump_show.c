@@ -431,7 +431,8 @@ static int show_place(const struct dump *d, const struct insp_place *p, struct j
 	dump_add_time(d, o);
 	rc = read_place(d, p, buf, &f);
 	if (rc) {
-		snprintf(why, why_len, "%s cannot be read: %s", p->name, strerror(-rc));
+		snprintf(why, why_len, "%s cannot be read: %s", p->name,
+			 rc == -ENXIO ? "it stands behind the end of the device" : strerror(-rc));
 		free(buf);
 		return rc;
 	}
