@@ -215,6 +215,31 @@ void inode_update(struct txn_handle *h, struct inode *i)
 	encode(i, inode_pl(i));
 }
 
+static bool only_times_differ(const struct lunfs_inode_pl *p, const struct inode *i)
+{
+	struct lunfs_inode_pl q = *p;
+
+	encode(i, &q);
+	q.atime_s = p->atime_s;
+	q.mtime_s = p->mtime_s;
+	q.ctime_s = p->ctime_s;
+	q.btime_s = p->btime_s;
+	q.atime_ns = p->atime_ns;
+	q.mtime_ns = p->mtime_ns;
+	q.ctime_ns = p->ctime_ns;
+	q.btime_ns = p->btime_ns;
+	return memcmp(&q, p, sizeof(q)) == 0;
+}
+
+void inode_update_times(struct txn_handle *h, struct inode *i)
+{
+	if (only_times_differ(inode_pl(i), i))
+		mblk_dirty_times(h, i->m);
+	else
+		mblk_dirty(h, i->m);
+	encode(i, inode_pl(i));
+}
+
 void inode_create(const struct node_env *ne, struct txn_handle *h, struct lock *lock,
 		  const struct cell *cell, struct inode *i)
 {

@@ -46,6 +46,12 @@ void inode_put(const struct node_env *ne, struct inode *i);
 /* Write the attributes back into the block (marks it dirty). One credit. */
 void inode_update(struct txn_handle *h, struct inode *i);
 /*
+ * The same; if it turns out that nothing but time stamps differs from what the block holds,
+ * fdatasync does not wait for it. For those whose other changes stand in the block already, or are
+ * none.
+ */
+void inode_update_times(struct txn_handle *h, struct inode *i);
+/*
  * A new inode in @cell, whose lock @lock is pinned EX. Attributes are set by the caller in @i
  * (generation, mode, uid, gid, times, parent ...), then written. One credit. Format EMPTY.
  */

@@ -326,11 +326,13 @@ void txn_loaded(struct txns *t, struct lock *guard, const void *payload)
  */
 
 static void dirty_locked(struct txn_handle *h, struct cblk *b, uint64_t guard_addr,
-			 uint64_t possession, uint64_t recorded)
+			 uint64_t possession, uint64_t recorded, bool times_only)
 {
 	struct guard_idx *g = gidx_get(h->t, guard_addr);
 
 	g->last_tid = h->txn->id;
+	if (!times_only)
+		g->data_tid = h->txn->id;
 	b->dirty_guard = guard_addr;
 	b->possession = possession;
 	if (b->version < recorded)
@@ -398,13 +400,13 @@ struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, u
 	b->refs = 1;
 	if (!b->detached) {
 		role_set(t, b, guard_addr);
-		dirty_locked(h, b, guard_addr, possession, recorded);
+		dirty_locked(h, b, guard_addr, possession, recorded, false);
 	}
 	mtx_unlock(&t->mtx);
 	return &b->m;
 }
 
-void mblk_dirty(struct txn_handle *h, struct mblk *m)
+static void announce(struct txn_handle *h, struct mblk *m, bool times_only)
 {
 	uint64_t guard_addr = lock_addr(m->guard), possession = lock_possession(m->guard);
 	uint64_t recorded = m->addr == guard_addr ? lock_recorded_version(m->guard) : 0;
@@ -414,9 +416,19 @@ void mblk_dirty(struct txn_handle *h, struct mblk *m)
 	mtx_lock(&h->t->mtx);
 	if (!b->detached) {
 		lunfs_assert(b->refs && b->state == CBLK_VALID && b->gidx->addr == guard_addr);
-		dirty_locked(h, b, guard_addr, possession, recorded);
+		dirty_locked(h, b, guard_addr, possession, recorded, times_only);
 	}
 	mtx_unlock(&h->t->mtx);
+}
+
+void mblk_dirty(struct txn_handle *h, struct mblk *m)
+{
+	announce(h, m, false);
+}
+
+void mblk_dirty_times(struct txn_handle *h, struct mblk *m)
+{
+	announce(h, m, true);
 }
 
 /*
@@ -443,7 +455,7 @@ uint64_t mblk_forget(struct txn_handle *h, struct mblk *m)
 	lunfs_assert(lock_is_ex(m->guard));
 	mtx_lock(&t->mtx);
 	if (!b->detached) {
-		dirty_locked(h, b, guard_addr, possession, recorded);
+		dirty_locked(h, b, guard_addr, possession, recorded, false);
 		if (m->addr == guard_addr) {
 			entomb(t, b);
 		} else {

@@ -242,6 +242,18 @@ int txn_wait_durable(struct txns *t, uint64_t tid)
 	return r;
 }
 
+int txn_wait_guard(struct txns *t, uint64_t guard_addr)
+{
+	const struct guard_idx *g;
+	uint64_t tid;
+
+	mtx_lock(&t->mtx);
+	g = gidx_find(t, guard_addr);
+	tid = g ? g->data_tid : 0;
+	mtx_unlock(&t->mtx);
+	return txn_wait_durable(t, tid);
+}
+
 int txn_commit_all(struct txns *t)
 {
 	return txn_wait_durable(t, UINT64_MAX);

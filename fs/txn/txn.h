@@ -55,6 +55,8 @@ struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, u
  * CRCs are the business of commit.
  */
 void mblk_dirty(struct txn_handle *h, struct mblk *m);
+/* The same for a change of nothing but time stamps: txn_wait_guard() does not wait for it. */
+void mblk_dirty_times(struct txn_handle *h, struct mblk *m);
 /*
  * The block is given up by this transaction (revoke record, last mention). Consumes the reference.
  * Returns the version the next user must go above. A guard's own payload (an inode) is not revoked
@@ -83,6 +85,12 @@ uint64_t txn_current(struct txns *t); /* id of the running transaction */
  * ends with a flush of the device that began after the call. This is fsync. -EIO.
  */
 int txn_wait_durable(struct txns *t, uint64_t tid);
+/*
+ * The same for the last transaction that changed, under this guard, more than time stamps: all that
+ * is needed to find and read what the guard's file holds. Nobody gives the guard up before that is
+ * durable, so it does not matter whether it is pinned, or still here. This is fdatasync.
+ */
+int txn_wait_guard(struct txns *t, uint64_t guard_addr);
 int txn_commit_all(struct txns *t); /* txn_wait_durable(txn_current()) */
 bool txn_failed(struct txns *t);
 

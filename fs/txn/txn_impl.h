@@ -105,6 +105,7 @@ struct guard_idx {
 	struct image_list images; /* committed, not yet in place */
 	TAILQ_ENTRY(guard_idx) of_wanted;
 	uint64_t last_tid; /* last transaction that changed something under it */
+	uint64_t data_tid; /* and more than time stamps */
 	unsigned writing;  /* images in the hands of a checkpoint pass */
 	bool wanted;	   /* somebody waits for its checkpoint */
 };

@@ -89,7 +89,7 @@ static int set_rest(struct op *o, const struct setattr *a, struct inode *i, stru
 			change_broken(&ch, rc, "an access ACL");
 		set_owner_mode(i, a);
 		set_times(o->v, i, a);
-		inode_update(ch.nt.h, i);
+		inode_update_times(ch.nt.h, i);
 	}
 	change_end(&ch);
 	return rc;

@@ -184,15 +184,18 @@ int vol_statfs(struct volume *v, struct statvfs *out)
 
 /*
  * Taking the lock makes another host that changed the file commit: fsync covers what anybody wrote
- * before it. Then everything of this host is made durable.
+ * before it. Then everything of this host is made durable; with @data_only what is needed to find
+ * and read the data of the file: after an overwrite of allocated space that is the data alone, and
+ * a flush of the device does it.
  */
 int vol_fsync(struct volume *v, const struct op_ctx *c, struct nodeid id, bool data_only)
 {
 	struct vattr va;
 	int rc = vol_getattr(v, c, id, &va);
 
-	(void)data_only;
-	return rc ? rc : vol_syncfs(v);
+	if (rc || !data_only || !S_ISREG(va.st.st_mode) || v->read_only)
+		return rc ? rc : vol_syncfs(v);
+	return atomic_load(&v->lost) ? -EIO : txn_wait_guard(v->txns, va.id.ino);
 }
 
 int vol_syncfs(struct volume *v)

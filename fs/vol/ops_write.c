@@ -306,7 +306,7 @@ static void write_attrs(struct change *ch, struct inode *i, uint64_t end, unsign
 	inode_touch_data(ch->o->v, i);
 	if (flags & VWRITE_KILL_PRIV)
 		inode_kill_priv(i);
-	inode_update(ch->nt.h, i);
+	inode_update_times(ch->nt.h, i);
 }
 
 static int commit_piece(struct change *ch, struct inode *i, struct piece *p, unsigned flags)

@@ -94,6 +94,7 @@ static void forget_answer(struct hop *h, uint64_t until)
 	h->rc = 0;
 	h->out = (struct nodeid){0};
 	h->done = 0;
+	h->in_place = false;
 }
 
 void hist_copy(struct sim_run *to, const struct hop *hop, size_t n, uint64_t until)

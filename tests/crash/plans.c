@@ -169,6 +169,8 @@ static void some_flags(uint64_t *rng, struct wop *o)
 		o->flags = xattr[sim_rand_below(rng, 5)];
 	else if (o->kind == HOP_WRITE && sim_rand_below(rng, 4) == 0)
 		o->flags = VWRITE_APPEND;
+	else if (o->kind == HOP_FSYNC)
+		o->flags = (unsigned)sim_rand_below(rng, 2); /* of the data alone */
 }
 
 static void some_op(uint64_t *rng, struct wop *o)

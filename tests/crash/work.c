@@ -181,7 +181,7 @@ static int call(struct volume *v, struct hop *h, struct vattr *va)
 	case HOP_OPEN:
 		return vol_open(v, &h->ctx, h->id);
 	case HOP_FSYNC:
-		return vol_fsync(v, &h->ctx, h->id, false);
+		return vol_fsync(v, &h->ctx, h->id, h->flags);
 	default:
 		return vol_syncfs(v);
 	}

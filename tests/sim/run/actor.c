@@ -260,11 +260,13 @@ static int do_plain(struct actor *a, struct hop *h)
 
 	if (h->kind == HOP_RMXATTR)
 		xattr_name(a, h);
+	if (h->kind == HOP_FSYNC)
+		h->flags = (unsigned)rnd(a, 2);
 	hop_call(a->r, h);
 	if (h->kind == HOP_RMXATTR)
 		rc = vol_removexattr(vol(a), &h->ctx, h->id, h->name);
 	else if (h->kind == HOP_FSYNC)
-		rc = vol_fsync(vol(a), &h->ctx, h->id, rnd(a, 2));
+		rc = vol_fsync(vol(a), &h->ctx, h->id, h->flags);
 	else
 		rc = vol_getattr(vol(a), &h->ctx, h->id, &va);
 	hop_end(a->r, h, rc, h->kind == HOP_GETATTR ? &va : NULL);

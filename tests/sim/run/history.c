@@ -115,7 +115,7 @@ static void trace_hop(struct sim_run *r, const struct hop *h)
 
 static void note_in_place(struct sim_run *r, struct hop *h)
 {
-	const struct volume *v = r->inc[h->inc].v;
+	const struct volume *v = r->inc[h->inc].v ? r->inc[h->inc].v : r->t->v[h->host];
 
 	h->in_place = h->kind == HOP_WRITE && h->rc == 0 && h->done && !h->changes && v;
 	if (h->in_place)

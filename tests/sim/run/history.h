@@ -77,7 +77,7 @@ struct hop {
 	/* arguments */
 	struct nodeid id, dir; /* the inode; the second directory of a rename or link */
 	char name[12], name2[12];
-	unsigned flags; /* of write, rename, setxattr, fallocate */
+	unsigned flags; /* of write, rename, setxattr, fallocate; fsync: 1: of the data alone */
 	uint64_t off, len;
 	/* answer */
 	struct nodeid out;

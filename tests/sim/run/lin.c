@@ -227,8 +227,16 @@ static void make_items(struct lin *l)
 
 /* ---- what fsync promised --------------------------------------------------------------------- */
 
+/* fdatasync: what was done to this very file, but for time stamps alone. */
+static bool is_data_of(const struct hop *h, const struct hop *f)
+{
+	return h->kind != HOP_TOUCH && (h->o_id == f->o_id || h->o_out == f->o_id);
+}
+
 static void note_synced(struct lin *l, const struct hop *f)
 {
+	bool data_only = f->kind == HOP_FSYNC && f->flags;
+
 	for (size_t i = 0; i < l->n_hops; i++) {
 		struct hop *h = history_at(l->r->hist, i);
 		struct inc *inc = inc_of(l, h);
@@ -239,8 +247,11 @@ static void note_synced(struct lin *l, const struct hop *f)
 		if (h->inc != f->inc && (f->kind == HOP_SYNCFS || h->o_id != f->o_id ||
 					 (is_dead(inc) && inc->end_ev < f->ret)))
 			continue;
+		if (data_only && !is_data_of(h, f))
+			continue;
 		h->flushed = true;
-		if (h->changes && h->txn_hi > inc->synced_txn)
+		/* an overwrite is safe without the transaction that holds its time stamps */
+		if (!data_only && h->changes && h->txn_hi > inc->synced_txn)
 			inc->synced_txn = h->txn_hi;
 	}
 }
@@ -272,8 +283,10 @@ static void note_all_synced(struct lin *l)
 /* What becomes of @h when @cut is the last transaction that survives; FATE_NONE: unsure. */
 static enum fate fate_of(const struct hop *h, uint64_t cut)
 {
+	if (h->flushed)
+		return FATE_KEPT;
 	if (h->in_place)
-		return h->flushed || h->txn_hi <= cut ? FATE_KEPT : FATE_LOST;
+		return h->txn_hi <= cut ? FATE_KEPT : FATE_LOST;
 	if (!h->changes || h->txn_lo > cut)
 		return FATE_LOST;
 	if (h->txn_hi <= cut && (answered(h) || in_one_step(h)))

@@ -296,6 +296,11 @@ void mblk_dirty(struct txn_handle *h, struct mblk *m)
 	dirty(of_handle(h), b);
 }
 
+void mblk_dirty_times(struct txn_handle *h, struct mblk *m)
+{
+	mblk_dirty(h, m);
+}
+
 uint64_t mblk_forget(struct txn_handle *h, struct mblk *m)
 {
 	struct fblk *b = (struct fblk *)m;
