@@ -75,7 +75,7 @@ static int open_device(struct run *r)
 
 	if (err)
 		return err;
-	if (r->d->id.read_only) {
+	if (r->d->id.read_only && !r->o.dry_run) {
 		snprintf(r->why, sizeof(r->why), "It is read-only.");
 		return -EROFS;
 	}
