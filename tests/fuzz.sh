@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Fuzzes the targets of tests/fuzz (tests/README.md, "Fuzzing"), from the recipes' edits, for LUNFS_FUZZ_SECONDS in all
-# (default 150). A finding fails; its input is kept in LUNFS_FUZZ_KEEP (default: fuzz-found in the build folder).
+# (default 100). A finding fails; its input is kept in LUNFS_FUZZ_KEEP (default: fuzz-found in the build folder).
 # LUNFS_FUZZ_BUILD: that folder. LUNFS_FUZZ_CORPUS: a folder in which inputs that reach something new are kept for the
 # next time. Arguments: the targets, instead of all. Last line: what was executed.
 set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${LUNFS_FUZZ_BUILD:-$TOP/build-fuzz}
 KEEP=${LUNFS_FUZZ_KEEP:-$BUILD/fuzz-found}
-SECONDS_ALL=${LUNFS_FUZZ_SECONDS:-150}
+SECONDS_ALL=${LUNFS_FUZZ_SECONDS:-100}
 ALL=(decode undo check repair redo journal mount look)
 # Inputs are mutated by what structures look like, not by comparisons seen, which would only take time.
 COVERAGE="-fsanitize-coverage=inline-8bit-counters,pc-table -fsanitize-coverage-ignorelist=$TOP/tests/fuzz/uncovered.txt"

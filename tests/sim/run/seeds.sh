@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The meson test of lunfs-sim: a fixed set of seeds of each profile, those that once failed, and fresh
-# random ones (LUNFS_SIM_FRESH many, 20 by default; they are printed). LUNFS_SIM_JOBS at a time.
+# The meson test of lunfs-sim: a fixed set of seeds of each profile (LUNFS_SIM_EACH, 25 by default), those that
+# once failed, and fresh random ones (LUNFS_SIM_FRESH many, 20 by default; they are printed). LUNFS_SIM_JOBS at a time.
 set -eu
 sim=$1
 jobs=${LUNFS_SIM_JOBS:-2}
 fresh=${LUNFS_SIM_FRESH:-20}
 for profile in calm crash zombie flaky power outage mixed liar; do
-	"$sim" --seeds 1..25 --profile "$profile" --jobs "$jobs" --quiet
+	"$sim" --seeds "1..${LUNFS_SIM_EACH:-25}" --profile "$profile" --jobs "$jobs" --quiet
 done
 # profile:seed
 for was in crash:31 crash:4 flaky:26 mixed:2100 power:3129 power:10101 liar:4173 liar:5028; do
