@@ -13,7 +13,7 @@
 
 #include <lunfs/dev.h>
 
-#define SIMCLOCK_GROUPS 64u
+#define SIMCLOCK_GROUPS 65u
 
 struct clock *simclock_new(void); /* destroy by clk->ops->destroy(clk) */
 

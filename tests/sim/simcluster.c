@@ -32,9 +32,9 @@ static void format(struct simcluster *t, const struct sc_shape *s)
 	const struct mkfs_options opts = {.label = "",
 					  .hosts = t->hosts,
 					  .journal_bytes = s->journal_bytes,
-					  .beat_ms = 150,
-					  .deadline_ms = 400,
-					  .lease_ms = 800,
+					  .beat_ms = s->beat_ms ? s->beat_ms : 150,
+					  .deadline_ms = s->deadline_ms ? s->deadline_ms : 400,
+					  .lease_ms = s->lease_ms ? s->lease_ms : 800,
 					  .quiet = true};
 
 	uint64_t size = s->size_bytes ? s->size_bytes : 64ull << 20;
@@ -95,7 +95,7 @@ static void run_body(void *arg)
 
 	write_volume(r->t);
 	r->body(r->t);
-	for (unsigned n = 0; n < SC_HOSTS_MAX; n++)
+	for (unsigned n = 0; n < SC_HOSTS_ROOM; n++)
 		if (r->t->v[n])
 			sc_down(r->t, n);
 }

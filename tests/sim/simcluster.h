@@ -10,8 +10,9 @@
 #include "simdev.h"
 #include "vol/vol_impl.h"
 
-#define SC_HOSTS 3u /* how many take part when a shape does not say */
-#define SC_HOSTS_MAX 8u
+#define SC_HOSTS 3u	  /* how many take part when a shape does not say */
+#define SC_HOSTS_MAX 8u	  /* how many a random run takes at most */
+#define SC_HOSTS_ROOM 64u /* for how many there is room */
 #define SC_S 1000000000ull
 #define SC_NEXUS 1000u /* of host 0 */
 
@@ -20,16 +21,16 @@ struct simcluster {
 	struct simdev_medium *medium;
 	struct dev *first;
 	struct geo geo;
-	struct volume *v[SC_HOSTS_MAX];
-	struct dev *dev[SC_HOSTS_MAX];
+	struct volume *v[SC_HOSTS_ROOM];
+	struct dev *dev[SC_HOSTS_ROOM];
 	unsigned hosts; /* 0 ... hosts - 1 have a slot and a name, "host0" ... */
 	uint64_t seed, rng;
 	unsigned boots; /* mounts so far: each is a new start of its machine */
 	bool no_fsck;
-	struct vol_options opt;	      /* of every mount; the name is filled in */
-	unsigned boot[SC_HOSTS_MAX];  /* not 0: the start of its machine that it is on */
-	char label[SC_HOSTS_MAX][32]; /* of its next device handle; "": none */
-	void *ctx;		      /* of the shape */
+	struct vol_options opt;	       /* of every mount; the name is filled in */
+	unsigned boot[SC_HOSTS_ROOM];  /* not 0: the start of its machine that it is on */
+	char label[SC_HOSTS_ROOM][32]; /* of its next device handle; "": none */
+	void *ctx;		       /* of the shape */
 	void (*done)(struct simcluster *t);
 };
 
@@ -37,9 +38,10 @@ struct sc_shape {
 	uint64_t size_bytes;   /* 0: 64 MiB */
 	uint32_t sector_bytes; /* 0: 512 */
 	uint64_t seed;
-	uint64_t journal_bytes; /* 0: as mkfs chooses */
-	unsigned hosts;		/* 0: SC_HOSTS */
-	void *ctx;		/* for the body, in t->ctx */
+	uint64_t journal_bytes;			 /* 0: as mkfs chooses */
+	unsigned hosts;				 /* 0: SC_HOSTS */
+	uint32_t beat_ms, deadline_ms, lease_ms; /* 0: 150, 400, 800 */
+	void *ctx;				 /* for the body, in t->ctx */
 	/* The run is over, nobody is up: instead of fsck.lunfs of the environment. May be NULL. */
 	void (*done)(struct simcluster *t);
 };
