@@ -15,6 +15,7 @@
 #define EPOCH_S 1700000000ull /* realtime - now */
 #define YIELD_ONE_IN 4u	      /* at a mutex or a signal */
 #define SPURIOUS_ONE_IN 64u
+#define STEP_NS 2000u
 
 static struct simclock *sc_of(struct clock *c)
 {
@@ -367,6 +368,7 @@ struct clock *simclock_new(void)
 	sc->now_ns = START_NS;
 	sc->rng = 1;
 	sc->max_steps = 1ull << 32;
+	sc->step_ns = STEP_NS;
 	return &sc->clk;
 }
 
@@ -400,6 +402,11 @@ void simclock_set_limits(struct clock *clk, uint64_t max_steps, uint64_t max_vir
 {
 	sc_of(clk)->max_steps = max_steps;
 	sc_of(clk)->max_ns = max_virtual_ns;
+}
+
+void simclock_set_step(struct clock *clk, uint64_t max_ns)
+{
+	sc_of(clk)->step_ns = max_ns;
 }
 
 void simclock_set_group(struct clock *clk, unsigned group)

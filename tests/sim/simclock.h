@@ -28,6 +28,12 @@ void simclock_run(struct clock *clk, void (*fn)(void *), void *arg, uint64_t see
 void simclock_set_limits(struct clock *clk, uint64_t max_steps, uint64_t max_virtual_ns);
 
 /*
+ * Each step of any task, whichever its group, takes from 1 to @max_ns of everybody's time; default
+ * 2000. 1: processors cost nothing, and hosts do not hold each other up by the work they do.
+ */
+void simclock_set_step(struct clock *clk, uint64_t max_ns);
+
+/*
  * Groups, one a simulated host: a task belongs to the group of the task that started it, the first
  * one to group 0. simclock_set_group() moves the calling task. Moments given to the functions below
  * are those of group 0, whose clock neither drifts nor stands still; a task's own calls of the

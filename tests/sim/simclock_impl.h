@@ -47,6 +47,7 @@ struct group {
 struct simclock {
 	struct clock clk; /* first */
 	uint64_t now_ns, rng, trace, steps, max_steps, max_ns;
+	uint64_t step_ns; /* a step takes from 1 to this much virtual time */
 	struct group group[SIMCLOCK_GROUPS];
 	struct fiber *home; /* the scheduler's */
 	struct task *current;

@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define STEP_MAX_NS 2000u /* a step takes up to this much virtual time */
-#define SLOW_TRIES 64u	  /* then a slow task runs although it was passed over */
+#define SLOW_TRIES 64u /* then a slow task runs although it was passed over */
 
 /* ---- the list for the person who has to find out why ----------------------------------------- */
 
@@ -231,7 +230,7 @@ void sched_step(struct simclock *sc)
 {
 	struct task *t;
 
-	sc->now_ns += 1 + sim_rand_below(&sc->rng, STEP_MAX_NS);
+	sc->now_ns += 1 + sim_rand_below(&sc->rng, sc->step_ns);
 	wake_due(sc);
 	while (!(t = pick(sc))) {
 		if (sc->n_heap == 0)
