@@ -422,7 +422,7 @@ static int make_todo(struct batch *b)
 static void do_group(struct batch *b, struct worker *me, const struct todo *t)
 {
 	unsigned of = family_members(t->family), left = t->members ? t->members : of;
-	uint64_t rng = b->o->seed * 0x9e3779b97f4a7c15ull + t->group;
+	uint64_t rng = b->o->seed << 20 ^ t->group;
 	struct workload w;
 
 	for (unsigned k = 0; k < of && left > 0; k++) {

@@ -226,7 +226,7 @@ static void aim_wide(uint64_t *rng, struct wop *o)
  */
 static void make_random(struct workload *w, uint64_t seed)
 {
-	uint64_t rng = seed * 0x9e3779b97f4a7c15ull;
+	uint64_t rng = seed;
 	bool syncs = seed % 4 == 2;
 	unsigned n = (syncs ? 120 : 20) + (unsigned)sim_rand_below(&rng, 60), host = 0;
 
