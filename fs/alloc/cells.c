@@ -65,10 +65,21 @@ static int version_on_disk(struct alloc *a, uint64_t addr, uint64_t *version)
 	return rc;
 }
 
+/* o.mtx held. */
+static void remember_version(struct chunk *c, unsigned i, uint64_t version)
+{
+	if (!c->ver)
+		c->ver = calloc(LUNFS_CHUNK_CELLS, sizeof(*c->ver));
+	if (c->ver && c->ver[i] < version)
+		c->ver[i] = version;
+}
+
+/* Read once: nobody else writes to a free cell of a chunk that is held here. */
 static int cell_version(struct chunk *c, unsigned i, uint64_t *version)
 {
 	bool fresh;
 	uint64_t v;
+	int rc;
 
 	mtx_lock(&c->o.mtx);
 	fresh = bit_get(c->fresh, i);
@@ -78,16 +89,13 @@ static int cell_version(struct chunk *c, unsigned i, uint64_t *version)
 		*version = fresh ? 0 : v;
 		return 0;
 	}
-	return version_on_disk(c->o.a, addr_of(c, i), version);
-}
-
-/* o.mtx held. */
-static void remember_version(struct chunk *c, unsigned i, uint64_t version)
-{
-	if (!c->ver)
-		c->ver = calloc(LUNFS_CHUNK_CELLS, sizeof(*c->ver));
-	if (c->ver && c->ver[i] < version)
-		c->ver[i] = version;
+	rc = version_on_disk(c->o.a, addr_of(c, i), version);
+	if (rc == 0) {
+		mtx_lock(&c->o.mtx);
+		remember_version(c, i, *version);
+		mtx_unlock(&c->o.mtx);
+	}
+	return rc;
 }
 
 /* ---- reserving
@@ -136,10 +144,13 @@ static int hold_cell(struct cell_want *w, struct chunk *c, uint8_t tried[32], bo
 	return found;
 }
 
-static void let_go(struct chunk *c, unsigned i)
+/* @good: it could have been taken, and is to be the next again; most reservations are too large. */
+static void let_go(struct chunk *c, unsigned i, bool good)
 {
 	mtx_lock(&c->o.mtx);
 	bit_clear(c->map, i);
+	if (good && i < c->cursor)
+		c->cursor = i;
 	atomic_store(&c->none_ours, false);
 	chunk_count(c, 1);
 	mtx_unlock(&c->o.mtx);
@@ -176,7 +187,7 @@ static int accept_cell(struct cell_want *w, struct chunk *c, unsigned i)
 	if (rc == 0)
 		rc = cell_version(c, i, &version);
 	if (rc < 0) {
-		let_go(c, i);
+		let_go(c, i, false);
 		return rc;
 	}
 	res->cell[res->n] = (struct cell){addr, version, is_ours(w->a, addr)};
@@ -406,7 +417,8 @@ static void release_from(struct alloc *a, struct cell_res *res, unsigned from)
 		struct chunk *c = res->chunk[i];
 
 		let_go(c,
-		       (unsigned)((res->cell[i].addr - c->first_blk) / c->o.a->env.geo->cell_blks));
+		       (unsigned)((res->cell[i].addr - c->first_blk) / c->o.a->env.geo->cell_blks),
+		       true);
 		if (i + 1 == res->n || res->chunk[i + 1] != c)
 			aobj_unpin(&c->o);
 	}

@@ -236,6 +236,27 @@ static void short_mounts_do_not_convert_a_chunk_each(struct fix *f)
 	assert_int_equal(gi.chunks, 1);
 }
 
+static void reserving_again_what_was_not_taken_reads_nothing(struct fix *f)
+{
+	struct simdev_counts before, after;
+	struct box *b = &f->box[0];
+	struct cell_res res;
+	struct cell c;
+
+	fix_up(f, 0);
+	assert_int_equal(fix_cell_alloc(b, ALLOC_NEED_LOCK, &c), 0);
+	fix_down(f, 0);
+	fix_up(f, 0); /* what its chunk has free was not born in this incarnation */
+	for (unsigned i = 0; i < 50; i++) {
+		if (i == 1)
+			simdev_counts(f->medium, &before);
+		assert_int_equal(cell_reserve(b->a, 3, 0, 0, &res), 0);
+		cell_unreserve(b->a, &res);
+	}
+	simdev_counts(f->medium, &after);
+	assert_in_range(after.reads - before.reads, 0, 10); /* of other things */
+}
+
 static void damaged_header_stops_one_group_only(struct fix *f)
 {
 	uint8_t zero[4096] = {0};
@@ -285,6 +306,7 @@ RUN(hostile_frees_are_refused, small)
 RUN(hostile_frees_are_refused, small_4k)
 RUN(vast_fresh_volume_counts_itself_at_once, vast)
 RUN(short_mounts_do_not_convert_a_chunk_each, small)
+RUN(reserving_again_what_was_not_taken_reads_nothing, small)
 RUN(damaged_header_stops_one_group_only, small)
 RUN(failed_device_gives_eio_not_a_hang, small)
 
@@ -303,6 +325,7 @@ int main(void)
 	    cmocka_unit_test(test_hostile_frees_are_refused_on_small_4k),
 	    cmocka_unit_test(test_vast_fresh_volume_counts_itself_at_once_on_vast),
 	    cmocka_unit_test(test_short_mounts_do_not_convert_a_chunk_each_on_small),
+	    cmocka_unit_test(test_reserving_again_what_was_not_taken_reads_nothing_on_small),
 	    cmocka_unit_test(test_damaged_header_stops_one_group_only_on_small),
 	    cmocka_unit_test(test_failed_device_gives_eio_not_a_hang_on_small),
 	};
