@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How lunfs scales with the number of hosts: up to 64 of them, each the production code below FUSE,
+ * on one simulated LUN, in virtual time. A command takes a fixed latency, and no more than QUEUE of
+ * them are served at once: the others wait their turn. Bandwidth has no limit. Each operation also
+ * takes THINK_NS of its host, as an application and a kernel would; each host has one thread at
+ * work.
+ *
+ * usage: bench-scale WORK HOSTS LATENCY_US MILLISECONDS [SEED]
+ * Prints one JSON object: operations a second of virtual time, and what they cost the device, by
+ * kinds. scale.py runs it for a whole table.
+ */
+#include "base/dist.h"
+#include "simcluster.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define QUEUE 64u
+#define THINK_NS 200000u
+#define MS 1000000ull
+#define FILE_BLKS 256u
+
+enum io {
+	IO_BEAT,
+	IO_WATCH,
+	IO_BOARD_READ,
+	IO_BOARD_WRITE,
+	IO_LOCK,
+	IO_JOURNAL,
+	IO_FLUSH,
+	IO_READ,
+	IO_WRITE,
+	IO_KINDS
+};
+
+static const char *const io_name[IO_KINDS] = {"beats",	      "watching", "board_reads",
+					      "board_writes", "locks",	  "journal",
+					      "flushes",      "reads",	  "writes"};
+
+struct ios {
+	uint64_t kind[IO_KINDS], host[SC_HOSTS_ROOM];
+};
+
+struct scale;
+
+struct actor {
+	struct scale *s;
+	unsigned host;
+	uint64_t done, next, rng;
+	struct nodeid at; /* its directory or its file */
+};
+
+struct work {
+	const char *name;
+	bool shared;		     /* all have one directory, or one file */
+	bool file;		     /* they work on a file */
+	void (*op)(struct actor *a); /* NULL: idle */
+};
+
+struct scale {
+	struct simcluster *t;
+	const struct work *work;
+	uint64_t latency_ns, length_ns, from_ns, until_ns, mounted_ns;
+	uint64_t free_ns[QUEUE]; /* when each of the device's places is free again */
+	struct ios ios, before;
+	struct dist latency;
+	struct actor actor[SC_HOSTS_ROOM];
+	unsigned turn; /* whose it is */
+	struct mtx mtx;
+	struct cond turned;
+};
+
+/* ---- the device ------------------------------------------------------------------------------ */
+
+static enum io kind_of(const struct geo *g, const struct simdev_cmd *c)
+{
+	bool slot = c->off_bytes >= LUNFS_HOST_TABLE_OFF && c->off_bytes < LUNFS_BOARD_OFF;
+	uint64_t board_end = LUNFS_BOARD_OFF + geo_all_slots(g) * g->board_row_bytes;
+	uint64_t blk = c->off_bytes / LUNFS_BLOCK_BYTES;
+	bool board = c->off_bytes >= LUNFS_BOARD_OFF && c->off_bytes < board_end;
+
+	if (c->op == SIMDEV_FLUSH)
+		return IO_FLUSH;
+	if (c->op == SIMDEV_CAW)
+		return slot ? IO_BEAT : IO_LOCK;
+	if (c->op == SIMDEV_READ)
+		return slot ? IO_WATCH : board ? IO_BOARD_READ : IO_READ;
+	if (board)
+		return IO_BOARD_WRITE;
+	return blk >= g->journal_blk[0] && blk < g->group0_blk ? IO_JOURNAL : IO_WRITE;
+}
+
+/* It waits for the place that is free first, and counts. */
+static void on_command(void *ctx, struct dev *d, const struct simdev_cmd *c,
+		       struct simdev_fault *out)
+{
+	struct scale *s = ctx;
+	uint64_t now = simclock_true_ns(s->t->clk);
+	unsigned host = simdev_nexus(d) - SC_NEXUS, first = 0;
+
+	s->ios.kind[kind_of(&s->t->geo, c)]++;
+	if (host < SC_HOSTS_ROOM)
+		s->ios.host[host]++;
+	for (unsigned i = 1; i < QUEUE; i++)
+		if (s->free_ns[i] < s->free_ns[first])
+			first = i;
+	if (s->free_ns[first] > now)
+		*out = (struct simdev_fault){.kind = SIMDEV_DELAY,
+					     .delay_ns = s->free_ns[first] - now};
+	else
+		s->free_ns[first] = now;
+	s->free_ns[first] += s->latency_ns;
+}
+
+/* ---- the work -------------------------------------------------------------------------------- */
+
+static struct volume *vol(const struct actor *a)
+{
+	return a->s->t->v[a->host];
+}
+
+static void create(struct actor *a)
+{
+	struct vattr va;
+	char name[32];
+
+	snprintf(name, sizeof(name), "h%u-%llu", a->host, (unsigned long long)a->next++);
+	SC_OK(a->s->t, vol_create(vol(a), &sc_root, a->at, name, S_IFREG | 0644, &va));
+	vol_release(vol(a), va.id);
+}
+
+static void create_fsync(struct actor *a)
+{
+	struct vattr va;
+	char name[32];
+
+	snprintf(name, sizeof(name), "h%u-%llu", a->host, (unsigned long long)a->next++);
+	SC_OK(a->s->t, vol_create(vol(a), &sc_root, a->at, name, S_IFREG | 0644, &va));
+	SC_OK(a->s->t, vol_fsync(vol(a), &sc_root, va.id, false));
+	vol_release(vol(a), va.id);
+}
+
+static void write_block(struct actor *a, uint64_t blk)
+{
+	static uint8_t block[LUNFS_BLOCK_BYTES] __attribute__((aligned(4096)));
+	size_t done;
+
+	SC_OK(a->s->t, vol_write(vol(a), &sc_root, a->at, blk * LUNFS_BLOCK_BYTES, sizeof(block),
+				 block, 0, &done, NULL));
+}
+
+static void overwrite(struct actor *a)
+{
+	a->rng = a->rng * 6364136223846793005ull + 1442695040888963407ull;
+	write_block(a, (a->rng >> 33) % FILE_BLKS);
+}
+
+static void contend(struct actor *a)
+{
+	write_block(a, a->host);
+}
+
+/* One host after the other: each write is a hand-over of the file's lock to whom it goes next. */
+static void take_turns(struct actor *a)
+{
+	struct scale *s = a->s;
+
+	mtx_lock(&s->mtx);
+	while (s->turn != a->host && clock_now_ns(s->t->clk) < s->until_ns)
+		cond_wait(&s->turned, &s->mtx, s->until_ns);
+	mtx_unlock(&s->mtx);
+	write_block(a, a->host);
+	mtx_lock(&s->mtx);
+	s->turn = (a->host + 1) % s->t->hosts;
+	cond_broadcast(&s->turned);
+	mtx_unlock(&s->mtx);
+}
+
+static const struct work works[] = {
+    {"idle", false, false, NULL},
+    {"create-own", false, false, create},
+    {"create-shared", true, false, create},
+    {"create-fsync-own", false, false, create_fsync},
+    {"create-fsync-shared", true, false, create_fsync},
+    {"overwrite-own", false, true, overwrite},
+    {"overwrite-shared", true, true, overwrite},
+    {"contended", true, true, contend},
+    {"turns", true, true, take_turns},
+};
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static void mount_one(void *arg)
+{
+	struct actor *a = arg;
+	uint64_t from = simclock_true_ns(a->s->t->clk), took;
+
+	sc_up(a->s->t, a->host);
+	took = simclock_true_ns(a->s->t->clk) - from;
+	if (took > a->s->mounted_ns)
+		a->s->mounted_ns = took;
+}
+
+static void act(void *arg)
+{
+	struct actor *a = arg;
+	struct scale *s = a->s;
+	struct clock *clk = s->t->clk;
+	uint64_t from;
+
+	while ((from = clock_now_ns(clk)) < s->until_ns) {
+		s->work->op(a);
+		if (from >= s->from_ns && clock_now_ns(clk) < s->until_ns) {
+			a->done++;
+			dist_add(&s->latency, clock_now_ns(clk) - from);
+		}
+		clock_sleep_ns(clk, THINK_NS);
+	}
+}
+
+/* By host 0, so that nobody has anything of it in his cache but what comes of that. */
+static void make_place(struct actor *a)
+{
+	struct simcluster *t = a->s->t;
+	struct nodeid root = sc_root_id(t, a->host);
+	uint8_t *buf;
+	char name[32];
+
+	snprintf(name, sizeof(name), "of-host%u", a->host);
+	a->at =
+	    a->s->work->file ? sc_mkfile(t, a->host, root, name) : sc_mkdir(t, a->host, root, name);
+	if (!a->s->work->file)
+		return;
+	buf = dev_buf_alloc(FILE_BLKS * LUNFS_BLOCK_BYTES);
+	memset(buf, 'x', FILE_BLKS * LUNFS_BLOCK_BYTES);
+	sc_write(t, a->host, a->at, 0, buf, FILE_BLKS * LUNFS_BLOCK_BYTES);
+	SC_OK(t, vol_fsync(t->v[a->host], &sc_root, a->at, false));
+	free(buf);
+}
+
+static void all(struct scale *s, void (*fn)(void *))
+{
+	struct task *task[SC_HOSTS_ROOM];
+
+	for (unsigned h = 0; h < s->t->hosts; h++)
+		task[h] = sc_task(s->t, h, fn, &s->actor[h]);
+	for (unsigned h = 0; h < s->t->hosts; h++)
+		sc_join(s->t, task[h]);
+}
+
+static void watch_over(void *arg)
+{
+	struct scale *s = arg;
+
+	clock_sleep_ns(s->t->clk, s->from_ns - clock_now_ns(s->t->clk));
+	s->before = s->ios;
+	clock_sleep_ns(s->t->clk, s->until_ns - clock_now_ns(s->t->clk));
+	for (unsigned k = 0; k < IO_KINDS; k++)
+		s->before.kind[k] = s->ios.kind[k] - s->before.kind[k];
+	for (unsigned h = 0; h < SC_HOSTS_ROOM; h++)
+		s->before.host[h] = s->ios.host[h] - s->before.host[h];
+}
+
+static void body(struct simcluster *t)
+{
+	struct scale *s = t->ctx;
+	struct task *watch;
+	uint64_t warm_ns = !s->work->op ? 60 * SC_S : s->work->shared ? 3 * SC_S : s->length_ns / 2;
+
+	s->t = t;
+	simclock_set_step(t->clk, 1);
+	simdev_set_latency(t->medium, s->latency_ns, s->latency_ns);
+	simdev_set_hook(t->medium, on_command, s);
+	mtx_init(&s->mtx, t->clk);
+	cond_init(&s->turned, t->clk);
+	for (unsigned h = 0; h < t->hosts; h++)
+		s->actor[h] = (struct actor){.s = s, .host = h, .rng = h + 1};
+	all(s, mount_one);
+	for (unsigned h = 0; s->work->op && h < t->hosts; h++) {
+		if (s->work->shared && h > 0)
+			s->actor[h].at = s->actor[0].at;
+		else
+			make_place(&s->actor[h]);
+	}
+	clock_sleep_ns(t->clk, 10 * SC_S); /* what that left to be written is */
+	s->from_ns = clock_now_ns(t->clk) + warm_ns;
+	s->until_ns = s->from_ns + s->length_ns;
+	watch = simclock_start(t->clk, 0, "watch", watch_over, s);
+	if (s->work->op)
+		all(s, act);
+	sc_join(t, watch);
+	simdev_set_hook(t->medium, NULL, NULL);
+	simdev_set_latency(t->medium, 0, 0);
+}
+
+static void print(struct scale *s, unsigned hosts)
+{
+	double took = (double)s->length_ns / 1e9;
+	uint64_t done = 0, ios = 0, least = UINT64_MAX, most = 0, busiest = 0;
+	struct dist_copy c;
+
+	for (unsigned h = 0; h < hosts; h++) {
+		uint64_t n = s->actor[h].done;
+
+		done += n;
+		least = n < least ? n : least;
+		most = n > most ? n : most;
+		busiest = s->before.host[h] > busiest ? s->before.host[h] : busiest;
+	}
+	for (unsigned k = 0; k < IO_KINDS; k++)
+		ios += s->before.kind[k];
+	dist_read(&s->latency, &c);
+	printf(
+	    "{\"work\": \"%s\", \"hosts\": %u, \"latency_us\": %llu, \"ops_s\": %.1f, "
+	    "\"least_host_s\": %.1f, \"most_host_s\": %.1f, \"mean_us\": %llu, \"p50_us\": %llu, "
+	    "\"p99_us\": %llu, \"max_us\": %llu, \"mount_ms\": %llu, \"ios_s\": %.1f, "
+	    "\"ios_host_s\": %.2f, \"ios_busiest_host_s\": %.2f, \"ios_op\": %.2f, \"kinds_s\": {",
+	    s->work->name, hosts, (unsigned long long)s->latency_ns / 1000, (double)done / took,
+	    (double)least / took, (double)most / took,
+	    (unsigned long long)(c.n ? c.sum_us / c.n : 0),
+	    (unsigned long long)dist_quantile_us(&c, 500),
+	    (unsigned long long)dist_quantile_us(&c, 990),
+	    (unsigned long long)atomic_load(&s->latency.max_us),
+	    (unsigned long long)(s->mounted_ns / MS), (double)ios / took,
+	    (double)ios / took / hosts, (double)busiest / took,
+	    done ? (double)ios / (double)done : 0);
+	for (unsigned k = 0; k < IO_KINDS; k++)
+		printf("%s\"%s\": %.2f", k ? ", " : "", io_name[k],
+		       (double)s->before.kind[k] / took);
+	puts("}}");
+}
+
+int main(int argc, char **argv)
+{
+	struct scale *s = calloc(1, sizeof(*s));
+	struct sc_shape shape = {.size_bytes = 64ull << 30,
+				 .journal_bytes = 16ull << 20,
+				 .beat_ms = 3000,
+				 .deadline_ms = 8000,
+				 .lease_ms = 16000,
+				 .ctx = s};
+
+	for (size_t i = 0; s && argc >= 5 && i < sizeof(works) / sizeof(works[0]); i++)
+		if (strcmp(works[i].name, argv[1]) == 0)
+			s->work = &works[i];
+	if (!s || !s->work || atoi(argv[2]) < 1 || atoi(argv[2]) > (int)SC_HOSTS_ROOM) {
+		fprintf(stderr, "usage: bench-scale WORK HOSTS LATENCY_US MILLISECONDS [SEED]\n");
+		return 2;
+	}
+	shape.hosts = (unsigned)atoi(argv[2]);
+	s->latency_ns = strtoull(argv[3], NULL, 10) * 1000;
+	s->length_ns = strtoull(argv[4], NULL, 10) * MS;
+	shape.seed = argc > 5 ? strtoull(argv[5], NULL, 10) : 1;
+	sc_run(body, &shape);
+	print(s, shape.hosts);
+	free(s);
+	return 0;
+}
