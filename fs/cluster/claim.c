@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define NOT_YET 1      /* look again in a moment */
+#define AGAIN 2	       /* look again now: another host was faster, which is progress */
 #define CLAIM_TRIES 4u /* commands without an answer */
 #define FIRST_BEATS 8u
 #define READ_TRIES 4u
@@ -180,7 +181,7 @@ static void begin_incarnation(struct host *h, unsigned slot, uint64_t generation
 }
 
 /*
- * FREE -> LIVE by ATS. NOT_YET: another host was faster. The slot was free when it was chosen; the
+ * FREE -> LIVE by ATS. AGAIN: another host was faster. The slot was free when it was chosen; the
  * table may have been read again since, and what it says now is the image the claim is tested by.
  */
 static int take_slot(struct claim *c, unsigned slot)
@@ -214,7 +215,7 @@ static int take_slot(struct claim *c, unsigned slot)
 	if (o == ATS_LOST_RACE) {
 		now = host_now(h);
 		watch_note(h, slot, h->found, now, now);
-		return NOT_YET;
+		return AGAIN;
 	}
 	return say(c, -EIO,
 		   "Slot %u on %s cannot be claimed: the atomic update ended as \"%s\" (error %d); "
@@ -792,13 +793,14 @@ int host_claim(struct host *h, char *why, size_t why_len)
 	r = check_config(&c);
 	if (r)
 		return r;
-	while ((r = claim_round(&c)) == NOT_YET) {
+	while ((r = claim_round(&c)) > 0) {
 		if (time_is_up(&c)) {
 			r = c.blocked ? c.blocked
 				      : say(&c, -EBUSY, "No slot could be claimed in time.");
 			break;
 		}
-		wait_a_bit(h);
+		if (r == NOT_YET)
+			wait_a_bit(h);
 	}
 	if (r && h->slot != LUNFS_NO_SLOT)
 		leave_spare(h);

@@ -103,6 +103,28 @@ TEST(hosts_that_claim_at_once_get_different_slots)
 		umount_host(&r[i].m);
 }
 
+TEST(who_loses_the_race_for_a_slot_does_not_wait_for_the_next)
+{
+	struct racer r[3] = {0};
+	struct task *t[3];
+	static const char *const names[] = {"a", "b", "c"};
+	uint64_t from;
+
+	simdev_set_latency(w->medium, MS / 4, MS / 4);
+	for (int i = 0; i < 3; i++)
+		make(&r[i].m, w, names[i]);
+	from = clock_now_ns(w->clk);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(w->clk->ops->task_start(w->clk, "race", race, &r[i], &t[i]), 0);
+	for (int i = 0; i < 3; i++)
+		w->clk->ops->task_join(w->clk, t[i]);
+	assert_true(clock_now_ns(w->clk) - from < BEAT * MS / 4);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(r[i].result, 0);
+		umount_host(&r[i].m);
+	}
+}
+
 TEST(a_second_live_host_of_the_same_name_is_refused)
 {
 	struct member a = {0}, b = {0};
@@ -890,6 +912,7 @@ int main(void)
 	    UNIT(a_host_gets_the_slot_it_used_last_with_the_next_generation),
 	    UNIT(a_beating_host_is_never_suspended_nor_recovered),
 	    UNIT(hosts_that_claim_at_once_get_different_slots),
+	    UNIT(who_loses_the_race_for_a_slot_does_not_wait_for_the_next),
 	    UNIT(a_second_live_host_of_the_same_name_is_refused),
 	    UNIT(two_hosts_of_one_name_that_claim_at_once_are_never_both_mounted),
 	    UNIT(when_all_slots_are_live_the_claim_is_refused),
