@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The plot: a panel for each work, in it a bar for each contender, with a line from lowest to highest."""
+"""
+The plots: a panel for each work, in it a bar for each contender, with a line from lowest to highest; and
+curves over the number of hosts.
+"""
 
+import math
 from html import escape
 
 import work
@@ -14,6 +18,11 @@ STYLE = "font-family:sans-serif;font-size:11px;fill:#222"
 
 def text(x, y, words, more=""):
     return f'<text x="{x:.0f}" y="{y:.0f}" style="{STYLE};{more}">{escape(words)}</text>'
+
+
+def picture(w, h, body):
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}">\n'
+            f'<rect width="{w}" height="{h}" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n")
 
 
 def panel(x, y, name, contenders, found):
@@ -47,5 +56,86 @@ def svg(contenders, found):
         if x > 10 + PANEL_W * (COLUMNS - 1):
             x, y, row_h = 10, y + row_h, 0
     w, h = 20 + PANEL_W * COLUMNS, y + row_h + 10
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}">\n'
-            f'<rect width="{w}" height="{h}" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n")
+    return picture(w, h, body)
+
+
+# ---- curves ---------------------------------------------------------------------------------------
+
+CURVE_W, CURVE_H, LEFT, RIGHT, TOP, BOTTOM = 400, 300, 56, 52, 44, 34
+LINES = ["#c4501b", "#3b6ea5", "#5f8f3f", "#8a5fa5"]
+
+
+def label(x):
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if x >= size:
+            return f"{x / size:.3g}{letter}"
+    return f"{x:.2g}" if x < 10 else f"{x:.3g}"
+
+
+class Axes:
+    """Both logarithmic: a straight line at 45 degrees is in proportion."""
+
+    def __init__(self, x, y, points):
+        xs, ys = [p[0] for p in points], [p[1] for p in points if p[1] > 0] or [1]
+        self.x0, self.x1 = min(xs), max(max(xs), 2 * min(xs))
+        # whole decades, unless one is enough of a range
+        self.y0 = 10 ** math.floor(math.log10(min(ys)) + 1e-9)
+        self.y1 = 10 ** max(math.ceil(math.log10(max(ys)) - 1e-9), math.log10(self.y0) + 1)
+        self.left, self.right = x + LEFT, x + CURVE_W - RIGHT
+        self.top, self.bottom = y + TOP, y + CURVE_H - BOTTOM
+
+    def px(self, x):
+        return self.left + (self.right - self.left) * math.log(x / self.x0) / math.log(self.x1 / self.x0)
+
+    def py(self, y):
+        y = min(max(y, self.y0), self.y1)
+        return self.bottom - (self.bottom - self.top) * math.log(y / self.y0) / math.log(self.y1 / self.y0)
+
+    def grid(self):
+        out, y = [], self.y0
+        while y <= self.y1 * 1.001:
+            at = self.py(y)
+            out += [f'<line x1="{self.left}" x2="{self.right}" y1="{at:.1f}" y2="{at:.1f}" stroke="#ddd"/>',
+                    text(self.left - 6, at + 4, label(y), "text-anchor:end")]
+            y *= 10
+        x = self.x0
+        while x <= self.x1:
+            out.append(text(self.px(x), self.bottom + 16, str(x), "text-anchor:middle"))
+            x *= 2
+        return [*out, text((self.left + self.right) / 2, self.bottom + 30, "hosts", "text-anchor:middle;fill:#666")]
+
+
+def polyline(axes, points, colour, more=""):
+    at = " ".join(f"{axes.px(x):.1f},{axes.py(y):.1f}" for x, y in points)
+    return f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2" {more}/>'
+
+
+def curve_panel(x, y, name, unit, what, lines, proportional):
+    """@lines: (label, points); with @proportional a dashed line shows what n times one host would be."""
+    axes = Axes(x, y, [p for _, points in lines for p in points])
+    out = [text(x + 8, y + 14, f"{name}, {unit}", "font-weight:bold"),
+           text(x + 8, y + 28, what[:70], "font-size:10px;fill:#666"), *axes.grid()]
+    ends = []
+    for i, (title, points) in enumerate(lines):
+        if not points:
+            continue
+        colour = LINES[i % len(LINES)]
+        first = points[0]
+        if proportional:
+            top = min(axes.x1, first[0] * axes.y1 / max(first[1], axes.y0))
+            out.append(polyline(axes, [first, (top, first[1] * top / first[0])], colour,
+                                'stroke-dasharray="3 4" opacity="0.5"'))
+        out.append(polyline(axes, points, colour))
+        out += [f'<circle cx="{axes.px(a):.1f}" cy="{axes.py(b):.1f}" r="3" fill="{colour}"/>' for a, b in points]
+        ends.append([axes.py(points[-1][1]) + 4, title, colour])
+    for before, end in zip(sorted(ends), sorted(ends)[1:]):  # labels keep off each other
+        end[0] = max(end[0], before[0] + 13)
+    return out + [text(axes.right + 8, at, title, f"fill:{colour}") for at, title, colour in ends]
+
+
+def curves(title, panels):
+    body = [text(18, 26, title, "font-size:15px;font-weight:bold")]
+    for i, panel_of in enumerate(panels):
+        body += curve_panel(10 + i % COLUMNS * CURVE_W, 40 + i // COLUMNS * CURVE_H, *panel_of)
+    w, h = 20 + CURVE_W * COLUMNS, 50 + -(-len(panels) // COLUMNS) * CURVE_H
+    return picture(w, h, body)

@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Medians of the runs, and the Markdown that shows them beside the bars."""
 
+import datetime
+import os
+import platform
 import statistics
 
 import work
 from rig import TITLES
+
+
+def machine():
+    model = next((x.split(":", 1)[1].strip() for x in open("/proc/cpuinfo", encoding="utf-8")
+                  if x.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1),
+            "kernel": platform.release().split("-")[0], "date": datetime.date.today().isoformat()}
 
 
 def medians(results):

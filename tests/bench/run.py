@@ -9,12 +9,10 @@ Needs root and Debian; installs the packages that are missing. tests/README.md s
 """
 
 import argparse
-import datetime
 import io
 import json
 import os
 import pathlib
-import platform
 import shutil
 import signal
 import subprocess
@@ -105,14 +103,6 @@ def source_tree(path, files):
             tar.addfile(entry, io.BytesIO(text[:size]))
 
 
-def machine():
-    model = next((x.split(":", 1)[1].strip() for x in open("/proc/cpuinfo", encoding="utf-8")
-                  if x.startswith("model name")), platform.machine())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1),
-            "kernel": platform.release().split("-")[0], "date": datetime.date.today().isoformat()}
-
-
 # ---- the run --------------------------------------------------------------------------------------
 
 
@@ -176,7 +166,7 @@ def main():
 
 def write_out(o, results):
     medians = report.medians(results)
-    facts = {"machine": machine(), "runs": o.runs, "device_bytes": o.size_bytes, "quick": o.quick,
+    facts = {"machine": report.machine(), "runs": o.runs, "device_bytes": o.size_bytes, "quick": o.quick,
              "seconds": o.seconds}
     goals = bars.judge(medians)
     out = pathlib.Path(o.out)

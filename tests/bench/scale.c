@@ -48,6 +48,7 @@ struct actor {
 	struct scale *s;
 	unsigned host;
 	uint64_t done, next, rng;
+	uint64_t from_ns; /* when its operation began */
 	struct nodeid at; /* its directory or its file */
 };
 
@@ -56,6 +57,7 @@ struct work {
 	bool shared;		     /* all have one directory, or one file */
 	bool file;		     /* they work on a file */
 	void (*op)(struct actor *a); /* NULL: idle */
+	uint64_t think_ns;	     /* 0: THINK_NS */
 };
 
 struct scale {
@@ -170,6 +172,9 @@ static void take_turns(struct actor *a)
 	while (s->turn != a->host && clock_now_ns(s->t->clk) < s->until_ns)
 		cond_wait(&s->turned, &s->mtx, s->until_ns);
 	mtx_unlock(&s->mtx);
+	a->from_ns = clock_now_ns(s->t->clk);
+	if (a->from_ns >= s->until_ns)
+		return;
 	write_block(a, a->host);
 	mtx_lock(&s->mtx);
 	s->turn = (a->host + 1) % s->t->hosts;
@@ -187,6 +192,7 @@ static const struct work works[] = {
     {"overwrite-shared", true, true, overwrite},
     {"contended", true, true, contend},
     {"turns", true, true, take_turns},
+    {"turns-idle", true, true, take_turns, 7 * SC_S}, /* each finds an idle holder */
 };
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -207,15 +213,15 @@ static void act(void *arg)
 	struct actor *a = arg;
 	struct scale *s = a->s;
 	struct clock *clk = s->t->clk;
-	uint64_t from;
+	uint64_t think_ns = s->work->think_ns ? s->work->think_ns : THINK_NS;
 
-	while ((from = clock_now_ns(clk)) < s->until_ns) {
+	while ((a->from_ns = clock_now_ns(clk)) < s->until_ns) {
 		s->work->op(a);
-		if (from >= s->from_ns && clock_now_ns(clk) < s->until_ns) {
+		if (a->from_ns >= s->from_ns && clock_now_ns(clk) < s->until_ns) {
 			a->done++;
-			dist_add(&s->latency, clock_now_ns(clk) - from);
+			dist_add(&s->latency, clock_now_ns(clk) - a->from_ns);
 		}
-		clock_sleep_ns(clk, THINK_NS);
+		clock_sleep_ns(clk, think_ns);
 	}
 }
 
