@@ -209,6 +209,8 @@ static void notice_grant(struct acq *a)
 	a->w->current = payload_current(a);
 	if (waiters)
 		board_heat(a->ls);
+	else
+		board_warm(a->ls);
 }
 
 /* Read the lock sector until it changes, for a beat at most. */

@@ -96,6 +96,19 @@ void board_heat(struct locks *ls)
 	mtx_unlock(&b->mtx);
 }
 
+/* What others wanted before they may want again: poll soon, and then ever more rarely. */
+void board_warm(struct locks *ls)
+{
+	struct board *b = &ls->board;
+
+	mtx_lock(&b->mtx);
+	if (b->hot_until_ns < lock_now(ls)) {
+		b->idle_ns = BOARD_FAST_NS / 2;
+		cond_broadcast(&b->cond);
+	}
+	mtx_unlock(&b->mtx);
+}
+
 /* Is the asker of this sector a host that lives? Dead ones are remembered for a beat. */
 static bool asker_lives(struct locks *ls, unsigned column, uint64_t asker)
 {

@@ -335,6 +335,7 @@ void board_init(struct locks *ls);
 void board_destroy(struct locks *ls);
 void board_reset(struct locks *ls);
 void board_heat(struct locks *ls); /* poll fast for a while */
+void board_warm(struct locks *ls); /* look again soon, if not polling fast already */
 void board_poller(void *arg);
 /*
  * Wishes for @l, in the order to serve them: noted waiters first, then the oldest. Only those that

@@ -496,6 +496,30 @@ static void no_lock_is_given_for_a_withdrawn_wish(void **state)
 		fix_run(body_visits, 512, seed);
 }
 
+/* The holder polled rarely before it asked for the lock itself. */
+static void body_next_asker(struct fix *f)
+{
+	uint64_t from = 0;
+
+	for (unsigned h = 0; h < 3; h++)
+		fix_up(f, h);
+	for (unsigned cell = 0; cell < 3; cell++) {
+		fix_touch(&f->box[0], cell, EX);
+		fix_sleep_ms(f, 5000);
+		fix_touch(&f->box[1], cell, EX);
+		from = clock_now_ns(f->clk);
+		fix_touch(&f->box[2], cell, EX);
+		assert_in_range(clock_now_ns(f->clk) - from, 0, 15000000);
+	}
+}
+
+static void lock_just_received_is_passed_on_at_once(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_next_asker, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +539,7 @@ int main(void)
 	    cmocka_unit_test(forgotten_possession_is_settled_by_an_ats),
 	    cmocka_unit_test(oldest_wish_comes_first_and_the_others_are_noted),
 	    cmocka_unit_test(no_lock_is_given_for_a_withdrawn_wish),
+	    cmocka_unit_test(lock_just_received_is_passed_on_at_once),
 	    cmocka_unit_test(three_hosts_that_all_want_a_lock_all_get_it),
 	};
 
