@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define LOOK_AFTER_NS 50000000ull /* a holder that has not answered by then may be gone */
 #define RECOVERY_NAP_NS 50000000ull
 #define LEASE_NAP_NS 20000000ull
 #define SETTLE_NAP_MIN_NS 5000000ull
@@ -217,11 +218,16 @@ static void notice_grant(struct acq *a)
 static int watch(struct acq *a)
 {
 	uint64_t until = lock_now(a->ls) + a->ls->beat_ns, step = LOCK_POLL_MIN_NS;
+	uint64_t look = lock_now(a->ls) + LOOK_AFTER_NS;
 	struct lunfs_lock_rec before = a->l->known;
 	unsigned over = atomic_load(&a->ls->owners_over);
 	int rc;
 
 	while (lock_now(a->ls) < until && over == atomic_load(&a->ls->owners_over)) {
+		if (lock_now(a->ls) >= look) {
+			host_kick(a->ls->host);
+			look = lock_now(a->ls) + a->ls->beat_ns / 8;
+		}
 		nap(a, step);
 		rc = waiter_ended(a->ls, a->w);
 		if (rc)
@@ -234,7 +240,6 @@ static int watch(struct acq *a)
 		step = step + step / 4 < LOCK_POLL_MAX_NS ? step + step / 4 : LOCK_POLL_MAX_NS;
 	}
 	a->fresh = true;
-	host_kick(a->ls->host);
 	return 0;
 }
 

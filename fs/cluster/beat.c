@@ -11,6 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BEAT_STAYS 16u /* beats at the least from one change of the moment to the next */
+
+struct beat_turn {     /* when this host beats among the others */
+	bool moved;    /* the beat just sent was far out of turn */
+	unsigned stay; /* no such thing again for so many beats */
+};
+
 static uint64_t beat_ns(const struct host *h)
 {
 	return h->cfg.beat_ms * MS_NS;
@@ -274,10 +281,42 @@ static void leave_when_lost(struct host *h)
 		pr_leave(h);
 }
 
+/*
+ * All hosts beat at about the same moment, that of the lowest slot, so that one read of the table
+ * sees all beats soon after they landed. A beat may come sooner than it must, never later. One far
+ * out of turn is followed by another, by which the others know that its moment has moved; that is
+ * not done again for a while, lest a leader without a rhythm make all others beat more often.
+ */
+static uint64_t next_after(struct host *h, uint64_t start, struct beat_turn *t)
+{
+	uint64_t beat = beat_ns(h), step = beat / WATCH_STEPS_A_BEAT, next = start + beat;
+	uint64_t seen = watch_leader_ns(h), past;
+
+	if (t->moved) {
+		t->moved = false;
+		return start + step / 2;
+	}
+	if (t->stay)
+		t->stay--;
+	if (!seen || seen > next)
+		return next;
+	past = (next - seen) % beat;
+	if (past > beat - step - step / 2)
+		return next;
+	if (past > step + step / 4) {
+		if (t->stay)
+			return next;
+		t->moved = true;
+		t->stay = BEAT_STAYS;
+	}
+	return next - past;
+}
+
 void beat_main(void *arg)
 {
 	struct host *h = arg;
 	uint64_t next = host_now(h) + beat_ns(h);
+	struct beat_turn turn = {.moved = false};
 
 	for (;;) {
 		struct health_beat b = {.beat_ms = h->cfg.beat_ms,
@@ -305,7 +344,7 @@ void beat_main(void *arg)
 			leave_when_lost(h);
 			return;
 		}
-		next = r ? host_now(h) + beat_ns(h) / 4 : start + beat_ns(h);
+		next = r ? host_now(h) + beat_ns(h) / 4 : next_after(h, start, &turn);
 		mtx_lock(&h->mtx);
 		if (r) /* whatever is in the way: not at once again */
 			h->beat_now = false;

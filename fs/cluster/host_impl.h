@@ -25,6 +25,7 @@
 #define HOST_GEN_LIMIT (1ull << 56) /* what an owner id has room for */
 
 #define MS_NS 1000000ull
+#define WATCH_STEPS_A_BEAT 8u /* the others are looked at so often at the most */
 
 struct slot_seen {    /* one entry of the cached host table */
 	bool valid;   /* rec and hi hold what passed the checks */
@@ -36,6 +37,8 @@ struct slot_seen {    /* one entry of the cached host table */
 	uint64_t read_ns;  /* end of the latest read that did */
 	unsigned anew;	   /* its lease was counted anew so often, for want of reads */
 	uint64_t over;	   /* owner id that ended and was not told yet, 0 = none */
+	bool timed;	   /* a change was seen within a step of its landing: due_ns tells the next */
+	uint64_t due_ns;   /* a change of it is looked for from here on */
 };
 
 enum job_stage {
@@ -165,6 +168,8 @@ int watch_read_slot(struct host *h, unsigned slot, struct slot_seen *out);
 /* Put a sector read from disk between @start_ns and @end_ns into the table. 0 or -EUCLEAN. */
 int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start_ns,
 	       uint64_t end_ns);
+/* When the beat that the others of this table time theirs by was seen, 0 = it is ours. */
+uint64_t watch_leader_ns(struct host *h);
 void watch_get(struct host *h, unsigned slot, struct slot_seen *out);
 /* May this host take the slot over now? @s is a copy; no lock held. */
 bool watch_dead(struct host *h, const struct slot_seen *s);

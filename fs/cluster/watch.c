@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Watching the others: the host table is read once a beat, and between beats the part of it where
- * there are hosts, so that a host's last beat is seen soon and its death is noticed hardly later
- * than its lease ends. Each record is kept with the local time at the end of the read that first
- * showed it. A host is dead when its record did not change for the lease it advertises itself, plus
- * an allowance for drift; the take-over's test image is that exact record, so it is itself the
- * second look. A failed read proves nothing: while the device was away from here it may have been
- * so for all, and a host that could not beat then has a whole lease from the first read that
- * succeeds again. No clock of another host is ever consulted.
+ * Watching the others: the host table is read once a beat, just after the beats of the others are
+ * due, for they all beat at about the same moment (beat.c). Where a beat was not seen at most a
+ * step, an eighth of a beat, after it must have landed, the part of the table where there are hosts
+ * is read every step, until it is: so a host's last beat is seen soon, and its death is noticed
+ * hardly later than its lease ends; and whatever the others do, nothing is read more often than
+ * that. Each record is kept with the local time at the end of the read that first showed it. A host
+ * is dead when its record did not change for the lease it advertises itself, plus an allowance for
+ * drift; the take-over's test image is that exact record, so it is itself the second look. A failed
+ * read proves nothing: while the device was away from here it may have been so for all, and a host
+ * that could not beat then has a whole lease from the first read that succeeds again. No clock of
+ * another host is ever consulted.
  */
 #include "cluster/host_impl.h"
 
@@ -16,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WATCH_READS_A_BEAT 8u
 /* A lease is counted anew at most so often: a device that is slow for ever keeps no dead alive. */
 #define WATCH_ANEW_MAX 8u
 
@@ -33,7 +35,37 @@ static uint64_t blind_ns(const struct host *h)
 {
 	uint64_t lease = h->cfg.lease_ms * MS_NS, beat = h->cfg.beat_ms * MS_NS;
 
-	return lease / 4 > beat / 2 ? lease / 4 : beat / 2;
+	return lease / 4 > beat + beat / 4 ? lease / 4 : beat + beat / 4;
+}
+
+static uint64_t step_ns(const struct host *h)
+{
+	return h->cfg.beat_ms * MS_NS / WATCH_STEPS_A_BEAT;
+}
+
+/*
+ * When to look at a slot next. A live one whose beat landed at most a step ago beats again a beat
+ * after that; looking a little earlier each time shows when it has moved. Any other is looked at
+ * every step. mtx held.
+ */
+static void set_due(struct host *h, struct slot_seen *s, const struct host_info *was,
+		    uint64_t was_read_ns, uint64_t now)
+{
+	uint64_t step = step_ns(h), beat = s->hi.beat_ms * MS_NS;
+	bool next = s->hi.state == LUNFS_SLOT_LIVE && was->state == LUNFS_SLOT_LIVE &&
+		    s->hi.generation == was->generation && s->hi.beat_seq == was->beat_seq + 1;
+
+	if (next && now - was_read_ns <= step + step / 4)
+		s->timed = true;
+	else if (!next || now + step < s->due_ns)
+		s->timed = false;
+	if (!s->timed) {
+		s->due_ns = now + step;
+		return;
+	}
+	if (s->due_ns > now || s->due_ns + step < now)
+		s->due_ns = now;
+	s->due_ns += beat - (beat >> HOST_DRIFT_SHIFT);
 }
 
 void watch_get(struct host *h, unsigned slot, struct slot_seen *out)
@@ -141,12 +173,18 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 		}
 		if (s->read_ns < end_ns)
 			s->read_ns = end_ns;
+		if (end_ns >= s->due_ns)
+			s->due_ns = end_ns + step_ns(h);
 	} else if (!s->valid || start_ns >= s->read_ns ||
 		   le64_get(rec->hdr.image_seq) > le64_get(s->rec.hdr.image_seq)) {
+		struct host_info was = s->hi;
+		uint64_t was_read_ns = s->read_ns;
+
 		note_change(h, s, &hi, news);
 		s->hi = hi;
 		s->rec = *rec;
 		s->since_ns = s->read_ns = end_ns;
+		set_due(h, s, &was, was_read_ns, end_ns);
 		s->anew = 0;
 		s->valid = true;
 		cond_broadcast(&h->changed);
@@ -276,23 +314,60 @@ static uint64_t find_dead(struct host *h)
 	return next;
 }
 
+/* When another host's slot has to be looked at next. */
+static uint64_t others_due(struct host *h)
+{
+	uint64_t due = CLOCK_FOREVER;
+
+	mtx_lock(&h->mtx);
+	for (unsigned i = 0; i < h->n; i++) {
+		const struct slot_seen *s = &h->seen[i];
+
+		if (i != h->slot && s->valid && s->hi.state != LUNFS_SLOT_FREE && s->due_ns < due)
+			due = s->due_ns;
+	}
+	mtx_unlock(&h->mtx);
+	return due;
+}
+
+uint64_t watch_leader_ns(struct host *h)
+{
+	uint64_t seen = 0;
+
+	mtx_lock(&h->mtx);
+	for (unsigned i = 0; i < h->slot && i < h->n && !seen; i++) {
+		const struct slot_seen *s = &h->seen[i];
+
+		if (s->valid && s->timed && s->hi.state == LUNFS_SLOT_LIVE &&
+		    s->hi.beat_ms == h->cfg.beat_ms)
+			seen = s->since_ns;
+	}
+	mtx_unlock(&h->mtx);
+	return seen;
+}
+
 void watch_main(void *arg)
 {
 	struct host *h = arg;
-	uint64_t beat = h->cfg.beat_ms * MS_NS, next_read = 0, next_table = 0;
+	uint64_t beat = h->cfg.beat_ms * MS_NS, step = step_ns(h), table_ns = 0, read_ns = 0;
 	uint64_t lease = h->cfg.lease_ms * MS_NS, next_pr = host_now(h) + lease;
-	bool stop = false;
+	uint64_t next_read = 0;
+	bool stop = false, kicked = false, full = true;
 
 	while (!stop) {
 		uint64_t start = host_now(h), wake, death = CLOCK_FOREVER;
 
-		if (start >= next_table) {
-			watch_read_table(h);
-			next_table = start + beat;
-			next_read = start + beat / WATCH_READS_A_BEAT;
-		} else if (start >= next_read) {
-			read_others(h);
-			next_read = start + beat / WATCH_READS_A_BEAT;
+		if (start >= next_read) {
+			/* The second look after a beat that was late finds the newcomers, too. */
+			if (!table_ns || full || start >= table_ns + beat - step) {
+				full = start >= table_ns + beat - step;
+				watch_read_table(h);
+				table_ns = start;
+			} else {
+				read_others(h);
+			}
+			read_ns = start;
+			kicked = false;
 		}
 		if (h->fence == LUNFS_FENCE_PR && start >= next_pr) {
 			if (host_lease_ok(h) && !pr_intact(h))
@@ -301,12 +376,20 @@ void watch_main(void *arg)
 		}
 		if (h->cb.replay && host_lease_ok(h))
 			death = find_dead(h);
-		wake = death < next_read ? death : next_read;
+		next_read = others_due(h);
+		if (next_read > table_ns + beat)
+			next_read = table_ns + beat;
+		if (kicked || next_read < read_ns + step)
+			next_read = read_ns + step;
+		wake = next_read < start + step ? next_read : start + step;
+		wake = death < wake ? death : wake;
 		mtx_lock(&h->mtx);
 		if (!h->stop && !h->look_now && host_now(h) < wake)
 			cond_wait(&h->watch_wake, &h->mtx, wake);
-		if (h->look_now && next_table > start + beat / WATCH_READS_A_BEAT)
-			next_table = next_read = start + beat / WATCH_READS_A_BEAT;
+		if (h->look_now) {
+			next_read = read_ns + step;
+			kicked = true;
+		}
 		h->look_now = false;
 		stop = h->stop;
 		mtx_unlock(&h->mtx);

@@ -125,6 +125,7 @@ static void cold_lock_body(struct simcluster *t)
 	sc_up(t, 2); /* keeps the reservation */
 	f = sc_mkfile(t, 1, sc_root_id(t, 1), "f");
 	sc_down(t, 1);
+	clock_sleep_ns(t->clk, SC_S / 4); /* the others have seen that it has left */
 	simdev_pr_forget(t->medium, SC_NEXUS);
 	sc_write(t, 0, f, 0, "x", 1); /* first of all it needs the lock */
 	assert_int_equal(sc_stat(t, 0, f).st_size, 1);
