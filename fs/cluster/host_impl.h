@@ -57,6 +57,8 @@ struct job {		      /* the recovery of one slot by this host */
 	struct host_info dead;
 	uint64_t fence_too; /* owner id of a recoverer that died over it, 0 = none */
 	uint64_t taken_ns;  /* RECOVERING was set by us at this time */
+	uint64_t silent_ns; /* and for so long nothing had been seen of it */
+	uint64_t fenced_ns, replayed_ns;
 	uint64_t pr_epoch;  /* h->pr_epoch when it was fenced */
 	struct ats_sector sec;
 	uint8_t *cur; /* the RECOVERING image that stands on disk; rec_mtx */

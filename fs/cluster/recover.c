@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define GIVE_UP_FAILURES 4u /* for those who can do without: it is tried on and on */
-#define TELL_FAILURES 8u /* a sentence at the first failure and at every so many */
+#define TELL_FAILURES 8u    /* a sentence at the first failure and at every so many */
 
 enum step { STEP_ON, STEP_RETRY, STEP_DROP, STEP_BACK };
 
@@ -117,6 +117,7 @@ static enum step taken(struct host *h, unsigned slot, const struct slot_seen *s,
 	memcpy(j->cur, set, h->env.geo->sector_bytes);
 	mtx_unlock(&h->rec_mtx);
 	j->taken_ns = host_now(h);
+	j->silent_ns = j->taken_ns - s->since_ns;
 	note_now(h, slot, set);
 	return STEP_ON;
 }
@@ -255,6 +256,34 @@ static enum step set_free(struct host *h, unsigned slot)
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
+static void tell_times(struct host *h, const struct job *j)
+{
+	char name[HOST_LABEL_BYTES];
+
+	log_info(
+	    "host-recovery-took",
+	    "%s is recovered, and what it had locked can be had again: silent for %llu ms when "
+	    "it was taken for dead, then fenced in %llu ms, its journal replayed in %llu ms, the "
+	    "rest in %llu ms.",
+	    host_label(&j->dead, name), (unsigned long long)(j->silent_ns / MS_NS),
+	    (unsigned long long)((j->fenced_ns - j->taken_ns) / MS_NS),
+	    (unsigned long long)((j->replayed_ns - j->fenced_ns) / MS_NS),
+	    (unsigned long long)((host_now(h) - j->replayed_ns) / MS_NS));
+}
+
+/* Step @stage of the recovery in @slot was done. */
+static void note_times(struct host *h, unsigned slot, enum job_stage stage)
+{
+	struct job *j = &h->jobs[slot];
+
+	if (stage == JOB_FENCE)
+		j->fenced_ns = host_now(h);
+	else if (stage == JOB_REPLAY)
+		j->replayed_ns = host_now(h);
+	else if (stage == JOB_FREE)
+		tell_times(h, j);
+}
+
 static enum step do_step(struct host *h, unsigned slot, enum job_stage stage)
 {
 	switch (stage) {
@@ -326,6 +355,8 @@ void recover_main(void *arg)
 		h->rec_step_ns = host_now(h) | 1;
 		mtx_unlock(&h->mtx);
 		step = do_step(h, slot, stage);
+		if (step == STEP_ON)
+			note_times(h, slot, stage);
 		mtx_lock(&h->mtx);
 		h->rec_step_ns = 0;
 		after_step(h, &h->jobs[slot], step);
