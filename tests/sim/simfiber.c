@@ -2,9 +2,11 @@
 /*
  * Fibers on ucontext. AddressSanitizer and ThreadSanitizer are told of every switch.
  *
- * swapcontext() costs two system calls for the signal mask, which no fiber has of its own. So,
- * without a sanitizer, only the first entry goes that way; later switches are _longjmp() between
- * stacks, which glibc's fortified longjmp would refuse.
+ * swapcontext() costs two system calls for the signal mask, which no fiber has of its own, and with
+ * AddressSanitizer two more to forget what was known of the stack. So only the first entry goes
+ * that way; later switches are jumps between stacks: _longjmp(), as glibc's fortified longjmp would
+ * refuse, and with AddressSanitizer, which has a longjmp of its own, the compiler's.
+ * ThreadSanitizer does without them.
  */
 #undef _FORTIFY_SOURCE
 #include "simfiber.h"
@@ -34,12 +36,8 @@
 #define FIBER_TSAN 1
 #endif
 
-#if !defined(FIBER_ASAN) && !defined(FIBER_TSAN)
-#define FIBER_JUMPS 1
-#endif
-
 #ifdef FIBER_ASAN
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #define STACK_BYTES (2ul << 20)
 #else
 #define STACK_BYTES (512ul << 10)
@@ -48,12 +46,30 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
+#if defined(FIBER_ASAN) && (defined(__x86_64__) || !defined(__clang__))
+#define FIBER_JUMPS 1
+#define PLAIN __attribute__((no_sanitize_address, noinline))
+typedef void *place[5];
+#define SET_PLACE __builtin_setjmp
+#define GO_TO_PLACE __builtin_longjmp
+#elif !defined(FIBER_ASAN) && !defined(FIBER_TSAN)
+#define FIBER_JUMPS 1
+#define PLAIN
+typedef jmp_buf place;
+#define SET_PLACE _setjmp
+#define GO_TO_PLACE _longjmp
+#else
+#define PLAIN
+#endif
+
 #define GUARD_BYTES 4096ul
 
 struct fiber {
 	ucontext_t ctx;
-	jmp_buf at;   /* where it goes on, once it has run */
+#ifdef FIBER_JUMPS
+	place at;     /* where it goes on, once it has run */
 	bool entered; /* it has run: @at holds */
+#endif
 	void (*fn)(void *);
 	void *arg;
 	char *map;	    /* NULL: the thread's own stack */
@@ -130,19 +146,31 @@ void fiber_free(struct fiber *f)
 	if (f->map)
 		__tsan_destroy_fiber(f->tsan);
 #endif
+#ifdef FIBER_ASAN
+	/* Whatever is mapped there next has no frames. */
+	if (f->map)
+		__asan_unpoison_memory_region(f->bottom, f->size_bytes);
+#endif
 	if (f->map)
 		munmap(f->map, GUARD_BYTES + STACK_BYTES);
 	free(f);
 }
 
-static void jump(struct fiber *from, struct fiber *to)
+#ifdef FIBER_JUMPS
+static PLAIN void leap(struct fiber *to)
+{
+	GO_TO_PLACE(to->at, 1);
+}
+#endif
+
+static PLAIN void jump(struct fiber *from, struct fiber *to)
 {
 #ifdef FIBER_JUMPS
 	from->entered = true;
-	if (_setjmp(from->at) != 0)
+	if (SET_PLACE(from->at) != 0)
 		return;
 	if (to->entered)
-		_longjmp(to->at, 1);
+		leap(to);
 #endif
 	lunfs_assert(swapcontext(&from->ctx, &to->ctx) == 0);
 }

@@ -255,8 +255,7 @@ void simdev_roll_back(struct simdev_medium *m, const struct simdev_snapshot *sna
 	medium_lock(m);
 	simdev_land_due(m);
 	simdev_note(m, NULL, "rolled back to an older state");
-	simpages_clear(&m->pages);
-	simpages_copy(&snap->pages, &m->pages);
+	simpages_return(&snap->pages, &m->pages);
 	m->counts.roll_backs++;
 	medium_unlock(m);
 }

@@ -297,6 +297,67 @@ void simpages_copy(const struct simpages *from, struct simpages *to)
 	}
 }
 
+static struct simpage *in_chain(struct simpage *p, uint64_t index)
+{
+	while (p && p->index != index)
+		p = p->next;
+	return p;
+}
+
+static void drop_all_but(struct simpages *sp, const struct simpages *keep)
+{
+	for (size_t b = 0; b < (size_t)1 << sp->bits; b++) {
+		struct simpage **at = &sp->bucket[b];
+
+		while (*at) {
+			struct simpage *p = *at;
+
+			if (in_chain(keep->bucket[b], p->index)) {
+				at = &p->next;
+				continue;
+			}
+			*at = p->next;
+			data_put(p->data);
+			free(p);
+			sp->n_pages--;
+		}
+	}
+}
+
+/* False: @to lacks a page. */
+static bool share_all(const struct simpages *from, struct simpages *to)
+{
+	to->maybe_dirty = to->last = NULL;
+	for (size_t b = 0; b < (size_t)1 << from->bits; b++) {
+		for (const struct simpage *p = from->bucket[b]; p; p = p->next) {
+			struct simpage *q = in_chain(to->bucket[b], p->index);
+
+			if (!q)
+				return false;
+			if (q->data != p->data) {
+				atomic_fetch_add(&p->data->refs, 1);
+				data_put(q->data);
+				q->data = p->data;
+			}
+			q->listed = false;
+			if (q->data->dirty)
+				list_dirty(to, q);
+		}
+	}
+	return true;
+}
+
+void simpages_return(const struct simpages *from, struct simpages *to)
+{
+	if (to->bits && to->bits == from->bits && share_all(from, to)) {
+		if (to->n_pages != from->n_pages)
+			drop_all_but(to, from);
+		return;
+	}
+	simpages_clear(to);
+	simpages_copy(from, to);
+}
+
 void simpages_clear(struct simpages *sp)
 {
 	size_t n = sp->bits ? (size_t)1 << sp->bits : 0;

@@ -48,6 +48,8 @@ void simpages_flush(struct simpages *sp);
 uint64_t simpages_lose(struct simpages *sp, uint64_t *rng);	      /* power cut; sectors lost */
 uint64_t simpages_dirty(struct simpages *sp);			      /* sectors */
 void simpages_copy(const struct simpages *from, struct simpages *to); /* @to is empty */
+/* The same, whatever @to holds: cheap where it is a copy in which little was changed. */
+void simpages_return(const struct simpages *from, struct simpages *to);
 void simpages_clear(struct simpages *sp);
 
 #endif
