@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Fuzzes the targets of tests/fuzz (tests/README.md, "Fuzzing"), from the recipes' edits, for LUNFS_FUZZ_SECONDS in all
-# (default 100). A finding fails; its input is kept in LUNFS_FUZZ_KEEP (default: fuzz-found in the build folder).
-# LUNFS_FUZZ_BUILD: that folder. LUNFS_FUZZ_CORPUS: a folder in which inputs that reach something new are kept for the
-# next time. Arguments: the targets, instead of all. Last line: what was executed.
+# Fuzzes the targets of tests/fuzz (tests/README.md, "Fuzzing"), from the recipes' edits, each for LUNFS_FUZZ_SECONDS
+# (default 70), as many side by side as there are processors. A finding fails; its input is kept in LUNFS_FUZZ_KEEP
+# (default: fuzz-found in the build folder). LUNFS_FUZZ_BUILD: that folder. LUNFS_FUZZ_CORPUS: a folder in which inputs
+# that reach something new are kept for the next time. Arguments: the targets, instead of all. Last line: what was executed.
 set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${LUNFS_FUZZ_BUILD:-$TOP/build-fuzz}
 KEEP=${LUNFS_FUZZ_KEEP:-$BUILD/fuzz-found}
-SECONDS_ALL=${LUNFS_FUZZ_SECONDS:-100}
+SECONDS_EACH=${LUNFS_FUZZ_SECONDS:-70}
 ALL=(decode undo check repair redo journal mount look)
 # Inputs are mutated by what structures look like, not by comparisons seen, which would only take time.
 COVERAGE="-fsanitize-coverage=inline-8bit-counters,pc-table -fsanitize-coverage-ignorelist=$TOP/tests/fuzz/uncovered.txt"
@@ -28,29 +28,60 @@ ninja -C "$BUILD" "${@/#/tests/fuzz/fuzz_}" >"$BUILD/fuzz.log" 2>&1 || {
 }
 echo "built in $((SECONDS - t0)) s"
 WORK=$(mktemp -d "${LUNFS_TEST_DIR:-/dev/shm}/lunfs-fuzz.XXXXXX")
-trap 'rm -rf "$WORK"' EXIT
 CORPUS=${LUNFS_FUZZ_CORPUS:-$WORK/corpus}
 mkdir -p "$KEEP" "$CORPUS"
+declare -A pid=()
+cleanup() {
+	((${#pid[@]} == 0)) || kill "${pid[@]}" 2>/dev/null
+	wait
+	rm -rf "$WORK"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
 python3 "$TOP/tests/fuzz/seeds.py" "$WORK/seeds" || exit 1
 
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+# What is freed is kept from use for longer than any run takes, and no longer: memory that was touched before is faster.
+export ASAN_OPTIONS=quarantine_size_mb=32${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 total=0 found=0
-for t in "$@"; do
-	mkdir -p "$CORPUS/$t"
-	rc=0
-	"$BUILD/tests/fuzz/fuzz_$t" -max_total_time=$((SECONDS_ALL / $#)) -timeout=60 -rss_limit_mb=3000 -max_len=4096 \
-		-entropic=0 -reload=0 -print_final_stats=1 -artifact_prefix="$KEEP/$t-" "$CORPUS/$t" "$WORK/seeds/$t" \
-		>"$WORK/$t.log" 2>&1 </dev/null || rc=$?
-	n=$(sed -n 's/^stat::number_of_executed_units: *//p' "$WORK/$t.log")
-	cov=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$WORK/$t.log" | tail -n 1)
+
+start() { # target
+	mkdir -p "$CORPUS/$1"
+	"$BUILD/tests/fuzz/fuzz_$1" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=3000 -max_len=4096 \
+		-entropic=0 -reload=0 -print_final_stats=1 -artifact_prefix="$KEEP/$1-" "$CORPUS/$1" "$WORK/seeds/$1" \
+		>"$WORK/$1.log" 2>&1 </dev/null &
+	pid[$1]=$!
+}
+
+tell() { # target exit-code
+	local n cov
+	n=$(sed -n 's/^stat::number_of_executed_units: *//p' "$WORK/$1.log")
+	cov=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$WORK/$1.log" | tail -n 1)
 	total=$((total + ${n:-0}))
-	if [ $rc -eq 0 ] && [ "${n:-0}" -gt 0 ]; then
-		echo "$t: $n executions, ${cov:-0} edges"
-		continue
+	if [ "$2" -eq 0 ] && [ "${n:-0}" -gt 0 ]; then
+		echo "$1: $n executions, ${cov:-0} edges"
+		return
 	fi
 	found=$((found + 1))
-	echo "$t: FOUND after ${n:-?} executions (exit code $rc):"
-	grep -vE '^#[0-9]+\s+(NEW|REDUCE|pulse|RELOAD)' "$WORK/$t.log" | tail -n 40
+	echo "$1: FOUND after ${n:-?} executions (exit code $2):"
+	grep -vE '^#[0-9]+\s+(NEW|REDUCE|pulse|RELOAD)' "$WORK/$1.log" | tail -n 40
+}
+
+# The next one of those that run to end.
+await() {
+	local t over rc=0
+	wait -n -p over "${pid[@]}" || rc=$?
+	for t in "${!pid[@]}"; do
+		[ "${pid[$t]}" = "$over" ] || continue
+		unset "pid[$t]"
+		tell "$t" "$rc"
+	done
+}
+
+for t in "$@"; do
+	((${#pid[@]} < $(nproc))) || await
+	start "$t"
 done
+while ((${#pid[@]} > 0)); do await; done
 echo "$total executions of $# fuzz targets, $found with findings (inputs are kept in $KEEP)"
 [ "$found" -eq 0 ]

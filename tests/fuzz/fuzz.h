@@ -81,5 +81,7 @@ void fuzz_check(struct bed *b, struct clock *clk, struct fuzz_fsck *out);  /* -n
 void fuzz_repair(struct bed *b, struct clock *clk, struct fuzz_fsck *out); /* -y */
 /* -y --undo @undo */
 void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct fuzz_fsck *out);
+/* -y ends, leaves only what it says cannot be repaired; and -n then finds nothing. */
+void fuzz_mend(struct bed *b, struct clock *clk);
 
 #endif

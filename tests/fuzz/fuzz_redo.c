@@ -2,19 +2,7 @@
 /* As fuzz_repair, on a volume whose last repair died: its redo log and what names it. */
 #include "fuzz.h"
 
-static void run(struct bed *b, struct clock *clk)
-{
-	struct fuzz_fsck r, again;
-
-	fuzz_repair(b, clk, &r);
-	if (r.no_super || r.no_claim)
-		return;
-	FUZZ_CHECK(r.rc == 0, "the repair ends with %d (%s)", r.rc, r.first ? r.first : "");
-	fuzz_check(b, clk, &again);
-	FUZZ_CHECK(!again.rc && !again.first, "the second run finds %s",
-		   again.first ? again.first : "an error");
-}
-
 static const char *const prefixes[] = {
     "redo", "maint", "block:", "journal:", "superblock", "slot:", NULL};
-const struct fuzz_target fuzz_target = {.bases = 1u << BASE_REDO, .prefixes = prefixes, .run = run};
+const struct fuzz_target fuzz_target = {
+    .bases = 1u << BASE_REDO, .prefixes = prefixes, .run = fuzz_mend};

@@ -115,3 +115,18 @@ void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct
 out:
 	dev_close(dev);
 }
+
+void fuzz_mend(struct bed *b, struct clock *clk)
+{
+	struct fuzz_fsck r, again;
+
+	fuzz_repair(b, clk, &r);
+	if (r.no_super || r.no_claim)
+		return;
+	FUZZ_CHECK(r.rc == 0, "the repair ends with %d (%s)", r.rc, r.first ? r.first : "");
+	FUZZ_CHECK(r.left <= r.hopeless, "%llu problems are left (%s)", (unsigned long long)r.left,
+		   r.first ? r.first : "");
+	fuzz_check(b, clk, &again);
+	FUZZ_CHECK(again.rc == 0, "the second run ends with %d", again.rc);
+	FUZZ_CHECK(!again.first, "the second run finds %s", again.first);
+}
