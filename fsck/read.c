@@ -63,14 +63,16 @@ static uint64_t version_of(const struct fsck *f, uint64_t addr, const void *payl
 static bool record_bad(struct fsck *f, uint64_t addr, const void *sector,
 		       struct lunfs_lock_rec *rec)
 {
-	uint8_t *full = dev_buf_alloc(f->geo.sector_bytes);
-	int rc;
+	uint8_t full[LUNFS_BLOCK_BYTES];
 
-	memcpy(full, sector, sizeof(*rec));
-	rc = lock_rec_decode(&f->geo, full, addr, rec);
-	free(full);
-	return rc && problem(&f->problems, PROBLEM_LOCK_RECORD, addr, "lock of cell %llu",
-			     (unsigned long long)addr);
+	if (f->geo.sector_bytes > sizeof(*rec)) {
+		memset(full, 0, sizeof(full));
+		memcpy(full, sector, sizeof(*rec));
+		sector = full;
+	}
+	return lock_rec_decode(&f->geo, sector, addr, rec) &&
+	       problem(&f->problems, PROBLEM_LOCK_RECORD, addr, "lock of cell %llu",
+		       (unsigned long long)addr);
 }
 
 static bool owner_bad(struct fsck *f, uint64_t addr, const struct lunfs_lock_rec *rec)

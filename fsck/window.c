@@ -141,6 +141,15 @@ static struct window *find(struct windows *ws, uint64_t first)
 	return NULL;
 }
 
+/* Not cleared: nothing is looked at that was not read. */
+static void *buf_new(size_t bytes)
+{
+	void *p = NULL;
+
+	lunfs_assert(posix_memalign(&p, LUNFS_BLOCK_BYTES, bytes) == 0);
+	return p;
+}
+
 static struct window *oldest(struct windows *ws)
 {
 	struct window *best = NULL;
@@ -150,7 +159,7 @@ static struct window *oldest(struct windows *ws)
 			best = &ws->w[i];
 	lunfs_assert(best);
 	if (!best->buf)
-		best->buf = dev_buf_alloc(ws->bytes);
+		best->buf = buf_new(ws->bytes);
 	best->used = ++ws->now;
 	best->first = 0;
 	return best;
