@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What all requests share: who calls, how a wait is interrupted, how an entry is answered.
+ * What all requests share: who calls, and how a wait is interrupted.
  *
  * A disk file system does not answer EINTR because some signal with a handler came by; only a
  * caller that is being killed is let go. The kernel marks such a thread with a pending SIGKILL.
@@ -80,22 +80,4 @@ struct nodeid front_node(struct front *f, fuse_ino_t nodeid)
 	if (nodeid == FUSE_ROOT_ID)
 		return f->root;
 	return (struct nodeid){.ino = nodeid, .generation = nodes_generation(f->nodes, nodeid)};
-}
-
-static void fill_entry(struct front *f, const struct vattr *va, struct fuse_entry_param *e)
-{
-	memset(e, 0, sizeof(*e));
-	e->ino = va->id.ino == f->root.ino ? FUSE_ROOT_ID : va->id.ino;
-	e->generation = va->id.generation;
-	e->attr = va->st;
-}
-
-void reply_entry(fuse_req_t req, struct front *f, const struct vattr *va)
-{
-	struct fuse_entry_param e;
-
-	fill_entry(f, va, &e);
-	nodes_remember(f->nodes, va->id);
-	if (fuse_reply_entry(req, &e) != 0)
-		nodes_forget(f->nodes, va->id.ino, 1);
 }

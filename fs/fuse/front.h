@@ -3,9 +3,10 @@
  * The FUSE front end: what its files share. Requests come in on worker threads (loop.c), are
  * answered from vol/ops.h (req_*.c), and name inodes by node ids (nodes.c).
  *
- * Coherence: entry and attribute time-outs are 0, so every system call asks the volume; file pages
- * in the kernel's cache are dropped before the lock that covers them is given up (front_invalidate,
- * called on a revoker thread), and AUTO_INVAL_DATA compares mtime and size at each read besides.
+ * Coherence: the kernel keeps names, attributes and file pages for as long as the lock that covers
+ * them is held here, and no longer than the lease (keep.c says for how long, and why that is
+ * sound). They are dropped before the lock is given up (front_invalidate, called on a revoker
+ * thread), and AUTO_INVAL_DATA compares mtime and size at each read besides.
  */
 #ifndef FUSE_FRONT_H
 #define FUSE_FRONT_H
@@ -29,6 +30,13 @@ struct front {
 	atomic_bool initialised; /* INIT was answered */
 	uint64_t init_unique;	 /* wire.c: INIT while it is being answered, and what it offered */
 	uint32_t init_flags, init_flags2;
+	atomic_ullong revokes;	  /* times that something had to go out of the kernel's caches */
+	atomic_ullong epoch;	  /* of names in the kernel's cache; counts from 1 */
+	bool epochs;		  /* the kernel has them: names may be kept */
+	bool have_dev;		  /* dev_major, dev_minor: of the mounted file system */
+	atomic_ullong names_end_ns; /* no name is kept for longer */
+	atomic_ullong no_names_ns; /* none are kept until then; 0: nothing is in the way */
+	unsigned dev_major, dev_minor;
 	struct mtx calls_mtx;
 	struct call *calls; /* requests that may wait, to be let go when the session ends */
 	void (*on_ready)(void *ctx); /* called once, at INIT */
@@ -41,6 +49,31 @@ struct nodes *nodes_new(struct clock *clk);
 void nodes_free(struct nodes *n);
 /* The kernel learns of @id once more (an entry is about to be replied). */
 void nodes_remember(struct nodes *n, struct nodeid id);
+struct entry_keep {
+	uint64_t dir;
+	uint64_t epoch; /* 0: the name is not to be kept */
+	uint64_t now_ns;
+	bool created; /* the answer to CREATE: it is fresh until nodes_settled() */
+};
+/*
+ * The same, and the kernel may keep its attributes and, under the directory, its name. False:
+ * names in that are not to be kept: another host has just asked for the directory.
+ */
+bool nodes_keep_entry(struct nodes *n, const struct vattr *va, const struct entry_keep *k);
+/* A name in @dir, or that there is none, may be kept; as above. */
+bool nodes_keep_names(struct nodes *n, uint64_t dir, uint64_t epoch, uint64_t now);
+void nodes_keep_attrs(struct nodes *n, uint64_t ino);
+/* An answer to CREATE goes out, or a request was seen that comes after it. */
+void nodes_settled(struct nodes *n, uint64_t ino);
+bool nodes_is_fresh(struct nodes *n, uint64_t ino);
+/* Has the kernel references, or is it about to have one? */
+bool nodes_known(struct nodes *n, uint64_t ino);
+#define NODE_ATTRS 1u
+#define NODE_NAMES 2u /* given out in @epoch or later */
+/* What the kernel may keep of @ino besides pages; not any more. No names before @quiet_ns. */
+unsigned nodes_revoke(struct nodes *n, uint64_t ino, uint64_t epoch, uint64_t quiet_ns);
+/* All inodes of which it may keep attributes; the caller frees *out. How many. */
+size_t nodes_with_attrs(struct nodes *n, uint64_t **out);
 void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count);
 /* Generation under which the kernel knows @ino; 0 if it does not. */
 uint64_t nodes_generation(struct nodes *n, uint64_t ino);
@@ -91,7 +124,10 @@ static inline struct front *req_front(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 struct nodeid front_node(struct front *f, fuse_ino_t nodeid);
-void reply_entry(fuse_req_t req, struct front *f, const struct vattr *va);
+static inline fuse_ino_t front_nodeid(const struct front *f, uint64_t ino)
+{
+	return ino == f->root.ino ? FUSE_ROOT_ID : ino;
+}
 static inline void reply_rc(fuse_req_t req, int rc) /* 0 or -errno */
 {
 	fuse_reply_err(req, -rc);
@@ -152,6 +188,34 @@ int reply_open(fuse_req_t req, struct fuse_file_info *fi, bool side_by_side);
 int reply_create(fuse_req_t req, const struct fuse_entry_param *e, struct fuse_file_info *fi,
 		 bool side_by_side);
 
+/* ---- keep.c: how long the kernel may keep an answer ------------------------------------------ */
+
+/* To be called before the operation whose result will be answered. */
+uint64_t keep_begin(const struct front *f);
+/* The operation gave @va; the answer that goes out now may be kept for so many seconds. */
+double keep_attrs(struct front *f, const struct vattr *va, uint64_t begun);
+enum keep_how { KEEP_FOUND, KEEP_MADE, KEEP_CREATED }; /* LOOKUP; LINK, MKDIR ...; CREATE */
+/*
+ * An entry for a name in @dir is about to be replied; the node is remembered. How long it may be
+ * kept is filled in.
+ */
+void keep_entry(struct front *f, uint64_t dir, const struct vattr *va, uint64_t begun,
+		enum keep_how how, struct fuse_entry_param *e);
+/* There is no such name in @dir. */
+double keep_absence(struct front *f, uint64_t dir, uint64_t begun);
+/* Names move to @dir in the kernel's cache, as they are: before the operation, and after it. */
+void keep_moved_begin(struct front *f, uint64_t dir);
+void keep_moved_end(struct front *f, uint64_t dir, uint64_t begun);
+/* All names in the kernel's cache are looked up anew before they are used. May sleep. */
+void keep_no_names(struct front *f);
+/* The kernel fetches the attributes of @ino anew. May sleep. */
+void keep_no_attrs(struct front *f, uint64_t ino);
+
+/* ---- mounts.c -------------------------------------------------------------------------------- */
+
+/* Something is mounted on a directory of this file system, in a name space that can be seen. */
+bool mounts_beneath(const struct front *f);
+
 /* ---- inval.c --------------------------------------------------------------------------------- */
 
 struct inval *inval_new(struct front *f);
@@ -161,12 +225,15 @@ void inval_pages(struct inval *v, uint64_t ino);
 /* The same in the background; nobody waits. */
 void inval_later(struct inval *v, uint64_t ino);
 
+/* Upcall of the volume: the kernel drops all that it keeps of @ino before this returns. */
+void front_invalidate(void *ctx, uint64_t ino);
+/* Others will read it, too, and nobody changes it: its pages go, names and attributes stay. */
+void front_downgrade(void *ctx, uint64_t ino);
+/* The volume is lost: the kernel drops everything; dirty pages meet EIO on their way back. */
+void front_drop_all(struct front *f);
+
 /* ---- session.c ------------------------------------------------------------------------------- */
 
-/* Upcall of the volume: the kernel drops its pages of @ino before this returns. */
-void front_invalidate(void *ctx, uint64_t ino);
-/* The volume is lost: the kernel drops all pages; dirty ones meet EIO on their way back. */
-void front_drop_all(struct front *f);
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args);
 
 /* ---- loop.c ---------------------------------------------------------------------------------- */

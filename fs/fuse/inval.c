@@ -17,9 +17,11 @@
 
 #define INVAL_THREADS_MAX 32u
 #define INVAL_SPANS_MAX 64u
-#define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
-#define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
-#define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
+#define INVAL_LOOK_NS (3ull * 1000000)	   /* so long before looking who is in the way */
+#define INVAL_LAST_NS (5ull * 1000000)	   /* for the ranges of WRITEs that wait */
+#define INVAL_MAX_NS (2000ull * 1000000)   /* in any case */
+#define NAMES_QUIET_NS (2000ull * 1000000) /* names in a directory that others want: none so long  \
+					    */
 
 struct job {
 	struct job *prev, *next;
@@ -203,4 +205,55 @@ void inval_later(struct inval *v, uint64_t ino)
 	mtx_lock(&v->mtx);
 	post(v, j);
 	mtx_unlock(&v->mtx);
+}
+
+/* ---- upcalls --------------------------------------------------------------------------------- */
+
+void front_downgrade(void *ctx, uint64_t ino)
+{
+	struct front *f = ctx;
+
+	/*
+	 * Requests that mark pages do so before they take the lock and with the folio locked in the
+	 * kernel, so a page that is still on its way in is waited for by the notification.
+	 */
+	if (f->inval && nodes_take_pages(f->nodes, ino))
+		inval_pages(f->inval, ino);
+}
+
+void front_invalidate(void *ctx, uint64_t ino)
+{
+	struct front *f = ctx;
+	unsigned what;
+
+	if (!f->inval)
+		return;
+	/* First this, then the marks: keep.c does it the other way round. */
+	atomic_fetch_add(&f->revokes, 1);
+	what = nodes_revoke(f->nodes, ino, atomic_load(&f->epoch),
+			    clock_now_ns(f->clk) + NAMES_QUIET_NS);
+	if (what & NODE_NAMES)
+		keep_no_names(f);
+	if (what & NODE_ATTRS)
+		keep_no_attrs(f, ino);
+	front_downgrade(f, ino);
+}
+
+void front_drop_all(struct front *f)
+{
+	uint64_t *ino;
+	size_t n;
+
+	if (!f->inval)
+		return;
+	atomic_fetch_add(&f->revokes, 1);
+	n = nodes_with_pages(f->nodes, &ino);
+	for (size_t i = 0; i < n; i++)
+		inval_later(f->inval, ino[i]);
+	free(ino);
+	n = nodes_with_attrs(f->nodes, &ino);
+	for (size_t i = 0; i < n; i++)
+		fuse_lowlevel_notify_inval_inode(f->se, front_nodeid(f, ino[i]), -1, 0);
+	free(ino);
+	keep_no_names(f);
 }

@@ -158,7 +158,8 @@ static int open_volume(struct daemon *d, struct clock *clk)
 			return rc;
 		}
 	}
-	vo.cb = (struct vol_cb){.ctx = &d->f, .invalidate = front_invalidate, .lost = on_lost};
+	vo.cb = (struct vol_cb){.ctx = &d->f, .invalidate = front_invalidate,
+			      .downgrade = front_downgrade, .lost = on_lost};
 	if (rc == 0)
 		rc = vol_mount(dev, clk, &vo, &d->f.vol, why, sizeof(why));
 	if (rc) {
@@ -198,12 +199,25 @@ static struct fuse_session *mount_session(struct daemon *d)
 	return se;
 }
 
+/* Without a request to ourselves. */
+static void find_dev(struct front *f, const char *mountpoint)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &st) != 0)
+		return;
+	f->dev_major = st.stx_dev_major;
+	f->dev_minor = st.stx_dev_minor;
+	f->have_dev = true;
+}
+
 static int serve(struct daemon *d, struct clock *clk)
 {
 	struct front *f = &d->f;
 	int rc, rc2;
 
 	f->clk = clk;
+	atomic_store(&f->epoch, 1);
 	mtx_init(&f->calls_mtx, clk);
 	f->nodes = nodes_new(clk);
 	f->on_ready = on_ready;
@@ -211,7 +225,10 @@ static int serve(struct daemon *d, struct clock *clk)
 	f->read_only = d->o->vol.read_only || vol_read_only(f->vol);
 	rc = vol_root(f->vol, &f->root);
 	if (rc == 0) {
+		nodes_remember(f->nodes, f->root); /* the kernel knows it from the start */
 		f->se = mount_session(d);
+		if (f->se)
+			find_dev(f, d->o->mountpoint);
 		f->inval = f->se ? inval_new(f) : NULL;
 		rc = f->se ? front_loop(f) : -EIO;
 	}

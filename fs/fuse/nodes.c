@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Node ids: the inodes that the kernel holds references to, each with the generation it was told
- * last, and whether it may cache pages of it. The node id is the inode's address. When an address
- * is used again with another generation, the kernel turns its old inode bad by itself and goes on
- * with the new one under the same id, so one generation an id is enough.
+ * last, and what the kernel may keep of it: pages, attributes, names in it. The node id is the
+ * inode's address. When an address is used again with another generation, the kernel turns its old
+ * inode bad by itself and goes on with the new one under the same id, so one generation an id is
+ * enough.
  */
 #include "fuse/front.h"
 #include <stdlib.h>
@@ -15,6 +16,10 @@ struct node {
 	uint64_t generation;
 	uint64_t lookups;
 	bool pages;
+	bool attrs;	       /* given out to be kept */
+	uint64_t names;	       /* epoch in which names in it were given out to be kept; 0: none */
+	uint64_t quiet_ns;     /* until then, none are */
+	unsigned fresh;	       /* answers to CREATE of which no trace has been seen since */
 	struct data_req *reqs; /* on its data, in hand */
 	unsigned mappable;     /* handles open to read and to write */
 	UT_hash_handle hh;
@@ -54,12 +59,10 @@ static struct node *find(struct nodes *n, uint64_t ino)
 	return e;
 }
 
-void nodes_remember(struct nodes *n, struct nodeid id)
+static struct node *remember(struct nodes *n, struct nodeid id)
 {
-	struct node *e;
+	struct node *e = find(n, id.ino);
 
-	mtx_lock(&n->mtx);
-	e = find(n, id.ino);
 	if (!e) {
 		e = calloc(1, sizeof(*e));
 		lunfs_assert(e);
@@ -68,8 +71,137 @@ void nodes_remember(struct nodes *n, struct nodeid id)
 	}
 	e->generation = id.generation;
 	e->lookups++;
+	return e;
+}
+
+void nodes_remember(struct nodes *n, struct nodeid id)
+{
+	mtx_lock(&n->mtx);
+	remember(n, id);
 	mtx_unlock(&n->mtx);
 }
+
+/* ---- what the kernel may keep ---------------------------------------------------------------- */
+
+/* n->mtx held. False: names in @dir are not to be kept for now. */
+static bool mark_names(struct nodes *n, uint64_t dir, uint64_t epoch, uint64_t now, bool always)
+{
+	struct node *e = find(n, dir);
+
+	if (!e || (now < e->quiet_ns && !always))
+		return false;
+	if (epoch > e->names)
+		e->names = epoch;
+	return now >= e->quiet_ns;
+}
+
+bool nodes_keep_names(struct nodes *n, uint64_t dir, uint64_t epoch, uint64_t now)
+{
+	bool ok;
+
+	mtx_lock(&n->mtx);
+	ok = mark_names(n, dir, epoch, now, false);
+	mtx_unlock(&n->mtx);
+	return ok;
+}
+
+bool nodes_keep_entry(struct nodes *n, const struct vattr *va, const struct entry_keep *k)
+{
+	struct node *e;
+	bool ok = false;
+
+	mtx_lock(&n->mtx);
+	e = remember(n, va->id);
+	e->attrs = true;
+	e->fresh += k->created;
+	if (k->epoch)
+		ok = mark_names(n, k->dir, k->epoch, k->now_ns, S_ISDIR(va->st.st_mode));
+	mtx_unlock(&n->mtx);
+	return ok;
+}
+
+void nodes_keep_attrs(struct nodes *n, uint64_t ino)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e)
+		e->attrs = true;
+	mtx_unlock(&n->mtx);
+}
+
+void nodes_settled(struct nodes *n, uint64_t ino)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e && e->fresh)
+		e->fresh--;
+	mtx_unlock(&n->mtx);
+}
+
+bool nodes_is_fresh(struct nodes *n, uint64_t ino)
+{
+	struct node *e;
+	bool fresh;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	fresh = e && e->fresh;
+	mtx_unlock(&n->mtx);
+	return fresh;
+}
+
+bool nodes_known(struct nodes *n, uint64_t ino)
+{
+	struct node *e;
+	bool known;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	known = e && e->lookups;
+	mtx_unlock(&n->mtx);
+	return known;
+}
+
+unsigned nodes_revoke(struct nodes *n, uint64_t ino, uint64_t epoch, uint64_t quiet_ns)
+{
+	unsigned what = 0;
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e) {
+		what |= e->attrs ? NODE_ATTRS : 0;
+		if (e->names && e->names >= epoch)
+			what |= NODE_NAMES;
+		if (e->names)
+			e->quiet_ns = quiet_ns;
+		e->attrs = false;
+		e->names = 0;
+	}
+	mtx_unlock(&n->mtx);
+	return what;
+}
+
+size_t nodes_with_attrs(struct nodes *n, uint64_t **out)
+{
+	struct node *e, *tmp;
+	size_t k = 0;
+
+	mtx_lock(&n->mtx);
+	*out = calloc(HASH_COUNT(n->table) + 1, sizeof(**out));
+	lunfs_assert(*out);
+	HASH_ITER (hh, n->table, e, tmp)
+		if (e->attrs)
+			(*out)[k++] = e->ino;
+	mtx_unlock(&n->mtx);
+	return k;
+}
+
+/* ---- references ------------------------------------------------------------------------------ */
 
 /* A request may still be linked though the kernel has its answer and forgot the inode. */
 static void end_if_unused(struct nodes *n, struct node *e)

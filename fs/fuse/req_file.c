@@ -14,6 +14,7 @@ struct handle {
 	bool direct;   /* the kernel makes no pages but those of mappings through this handle */
 	bool mappable; /* cached, open to read and to write: a store through a mapping can dirty
 			  pages */
+	atomic_bool fresh; /* by CREATE, and nothing was heard of it since: nodes_settled() */
 };
 
 static struct handle *fi_handle(const struct fuse_file_info *fi)
@@ -36,8 +37,16 @@ static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info 
 	fi->fh = (uintptr_t)h;
 }
 
+/* A request that the kernel makes after it took the answer to CREATE. */
+static void handle_seen(struct front *f, struct handle *h)
+{
+	if (atomic_load(&h->fresh) && atomic_exchange(&h->fresh, false))
+		nodes_settled(f->nodes, h->id.ino);
+}
+
 static void handle_free(struct front *f, struct handle *h)
 {
+	handle_seen(f, h);
 	if (h->mappable)
 		nodes_mappable(f->nodes, h->id.ino, -1);
 	vol_release(f->vol, h->id);
@@ -68,21 +77,23 @@ void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 {
 	struct call c;
 	struct vattr va;
-	struct fuse_entry_param e = {0};
+	struct fuse_entry_param e;
+	struct nodeid dir;
+	uint64_t begun;
 	int rc;
 
 	call_begin(&c, req);
-	rc = vol_create(c.f->vol, &c.op, front_node(c.f, parent), name, mode, &va);
+	dir = front_node(c.f, parent);
+	begun = keep_begin(c.f);
+	rc = vol_create(c.f->vol, &c.op, dir, name, mode, &va);
 	call_end(&c, req);
 	if (rc) {
 		reply_rc(req, rc);
 		return;
 	}
-	nodes_remember(c.f->nodes, va.id);
+	keep_entry(c.f, dir.ino, &va, begun, KEEP_CREATED, &e);
 	handle_new(c.f, va.id, fi);
-	e.ino = va.id.ino;
-	e.generation = va.id.generation;
-	e.attr = va.st;
+	atomic_store(&fi_handle(fi)->fresh, true);
 	if (reply_create(req, &e, fi, fi_handle(fi)->direct && !fi_handle(fi)->append) != 0) {
 		handle_free(c.f, fi_handle(fi));
 		nodes_forget(c.f->nodes, va.id.ino, 1);
@@ -96,11 +107,12 @@ void req_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	reply_rc(req, 0);
 }
 
+/* Nothing is done at a close; so the kernel does not ask again. */
 void req_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)fi;
-	reply_rc(req, 0);
+	reply_rc(req, -ENOSYS);
 }
 
 /*

@@ -5,19 +5,55 @@
 #include <limits.h>
 #include <string.h>
 
+struct naming { /* a request about a name in a directory, or in two */
+	struct call c;
+	struct nodeid dir;
+	uint64_t begun;
+};
+
+static void naming_begin(struct naming *n, fuse_req_t req, fuse_ino_t parent)
+{
+	call_begin(&n->c, req);
+	n->dir = front_node(n->c.f, parent);
+	n->begun = keep_begin(n->c.f);
+}
+
+static void reply_entry(fuse_req_t req, struct naming *n, const struct vattr *va, enum keep_how how)
+{
+	struct front *f = n->c.f;
+	struct fuse_entry_param e;
+
+	keep_entry(f, n->dir.ino, va, n->begun, how, &e);
+	if (fuse_reply_entry(req, &e) != 0)
+		nodes_forget(f->nodes, va->id.ino, 1);
+}
+
+static void reply_absence(fuse_req_t req, struct naming *n)
+{
+	struct fuse_entry_param e = {0};
+
+	e.entry_timeout = keep_absence(n->c.f, n->dir.ino, n->begun);
+	if (e.entry_timeout > 0)
+		fuse_reply_entry(req, &e);
+	else
+		reply_rc(req, -ENOENT);
+}
+
 void req_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct call c;
+	struct naming n;
 	struct vattr va;
 	int rc;
 
-	call_begin(&c, req);
-	rc = vol_lookup(c.f->vol, &c.op, front_node(c.f, parent), name, &va);
-	call_end(&c, req);
-	if (rc)
-		reply_rc(req, rc);
+	naming_begin(&n, req, parent);
+	rc = vol_lookup(n.c.f->vol, &n.c.op, n.dir, name, &va);
+	call_end(&n.c, req);
+	if (rc == 0)
+		reply_entry(req, &n, &va, KEEP_FOUND);
+	else if (rc == -ENOENT)
+		reply_absence(req, &n);
 	else
-		reply_entry(req, c.f, &va);
+		reply_rc(req, rc);
 }
 
 void req_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -37,16 +73,18 @@ void req_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct call c;
 	struct vattr va;
+	uint64_t begun;
 	int rc;
 
 	(void)fi;
 	call_begin(&c, req);
+	begun = keep_begin(c.f);
 	rc = vol_getattr(c.f->vol, &c.op, front_node(c.f, ino), &va);
 	call_end(&c, req);
 	if (rc)
 		reply_rc(req, rc);
 	else
-		fuse_reply_attr(req, &va.st, 0);
+		fuse_reply_attr(req, &va.st, keep_attrs(c.f, &va, begun));
 }
 
 static unsigned setattr_flags(int set)
@@ -88,7 +126,7 @@ void req_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 	if (rc)
 		reply_rc(req, rc);
 	else
-		fuse_reply_attr(req, &va.st, 0);
+		fuse_reply_attr(req, &va.st, 0); /* the kernel takes them at any rate: keep.c */
 }
 
 void req_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -106,57 +144,57 @@ void req_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target);
 }
 
-static void finish_entry(fuse_req_t req, struct call *c, int rc, const struct vattr *va)
+static void finish_entry(fuse_req_t req, struct naming *n, int rc, const struct vattr *va)
 {
-	call_end(c, req);
+	call_end(&n->c, req);
 	if (rc)
 		reply_rc(req, rc);
 	else
-		reply_entry(req, c->f, va);
+		reply_entry(req, n, va, KEEP_MADE);
 }
 
 void req_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	struct call c;
+	struct naming n;
 	struct vattr va;
 	int rc;
 
-	call_begin(&c, req);
-	rc = vol_mknod(c.f->vol, &c.op, front_node(c.f, parent), name, mode, rdev, &va);
-	finish_entry(req, &c, rc, &va);
+	naming_begin(&n, req, parent);
+	rc = vol_mknod(n.c.f->vol, &n.c.op, n.dir, name, mode, rdev, &va);
+	finish_entry(req, &n, rc, &va);
 }
 
 void req_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct call c;
+	struct naming n;
 	struct vattr va;
 	int rc;
 
-	call_begin(&c, req);
-	rc = vol_mkdir(c.f->vol, &c.op, front_node(c.f, parent), name, mode, &va);
-	finish_entry(req, &c, rc, &va);
+	naming_begin(&n, req, parent);
+	rc = vol_mkdir(n.c.f->vol, &n.c.op, n.dir, name, mode, &va);
+	finish_entry(req, &n, rc, &va);
 }
 
 void req_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
-	struct call c;
+	struct naming n;
 	struct vattr va;
 	int rc;
 
-	call_begin(&c, req);
-	rc = vol_symlink(c.f->vol, &c.op, front_node(c.f, parent), name, target, &va);
-	finish_entry(req, &c, rc, &va);
+	naming_begin(&n, req, parent);
+	rc = vol_symlink(n.c.f->vol, &n.c.op, n.dir, name, target, &va);
+	finish_entry(req, &n, rc, &va);
 }
 
 void req_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
-	struct call c;
+	struct naming n;
 	struct vattr va;
 	int rc;
 
-	call_begin(&c, req);
-	rc = vol_link(c.f->vol, &c.op, front_node(c.f, ino), front_node(c.f, parent), name, &va);
-	finish_entry(req, &c, rc, &va);
+	naming_begin(&n, req, parent);
+	rc = vol_link(n.c.f->vol, &n.c.op, front_node(n.c.f, ino), n.dir, name, &va);
+	finish_entry(req, &n, rc, &va);
 }
 
 void req_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -184,13 +222,20 @@ void req_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 void req_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		const char *newname, unsigned flags)
 {
-	struct call c;
+	struct naming n;
+	struct nodeid newdir;
+	struct front *f;
 	int rc;
 
-	call_begin(&c, req);
-	rc = vol_rename(c.f->vol, &c.op, front_node(c.f, parent), name, front_node(c.f, newparent),
-			newname, flags);
-	call_end(&c, req);
+	naming_begin(&n, req, parent);
+	f = n.c.f;
+	newdir = front_node(f, newparent);
+	keep_moved_begin(f, n.dir.ino);
+	keep_moved_begin(f, newdir.ino);
+	rc = vol_rename(f->vol, &n.c.op, n.dir, name, newdir, newname, flags);
+	call_end(&n.c, req);
+	keep_moved_end(f, n.dir.ino, n.begun);
+	keep_moved_end(f, newdir.ino, n.begun);
 	reply_rc(req, rc);
 }
 

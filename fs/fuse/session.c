@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The FUSE session: its operations, what is asked of the kernel, and invalidation. */
+/* The FUSE session: its operations, and what is asked of the kernel. */
 #include "fuse/front.h"
-#include <stdlib.h>
 
 #define MAX_WRITE_BYTES (1u << 20)
 #define MAX_BACKGROUND 128u
+#define EPOCH_MINOR 44u /* FUSE_NOTIFY_INC_EPOCH: Linux 6.16 */
 
 static void want(struct fuse_conn_info *conn, unsigned flag, bool on)
 {
@@ -20,7 +20,9 @@ static void req_init(void *userdata, struct fuse_conn_info *conn)
 
 	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO, true);
 	want(conn, FUSE_CAP_AUTO_INVAL_DATA, true);
-	want(conn, FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO, true);
+	f->epochs = conn->proto_minor >= EPOCH_MINOR;
+	/* The kernel takes names out of a listing into an epoch that may be later (keep.c). */
+	want(conn, FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO, !f->epochs);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_EXPORT_SUPPORT, true);
 	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK, true);
 	/* Requests arrive in the worker's own, aligned buffer. */
@@ -80,29 +82,4 @@ static const struct fuse_lowlevel_ops ops = {
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args)
 {
 	return fuse_session_new(args, &ops, sizeof(ops), f);
-}
-
-void front_invalidate(void *ctx, uint64_t ino)
-{
-	struct front *f = ctx;
-
-	/*
-	 * Requests that mark pages do so before they take the lock and with the folio locked in the
-	 * kernel, so a page that is still on its way in is waited for by the notification.
-	 */
-	if (f->inval && nodes_take_pages(f->nodes, ino))
-		inval_pages(f->inval, ino);
-}
-
-void front_drop_all(struct front *f)
-{
-	uint64_t *ino;
-	size_t n;
-
-	if (!f->inval)
-		return;
-	n = nodes_with_pages(f->nodes, &ino);
-	for (size_t i = 0; i < n; i++)
-		inval_later(f->inval, ino[i]);
-	free(ino);
 }

@@ -130,16 +130,27 @@ int reply_open(fuse_req_t req, struct fuse_file_info *fi, bool side_by_side)
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* Entry and attribute time-outs are 0 (front.h). */
+static void fill_entry(struct fuse_entry_out *out, const struct fuse_entry_param *e)
+{
+	memset(out, 0, sizeof(*out));
+	out->nodeid = e->ino;
+	out->generation = e->generation;
+	out->entry_valid = (uint64_t)e->entry_timeout;
+	out->entry_valid_nsec = (uint32_t)((e->entry_timeout - (double)out->entry_valid) * 1e9);
+	out->attr_valid = (uint64_t)e->attr_timeout;
+	out->attr_valid_nsec = (uint32_t)((e->attr_timeout - (double)out->attr_valid) * 1e9);
+	fill_attr(&out->attr, &e->attr);
+}
+
 int reply_create(fuse_req_t req, const struct fuse_entry_param *e, struct fuse_file_info *fi,
 		 bool side_by_side)
 {
 	struct {
 		struct fuse_entry_out entry;
 		struct fuse_open_out open;
-	} out = {.entry = {.nodeid = e->ino, .generation = e->generation}};
+	} out;
 
-	fill_attr(&out.entry.attr, &e->attr);
+	fill_entry(&out.entry, e);
 	fill_open(&out.open, fi, side_by_side);
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }

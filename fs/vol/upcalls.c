@@ -24,9 +24,17 @@ static void on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	struct volume *v = ctx;
 
-	(void)keep;
-	if (v->running && v->cb.invalidate && !is_anchor(addr))
+	if (!v->running || is_anchor(addr))
+		return;
+	if (keep == LOCK_SH && v->cb.downgrade)
+		v->cb.downgrade(v->cb.ctx, addr);
+	else if (v->cb.invalidate)
 		v->cb.invalidate(v->cb.ctx, addr);
+}
+
+uint64_t vol_lease_left_ns(struct volume *v)
+{
+	return atomic_load(&v->lost) ? 0 : host_lease_left_ns(v->host);
 }
 
 static int on_flush(void *ctx, struct lock *l, enum lock_mode keep)

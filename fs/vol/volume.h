@@ -18,6 +18,10 @@ struct vol_cb { /* upcalls to the front end; may all be NULL */
 	 * only write-back (op_ctx.late) is served.
 	 */
 	void (*invalidate)(void *ctx, uint64_t ino);
+	/*
+	 * The same when the lock goes down to shared: nobody will change the inode. NULL: as above.
+	 */
+	void (*downgrade)(void *ctx, uint64_t ino);
 	void (*lost)(void *ctx, const char *why); /* the volume answers EIO from now on */
 };
 
@@ -47,6 +51,9 @@ void vol_crash(struct volume *v);
 const struct geo *vol_geo(const struct volume *v);
 struct host *vol_host(struct volume *v);
 bool vol_read_only(const struct volume *v);
+/* So long what is read under a lock stays right while the lock is held; 0 once the volume is lost.
+ */
+uint64_t vol_lease_left_ns(struct volume *v);
 /* Name of the virtual attribute of the root under which the front end gives them; never listed. */
 #define VOL_STATS_XATTR "lunfs.stats"
 /* Statistics as one JSON object (caller frees): the keys are documented in lunfs(8). */
