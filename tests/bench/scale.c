@@ -9,8 +9,12 @@
  * usage: bench-scale WORK HOSTS LATENCY_US MILLISECONDS [SEED]
  * Prints one JSON object: operations a second of virtual time, and what they cost the device, by
  * kinds. scale.py runs it for a whole table.
+ *
+ * bench-scale recovery HOSTS LATENCY_US MIB [SEED]: host 0 loses its power with MIB of committed
+ * blocks in its journal that are not in place, and the others write to the file that it wrote last.
  */
 #include "base/dist.h"
+#include "cluster/host_impl.h"
 #include "simcluster.h"
 
 #include <stdio.h>
@@ -60,6 +64,11 @@ struct work {
 	uint64_t think_ns;	     /* 0: THINK_NS */
 };
 
+struct recovery {
+	double total_ms, silent_ms, fencing_ms, replay_ms;
+	uint64_t replayed;
+};
+
 struct scale {
 	struct simcluster *t;
 	const struct work *work;
@@ -69,6 +78,8 @@ struct scale {
 	struct dist latency;
 	struct actor actor[SC_HOSTS_ROOM];
 	unsigned turn; /* whose it is */
+	unsigned dead_slot;
+	struct recovery recovery;
 	struct mtx mtx;
 	struct cond turned;
 };
@@ -197,6 +208,11 @@ static const struct work works[] = {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
+static double ms(uint64_t ns)
+{
+	return (double)ns / 1e6;
+}
+
 static void mount_one(void *arg)
 {
 	struct actor *a = arg;
@@ -300,6 +316,79 @@ static void body(struct simcluster *t)
 	simdev_set_latency(t->medium, 0, 0);
 }
 
+/* The first write of another host to the file, and what came before it: whoever recovered. */
+static void write_after(void *arg)
+{
+	struct actor *a = arg;
+	struct scale *s = a->s;
+	struct simcluster *t = s->t;
+	struct recovery *r = &s->recovery;
+
+	write_block(a, 1);
+	r->total_ms = ms(clock_now_ns(t->clk) - s->from_ns);
+	for (unsigned h = 1; h < t->hosts; h++) {
+		const struct job *j = &t->v[h]->host->jobs[s->dead_slot];
+		const struct txn_stats *st = txns_stats(t->v[h]->txns);
+
+		if (!j->replayed_ns)
+			continue;
+		r->silent_ms = ms(j->taken_ns - s->from_ns);
+		r->fencing_ms = ms(j->fenced_ns - j->taken_ns);
+		r->replay_ms = ms(j->replayed_ns - j->fenced_ns);
+		r->replayed = atomic_load(&st->replayed_blocks);
+	}
+}
+
+static void power_cut(struct simcluster *t)
+{
+	struct scale *s = t->ctx;
+	const struct txn_stats *st;
+	uint64_t want = s->length_ns / MS << 8, before;
+
+	s->t = t;
+	simclock_set_step(t->clk, 1);
+	simdev_set_latency(t->medium, s->latency_ns, s->latency_ns);
+	for (unsigned h = 0; h < t->hosts; h++)
+		s->actor[h] = (struct actor){.s = s, .host = h};
+	all(s, mount_one);
+	s->work = &(struct work){.file = true};
+	make_place(&s->actor[0]);
+	s->actor[1].at = s->actor[0].at;
+	s->actor[2].at = sc_mkdir(t, 0, sc_root_id(t, 0), "filled");
+	st = txns_stats(t->v[0]->txns);
+	before = atomic_load(&st->log_blocks);
+	for (unsigned i = 0; atomic_load(&st->log_blocks) < before + want; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%u", i);
+		sc_mkfile(t, 0, s->actor[2].at, name);
+		if (i % 1000 == 999)
+			SC_OK(t, vol_syncfs(t->v[0]));
+	}
+	write_block(&s->actor[0], 0);
+	SC_OK(t, vol_fsync(t->v[0], &sc_root, s->actor[0].at, false));
+	s->from_ns = clock_now_ns(t->clk);
+	s->actor[0].done = atomic_load(&st->log_blocks) - before;
+	s->dead_slot = host_slot(t->v[0]->host);
+	sc_kill(t, 0);
+	sc_join(t, sc_task(t, 1, write_after, &s->actor[1]));
+	simdev_set_latency(t->medium, 0, 0);
+}
+
+static void print_recovery(const struct scale *s, unsigned hosts)
+{
+	const struct recovery *r = &s->recovery;
+
+	printf(
+	    "{\"work\": \"recovery\", \"hosts\": %u, \"latency_us\": %llu, \"journal_mib\": %.1f, "
+	    "\"replayed_mib\": %.1f, \"total_ms\": %.1f, \"silent_ms\": %.1f, \"fencing_ms\": "
+	    "%.1f, "
+	    "\"replay_ms\": %.1f, \"rest_ms\": %.1f}\n",
+	    hosts, (unsigned long long)s->latency_ns / 1000, (double)s->actor[0].done / 256,
+	    (double)r->replayed / 256, r->total_ms, r->silent_ms, r->fencing_ms, r->replay_ms,
+	    r->total_ms - r->silent_ms - r->fencing_ms - r->replay_ms);
+}
+
 static void print(struct scale *s, unsigned hosts)
 {
 	double took = (double)s->length_ns / 1e9;
@@ -347,10 +436,13 @@ int main(int argc, char **argv)
 				 .lease_ms = 16000,
 				 .ctx = s};
 
+	bool recovery = argc >= 5 && strcmp(argv[1], "recovery") == 0;
+
 	for (size_t i = 0; s && argc >= 5 && i < sizeof(works) / sizeof(works[0]); i++)
 		if (strcmp(works[i].name, argv[1]) == 0)
 			s->work = &works[i];
-	if (!s || !s->work || atoi(argv[2]) < 1 || atoi(argv[2]) > (int)SC_HOSTS_ROOM) {
+	if (!s || !(s->work || recovery) || atoi(argv[2]) < 1 + recovery ||
+	    atoi(argv[2]) > (int)SC_HOSTS_ROOM) {
 		fprintf(stderr, "usage: bench-scale WORK HOSTS LATENCY_US MILLISECONDS [SEED]\n");
 		return 2;
 	}
@@ -358,8 +450,13 @@ int main(int argc, char **argv)
 	s->latency_ns = strtoull(argv[3], NULL, 10) * 1000;
 	s->length_ns = strtoull(argv[4], NULL, 10) * MS;
 	shape.seed = argc > 5 ? strtoull(argv[5], NULL, 10) : 1;
-	sc_run(body, &shape);
-	print(s, shape.hosts);
+	if (recovery)
+		shape.journal_bytes = 2 * strtoull(argv[4], NULL, 10) << 20;
+	sc_run(recovery ? power_cut : body, &shape);
+	if (recovery)
+		print_recovery(s, shape.hosts);
+	else
+		print(s, shape.hosts);
 	free(s);
 	return 0;
 }

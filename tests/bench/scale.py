@@ -29,6 +29,8 @@ WORKS = {
     "turns": (6000, "hand-overs: all write one file by turns", 2),
     "turns-idle": (120000, "hand-overs, a write every 7 s and host: the holder is idle", 2),
     "idle": (60000, "nothing", 1),
+    # MiB instead of milliseconds
+    "recovery": (64, "a host loses its power with 64 MiB in its journal; another writes to its last file", 2),
 }
 RUN_MAX = 600  # seconds
 
@@ -90,6 +92,10 @@ COLUMNS = {
              ("beats", lambda r: kinds(r, "beats")), ("watching others", lambda r: kinds(r, "watching")),
              ("board", lambda r: kinds(r, "board_reads", "board_writes")),
              ("mounting all at once, s", lambda r: r["mount_ms"] / 1000)],
+    "recovery": [("from write to write, s", lambda r: r["total_ms"] / 1000),
+                 ("silence until the lease is over", lambda r: r["silent_ms"] / 1000),
+                 ("fencing", lambda r: r["fencing_ms"] / 1000), ("replay", lambda r: r["replay_ms"] / 1000),
+                 ("the rest", lambda r: r["rest_ms"] / 1000), ("replayed, MiB", lambda r: r["replayed_mib"])],
 }
 
 
@@ -113,8 +119,9 @@ def panels(found, latencies):
     """For plot.curves(): a panel a work, a line a latency."""
     out = []
     for name, (_, text, _) in WORKS.items():
-        y = "ios_host_s" if name == "idle" else "mean_us" if name.startswith("turns") else "ops_s"
-        unit = {"ios_host_s": "I/Os a second and host", "mean_us": "ms a hand-over", "ops_s": "a second, all hosts"}[y]
+        y = {"idle": "ios_host_s", "recovery": "replay_ms"}.get(name, "mean_us" if name.startswith("turns") else "ops_s")
+        unit = {"ios_host_s": "I/Os a second and host", "mean_us": "ms a hand-over", "ops_s": "a second, all hosts",
+                "replay_ms": "ms of replay"}[y]
         scale = 1000 if y == "mean_us" else 1
         lines = [(f"{latency / 1000:g} ms", [(r["hosts"], r[y] / scale) for r in rows_of(found, name, latency)
                                              if "error" not in r]) for latency in latencies]
