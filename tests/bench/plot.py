@@ -7,7 +7,7 @@ curves over the number of hosts.
 import math
 from html import escape
 
-import work
+import works
 from report import number
 
 PANEL_W, BAR_H, HEAD_H, LABEL_W, VALUE_W, COLUMNS = 430, 15, 34, 110, 60, 3
@@ -26,8 +26,8 @@ def picture(w, h, body):
 
 
 def panel(x, y, name, contenders, found):
-    group, unit, what = work.WORKS[name]
-    less = " (less is better)" if name in work.LESS_IS_BETTER else ""
+    group, unit, what = works.WORKS[name]
+    less = " (less is better)" if name in works.LESS_IS_BETTER else ""
     out = [text(x, y + 12, f"{name}, {unit}{less}", "font-weight:bold"),
            text(x, y + 25, what[:68], "font-size:10px;fill:#666")]
     top = max(found[c]["high"] for c in contenders) or 1

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 
-import work
+import works
 from rig import TITLES
 
 
@@ -21,7 +21,7 @@ def machine():
 def medians(results):
     """work: contender: median of each figure, with the lowest and highest value; else the error."""
     out = {}
-    for name in work.WORKS:
+    for name in works.WORKS:
         for contender, runs in results.get(name, {}).items():
             good = [r for r in runs if "error" not in r]
             if good:
@@ -56,14 +56,14 @@ def cell(m):
 
 
 def table(group, contenders, found):
-    names = [n for n in found if work.WORKS[n][0] == group]
+    names = [n for n in found if works.WORKS[n][0] == group]
     there = [c for c in contenders if any(c in found[n] for n in names)]
     if not names or not there:
         return []
     lines = ["", f"### {group}", "", "| work | unit | " + " | ".join(there) + " |",
              "|---|---|" + "---:|" * len(there)]
     for n in names:
-        lines.append(f"| `{n}` {work.WORKS[n][2]} | {work.WORKS[n][1]} | "
+        lines.append(f"| `{n}` {works.WORKS[n][2]} | {works.WORKS[n][1]} | "
                      + " | ".join(cell(found[n].get(c)) for c in there) + " |")
     return lines
 
@@ -92,7 +92,7 @@ def markdown(facts, contenders, found, goals):
     if facts["quick"]:
         lines += ["", "Quick: small and short; shows that it works, and not how fast it is."]
     lines += ["", "| contender | |", "|---|---|"] + [f"| {c} | {TITLES[c]} |" for c in contenders]
-    for group in work.GROUPS:
+    for group in works.GROUPS:
         lines += table(group, contenders, found)
     lines += goals_table(goals)
     errors = [f"- `{n}` on {c}: {x['error']}" for n in found for c, x in found[n].items() if "error" in x]

@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -128,10 +129,11 @@ class Rig:
         return self.examples[name]
 
     @contextlib.contextmanager
-    def contender(self, name):
-        """Sets one up and takes it away: gives a Stage."""
+    def contender(self, name, mkfs=()):
+        """Sets one up and takes it away: gives a Stage. @mkfs: more for mkfs.lunfs."""
         with contextlib.ExitStack() as stack:
             stage = Stage(self, name, stack)
+            stage.mkfs = mkfs
             stage.set_up()
             yield stage
 
@@ -141,7 +143,7 @@ class Stage:
 
     def __init__(self, rig, name, stack):
         self.rig, self.name, self.stack = rig, name, stack
-        self.device, self.dirs, self.daemons = None, [], []
+        self.device, self.dirs, self.daemons, self.mkfs = None, [], [], ()
 
     # -- parts
 
@@ -212,6 +214,22 @@ class Stage:
         if reason:
             raise Failed(reason)
 
+    def kill(self, host):
+        """As by kill -9: its mount goes too, and it is no host of this stage any more."""
+        path = self.dirs.pop(host)
+        self.daemons[host].kill()
+        self.daemons[host].wait()
+        command("umount", "-l", path)
+
+    def find_in_log(self, host, pattern, seconds=5):
+        path, until = self.rig.work / f"{self.dirs[host].name}.log", time.monotonic() + seconds
+        while time.monotonic() < until:
+            found = re.search(pattern, path.read_text(errors="replace"))
+            if found:
+                return found
+            time.sleep(0.05)
+        raise Failed(f"the log of {path.name} has nothing like: {pattern[:60]}")
+
     def last_word(self, path):
         with contextlib.suppress(OSError, IndexError):
             return (self.rig.work / f"{path.name}.log").read_text(errors="replace").strip().splitlines()[-1]
@@ -275,7 +293,7 @@ class Stage:
         self.daemon(self.dirs[0], program, "--foreground", back, self.dirs[0])
 
     def set_up_lunfs(self, hosts="a"):
-        command(self.rig.build / "mkfs/mkfs.lunfs", "-q", self.device)
+        command(self.rig.build / "mkfs/mkfs.lunfs", "-q", *self.mkfs, self.device)
         for h in hosts:
             path = self.folder(f"mnt.{h}")
             self.dirs.append(path)

@@ -25,6 +25,7 @@ import bars
 import plot
 import report
 import work
+import works
 from rig import CONTENDERS, LUNFS, Failed, Rig
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ TREE_FILES = 5000
 def parse():
     p = argparse.ArgumentParser(description="lunfs beside others on the same RAM-backed device.")
     p.add_argument("--only", metavar="NAME,..", help="contenders: " + " ".join(CONTENDERS))
-    p.add_argument("--work", metavar="NAME,..", help="works or groups of them: " + " ".join(work.GROUPS))
+    p.add_argument("--work", metavar="NAME,..", help="works or groups of them: " + " ".join(works.GROUPS))
     p.add_argument("--runs", type=int, metavar="N", help="runs of everything (5; 1 with --quick)")
     p.add_argument("--size", metavar="GIB", type=float, help="size of the device (4; 1 with --quick)")
     p.add_argument("--seconds", type=float, metavar="S", help="length of a timed run (1.5; 0.3 with --quick)")
@@ -59,8 +60,8 @@ def settle(o):
     o.settle_seconds = 1 if o.quick else 16
     o.tar_files = 300 if o.quick else TREE_FILES
     o.contenders = chosen(o.only, CONTENDERS, {}) or CONTENDERS
-    groups = {g: [n for n in work.WORKS if work.WORKS[n][0] == g] for g in work.GROUPS}
-    o.works = set(chosen(o.work, list(work.WORKS), groups) or (work.QUICK if o.quick else work.WORKS))
+    groups = {g: [n for n in works.WORKS if works.WORKS[n][0] == g] for g in works.GROUPS}
+    o.works = set(chosen(o.work, list(works.WORKS), groups) or (works.QUICK if o.quick else works.WORKS))
 
 
 def chosen(text, names, groups):
@@ -108,12 +109,12 @@ def source_tree(path, files):
 
 def one_turn(rig, o, name, group, results):
     """One contender set up, one group of work done to it."""
-    wanted = {w for w in o.works if work.WORKS[w][0] == group}
+    wanted = {w for w in o.works if works.WORKS[w][0] == group}
     if not wanted or not work.applies(group, name):
         return
     bed = None
     try:
-        with rig.contender(name) as stage:
+        with rig.contender(name, work.MKFS.get(group, ())) as stage:
             bed = work.Bed(stage, o, wanted)
             work.RUN[group](bed)
     except (Failed, OSError) as e:
@@ -128,7 +129,7 @@ def one_turn(rig, o, name, group, results):
 def measure(rig, o):
     results = {}
     from_s = time.monotonic()
-    for group in work.GROUPS:
+    for group in works.GROUPS:
         for run in range(o.runs):
             for name in o.contenders:
                 if time.monotonic() - from_s > o.minutes * 60:
@@ -143,7 +144,7 @@ def main():
     o = parse()
     settle(o)
     if o.list:
-        for name, (group, unit, text) in work.WORKS.items():
+        for name, (group, unit, text) in works.WORKS.items():
             print(f"{group:6} {name:26} {unit:14} {text}")
         return 0
     if os.geteuid() != 0:
@@ -172,7 +173,7 @@ def write_out(o, results):
     out = pathlib.Path(o.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(
-        {**facts, "works": {n: dict(zip(("group", "unit", "text"), work.WORKS[n])) for n in medians},
+        {**facts, "works": {n: dict(zip(("group", "unit", "text"), works.WORKS[n])) for n in medians},
          "medians": medians, "bars": goals, "runs_of_all": results}, indent=1) + "\n")
     text = report.markdown(facts, o.contenders, medians, goals)
     (out / "results.md").write_text(text)

@@ -1,83 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The work: what is done to a contender, and the figure that comes of it. More is better in all of
-them but those of group `idle`, and cost_of_pingpong. A group is what one set-up of the device is for.
+The work: what is done to a contender, and the figure that comes of it; works.py lists them.
 """
 
+import concurrent.futures
 import json
 import os
 import re
 import shutil
-import threading
 import time
 
 from rig import LUNFS, Failed, command
+from works import DATA, HOSTS, META, WORKS
 
 MIB = 1 << 20
 DATA_RUN_MAX = 30  # seconds beyond the run time after which fio is given up
 SLOW = 500_000_000  # bytes a second of the slowed device
-
-# name: (group, unit, what it is)
-WORKS = {}
-
-
-def work(name, group, unit, text):
-    WORKS[name] = (group, unit, text)
-
-
-# fio: name, rw, block size, queue depth, jobs
-DATA = [(f"{op}-4k-{q}", rw, "4k", depth, jobs)
-        for q, depth, jobs in (("q1", 1, 1), ("q32", 32, 1), ("4x32", 32, 4))
-        for op, rw in (("read", "randread"), ("write", "randwrite"), ("mix", "randrw"))]
-DATA += [("read-64k", "randread", "64k", 8, 1), ("write-64k", "randwrite", "64k", 8, 1),
-         ("read-1m", "read", "1m", 4, 1), ("write-1m", "write", "1m", 4, 1)]
-for _name, _rw, _bs, _depth, _jobs in DATA:
-    work(_name, "data", "MB/s" if _bs == "1m" else "IOPS",
-         f"{_bs} {_rw}, {_jobs} x QD{_depth}, direct, written image")
-work("fdatasync-4k", "data", "IOPS", "4k overwrite with fdatasync after each, direct, one at a time")
-work("fdatasync-append-4k", "data", "IOPS", "4k append with fdatasync after each, direct")
-work("extend-1m", "data", "MB/s", "1m sequential, direct, QD4, a file that grows")
-work("prealloc-1m", "data", "MB/s", "1m sequential, direct, QD4, first write of an fallocated file")
-work("prealloc-4k-q32", "data", "IOPS", "4k random first write of an fallocated file, QD32")
-work("slow-write-1m", "slow", "MB/s", "1m sequential write, direct, QD4, device slowed to 500 MB/s")
-work("slow-read-1m", "slow", "MB/s", "1m sequential read, direct, QD4, device slowed to 500 MB/s")
-for _f in ("raw", "qcow2"):
-    for _aio in ("threads", "io_uring"):
-        for _op in ("read", "write"):
-            work(f"qemu-{_f}-{_aio.replace('io_', '')}-{_op}", "qemu", "IOPS",
-                 f"qemu-img bench {_op}, 4k, depth 32, cache=none, aio={_aio}, {_f} image")
-META = ["create", "stat", "rename", "readdir", "unlink"]
-for _t in (1, 4):
-    for _op in META:
-        work(f"{_op}-{_t}t", "meta", "/s", f"{_op}, {_t} thread{'s, a directory each' if _t > 1 else ''}")
-work("create-fsync-1t", "meta", "/s", "create, write 4k, fsync, close; 1 thread")
-work("create-fsync-4t", "meta", "/s", "create, write 4k, fsync, close; 4 threads, a directory each")
-work("create-shared-4t", "meta", "/s", "create, 4 threads in one directory")
-work("fs_mark-1t", "tree", "files/s", "fs_mark, 4k files, no sync")
-work("fs_mark-fsync-1t", "tree", "files/s", "fs_mark, 4k files, fsync of each")
-work("fs_mark-fsync-4t", "tree", "files/s", "fs_mark, 4k files, fsync of each, 4 threads")
-work("untar", "tree", "files/s", "tar xf of a source tree")
-work("rm-rf", "tree", "files/s", "rm -rf of it")
-work("dbench-4", "tree", "MB/s", "dbench, 4 clients")
-HOSTS = ["create", "stat", "rename", "unlink"]
-for _op in HOSTS:
-    work(f"{_op}-one-host", "hosts", "/s", f"{_op}, one host at work of two mounted, one directory")
-    work(f"{_op}-two-hosts", "hosts", "/s", f"{_op}, two hosts at once, a directory each")
-    work(f"{_op}-same-dir", "hosts", "/s", f"{_op}, two hosts at once in one directory")
-work("one-file-1-host", "hosts", "IOPS", "4k random write QD8 to one file by one host")
-work("one-file-2-hosts", "hosts", "IOPS", "4k random write QD8 to one file by two hosts, disjoint halves")
-work("lock-pingpong", "hosts", "hand-overs/s", "two hosts write 4k of one file by turns")
-work("cost-of-pingpong", "hosts", "I/Os", "device I/Os a hand-over beside the data")
-work("contended-write", "hosts", "writes/s", "two hosts write 4k of one file as fast as each can")
-work("idle-io", "idle", "I/Os/s", "device I/Os a second and host when two hosts are mounted and idle")
-# what --quick does if nothing is chosen: some of each group
-QUICK = {"write-4k-q1", "read-4k-q32", "write-4k-q32", "write-4k-4x32", "read-1m", "write-1m", "fdatasync-4k",
-         "slow-write-1m", "qemu-raw-threads-write", "qemu-qcow2-uring-read", "fs_mark-fsync-1t",
-         *(f"{op}-{t}t" for op in META for t in (1, 4)), "create-fsync-1t", "untar", "rm-rf", "dbench-4",
-         *(f"{op}-{kind}" for op in HOSTS for kind in ("one-host", "two-hosts", "same-dir")),
-         "one-file-2-hosts", "one-file-1-host", "lock-pingpong", "cost-of-pingpong", "contended-write", "idle-io"}
-LESS_IS_BETTER = {"cost-of-pingpong", "idle-io"}
-GROUPS = list(dict.fromkeys(g for g, _, _ in WORKS.values()))
+JOURNAL_BLKS = 64 * MIB // 4096  # what a killed host leaves to be replayed
+FILL_STEP, FILL_MAX = 500, 100000  # files
 
 
 class Bed:
@@ -355,6 +295,12 @@ def hosts(bed):
     bed.attempt(["contended-write"], lambda: contended(bed))
 
 
+def at_once(fn):
+    """What fn(0) and fn(1) give, which run side by side."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(fn, (0, 1)))
+
+
 def one_file(bed):
     files = [d / "image" for d in both(bed, "one")]
     size = bed.o.file_size // 4
@@ -362,21 +308,8 @@ def one_file(bed):
     iops, _, _ = fio(bed, files[0], "randwrite", "4k", 8, size=size, seconds=bed.o.seconds)
     bed.record("one-file-1-host", iops)
     half = size // 2
-    sum_iops, errors = [], []
-
-    def run(path, offset):
-        try:
-            sum_iops.append(fio(bed, path, "randwrite", "4k", 8, size=half, seconds=bed.o.seconds,
-                                more=[f"--offset={offset}"])[0])
-        except Failed as e:
-            errors.append(e)
-    threads = [threading.Thread(target=run, args=(f, i * half)) for i, f in enumerate(files)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    if errors:
-        raise errors[0]
+    sum_iops = at_once(lambda i: fio(bed, files[i], "randwrite", "4k", 8, size=half, seconds=bed.o.seconds,
+                                     more=[f"--offset={i * half}"])[0])
     bed.record("one-file-2-hosts", sum(sum_iops))
 
 
@@ -410,19 +343,16 @@ def pingpong(bed):
 
 def contended(bed):
     fds = open_both(bed, "contended")
-    done = [0, 0]
     end = time.monotonic() + bed.o.seconds
     handed = [bed.stage.stats(h)["locks"]["handed_over"] for h in (0, 1)]
 
     def run(i):
+        n = 0
         while time.monotonic() < end:
             os.pwrite(fds[i], b"y" * 4096, 4096 * i)
-            done[i] += 1
-    threads = [threading.Thread(target=run, args=(i,)) for i in (0, 1)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+            n += 1
+        return n
+    done = at_once(run)
     for fd in fds:
         os.close(fd)
     handed = [bed.stage.stats(h)["locks"]["handed_over"] - handed[h] for h in (0, 1)]
@@ -444,11 +374,53 @@ def idle(bed):
     bed.attempt(["idle-io"], run)
 
 
-RUN = {"data": data, "slow": slow, "qemu": qemu, "meta": meta, "tree": tree, "hosts": hosts, "idle": idle}
+def fill_journal(bed, folder):
+    """The second host commits more and more, faster than it goes to its place; MiB in the log."""
+    def logged():
+        return bed.stage.stats(1)["transactions"]["log_blocks"]
+    fd, before, n = os.open(folder, os.O_RDONLY), logged(), 0
+    while logged() < before + JOURNAL_BLKS and n < FILL_MAX:
+        for _ in range(FILL_STEP):
+            os.close(os.open(folder / str(n), os.O_CREAT | os.O_WRONLY))
+            n += 1
+        os.fsync(fd)
+    os.close(fd)
+    return (logged() - before) * 4096 / MIB
+
+
+def recovery(bed):
+    def run():
+        files = [d / "file" for d in both(bed, "last")]
+        files[0].write_bytes(bytes(8192))
+        mine = os.open(files[0], os.O_WRONLY)
+        logged = fill_journal(bed, bed.stage.dir("filled", host=1))
+        with open(files[1], "r+b", buffering=0) as last:
+            last.write(b"z" * 4096)
+            os.fsync(last.fileno())
+            from_s = time.monotonic()
+            bed.stage.kill(1)
+            os.pwrite(mine, b"y" * 4096, 4096)
+            total = (time.monotonic() - from_s) * 1000
+        os.close(mine)
+        bed.record("recovery-total", total, logged_mib=round(logged, 1))
+        took = bed.stage.find_in_log(0, r"host-recovery-took: .* silent for (\d+) ms .* fenced in (\d+) ms, its "
+                                        r"journal replayed in (\d+) ms")
+        _, fencing, replay = (float(x) for x in took.groups())
+        # "silent" counts from the last beat, which may be long before the last write
+        bed.record("recovery-notice", total - fencing - replay)
+        bed.record("recovery-fencing", fencing)
+        bed.record("recovery-replay", replay, replayed_mib=bed.stage.stats(0)["transactions"]["replayed_blocks"] / 256)
+    bed.attempt([f"recovery-{x}" for x in ("total", "notice", "fencing", "replay")], run)
+
+
+RUN = {"data": data, "slow": slow, "qemu": qemu, "meta": meta, "tree": tree, "hosts": hosts, "idle": idle,
+       "recovery": recovery}
+# more for mkfs.lunfs
+MKFS = {"recovery": ["--journal-size", "128M", "--hosts", "4"]}
 
 
 def applies(group, contender):
-    if group in ("hosts", "idle"):
+    if group in ("hosts", "idle", "recovery"):
         return contender == "lunfs2"
     if group == "slow":
         return contender in ("raw", "ext4", "passthrough_ll", "passthrough_hp", *LUNFS)
