@@ -188,6 +188,27 @@ void dev_batch(struct dev *d, struct dev_io *io, size_t n)
 	}
 }
 
+int dev_start(struct dev *d, struct dev_async *a)
+{
+	const struct dev_io *io = &a->io;
+	int rc = io->op == DEV_READ ? range_check(d, io->off_bytes, io->len_bytes)
+				    : change_check(d, io->off_bytes, io->len_bytes);
+
+	if (rc)
+		return rc;
+	if (!d->ops->start || !io->len_bytes || (uintptr_t)io->buf % BUF_ALIGN_BYTES)
+		return -EAGAIN;
+	a->dev = d;
+	return d->ops->start(d, a); /* from 0 on it may be gone */
+}
+
+void dev_started_done(struct dev_async *a)
+{
+	count_io(a->dev, a->io.op, a->io.len_bytes);
+	answered(a->dev, a->io.result);
+	a->done(a);
+}
+
 /* As far as the errno alone tells. */
 static enum dev_cause cause_of(int result)
 {

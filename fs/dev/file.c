@@ -12,6 +12,7 @@
  * The lock is held for read, compare and write only; the flush that makes the image durable comes
  * after it. Whoever sees the image before that and builds on it flushes the same device first.
  */
+#include "dev/aio.h"
 #include "dev/dev_impl.h"
 #include "dev/fdio.h"
 #include "dev/sysfs.h"
@@ -40,6 +41,10 @@ struct stripe {
 struct file_dev {
 	struct dev dev;
 	struct fdio f;
+	/* Made by the first who wants it; NULL: none. A regular file would block when it is told. */
+	struct aio *aio;
+	pthread_mutex_t aio_mtx;
+	atomic_bool aio_tried;
 	int lock_fd; /* whose locks count; f.fd, or the file behind a loop device */
 	uint64_t lock_off_bytes;
 	struct stripe stripe[STRIPES];
@@ -78,6 +83,22 @@ static int file_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 static void file_batch(struct dev *d, struct dev_io *io, size_t n)
 {
 	fdio_batch(&file_of(d)->f, io, n);
+}
+
+static int file_start(struct dev *d, struct dev_async *a)
+{
+	struct file_dev *fd = file_of(d);
+
+	if (!fd->f.block || !fd->f.direct)
+		return -EAGAIN;
+	if (!atomic_load_explicit(&fd->aio_tried, memory_order_acquire)) {
+		pthread_mutex_lock(&fd->aio_mtx);
+		if (!atomic_load(&fd->aio_tried))
+			fd->aio = aio_new(fd->f.fd, d->id.name, fd->f.sector_bytes);
+		atomic_store(&fd->aio_tried, true);
+		pthread_mutex_unlock(&fd->aio_mtx);
+	}
+	return fd->aio ? aio_start(fd->aio, a) : -EAGAIN;
 }
 
 /* ---- the atomic operation ----------------------------------------------------------------- */
@@ -190,7 +211,7 @@ static void file_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 	}
 }
 
-/* A system call that has returned has nothing on its way any more. */
+/* What has been answered has nothing on its way any more, and the rest is awaited by its owner. */
 static int file_drain(struct dev *d)
 {
 	(void)d;
@@ -211,6 +232,8 @@ static void file_close(struct dev *d)
 {
 	struct file_dev *fd = file_of(d);
 
+	aio_free(fd->aio);
+	pthread_mutex_destroy(&fd->aio_mtx);
 	if (fd->lock_fd != fd->f.fd)
 		close(fd->lock_fd);
 	fdio_close(&fd->f);
@@ -230,6 +253,7 @@ static const struct dev_ops file_ops = {
     .compare_and_write = file_caw,
     .batch = file_batch,
     .caw_batch = file_caw_batch,
+    .start = file_start,
     .drain = file_drain,
     .facts = file_facts,
     .close = file_close,
@@ -304,6 +328,7 @@ int file_open(const struct dev_open_args *a, struct dev **out)
 		return dev_refuse_open(a, rc);
 	}
 	fd->dev.ops = &file_ops;
+	pthread_mutex_init(&fd->aio_mtx, NULL);
 	choose_locks(fd, st.st_rdev);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&fd->stripe[i].mtx, NULL);

@@ -217,6 +217,17 @@ struct dev_identity {
 	bool has_write_zeroes;
 };
 
+struct dev_async { /* one transfer that is on its way while its owner does something else */
+	struct dev_io io;
+	/*
+	 * io.result is there and nothing of the transfer is on its way any more. On a thread of the
+	 * backend, which other transfers wait for: must not sleep. May come before dev_start()
+	 * returns. Memory and *this belong to the device until then.
+	 */
+	void (*done)(struct dev_async *a);
+	struct dev *dev; /* set by dev_start() */
+};
+
 struct dev_ops {
 	int (*read)(struct dev *d, uint64_t off_bytes, size_t len_bytes, void *buf);
 	int (*write)(struct dev *d, uint64_t off_bytes, size_t len_bytes, const void *buf);
@@ -233,6 +244,8 @@ struct dev_ops {
 	/* Optional (NULL: the generic loop is used): many at once, returns when all have ended. */
 	void (*batch)(struct dev *d, struct dev_io *io, size_t n);
 	void (*caw_batch)(struct dev *d, struct dev_caw_io *io, size_t n);
+	/* Optional: see dev_start(). The backend ends what it took by dev_started_done(). */
+	int (*start)(struct dev *d, struct dev_async *a);
 	/*
 	 * Optional. Prove that nothing submitted through this dev by this process, nor along the
 	 * same I_T nexus by one that is gone, is still on its way (task abort, LUN reset,
@@ -318,6 +331,12 @@ int dev_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
 int dev_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set);
 void dev_batch(struct dev *d, struct dev_io *io, size_t n); /* results in io[].result */
 void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
+/*
+ * Send one transfer without waiting for it. 0: a->done() will be called. -EAGAIN: not now, or not
+ * by this backend, or the memory is not aligned for it; use the calls above. -EINVAL, -EROFS.
+ */
+int dev_start(struct dev *d, struct dev_async *a);
+void dev_started_done(struct dev_async *a); /* for backends */
 /*
  * Try COMPARE AND WRITE instead of believing a claim, on the sector at @off_bytes, without changing
  * what it holds: test = set = its contents must be GOOD, another test image must miscompare and

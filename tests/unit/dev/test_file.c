@@ -8,6 +8,7 @@
 #include <linux/loop.h>
 #include <lunfs/dev.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -543,6 +544,168 @@ static void an_image_of_odd_length_ends_at_its_last_whole_sector(void **state)
 	dev_close(d);
 }
 
+/* ---- transfers that nobody waits for ------------------------------------------------------------
+ */
+
+#define STARTED 600u /* more than are taken at once */
+
+struct started {
+	struct dev_async a; /* first */
+	struct watch *w;
+	unsigned ended;
+};
+
+struct watch {
+	pthread_mutex_t mtx;
+	pthread_cond_t all;
+	unsigned left;
+};
+
+static void started_done(struct dev_async *a)
+{
+	struct started *s = (struct started *)a;
+
+	pthread_mutex_lock(&s->w->mtx);
+	s->ended++;
+	if (--s->w->left == 0)
+		pthread_cond_signal(&s->w->all);
+	pthread_mutex_unlock(&s->w->mtx);
+}
+
+static int start(struct dev *d, struct watch *w, struct started *s, enum dev_io_op op, uint64_t off,
+		 size_t len, void *buf)
+{
+	int rc;
+
+	*s = (struct started){.w = w};
+	s->a.io = (struct dev_io){.op = op, .off_bytes = off, .len_bytes = len, .buf = buf};
+	s->a.done = started_done;
+	pthread_mutex_lock(&w->mtx);
+	w->left++;
+	pthread_mutex_unlock(&w->mtx);
+	rc = dev_start(d, &s->a);
+	if (rc) {
+		pthread_mutex_lock(&w->mtx);
+		w->left--;
+		pthread_mutex_unlock(&w->mtx);
+	}
+	return rc;
+}
+
+static void wait_all(struct watch *w)
+{
+	pthread_mutex_lock(&w->mtx);
+	while (w->left)
+		pthread_cond_wait(&w->all, &w->mtx);
+	pthread_mutex_unlock(&w->mtx);
+}
+
+static struct watch new_watch(void)
+{
+	return (struct watch){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+}
+
+static void what_was_started_ends_once_and_where_it_should(void **state)
+{
+	struct fixture *fx = *state;
+	struct started *s = calloc(STARTED, sizeof(*s));
+	uint8_t *buf = dev_buf_alloc(STARTED * 4096), *back = dev_buf_alloc(STARTED * 4096);
+	struct watch w = new_watch();
+	unsigned refused = 0;
+
+	if (!fx->d)
+		skip();
+	fill(buf, STARTED * 4096, 5);
+	for (unsigned k = 0; k < STARTED; k++) {
+		int rc = start(fx->d, &w, &s[k], DEV_WRITE, k * 4096, 4096, buf + k * 4096);
+
+		if (rc == -EAGAIN) { /* the queue is full: that is the caller's turn */
+			refused++;
+			rc = dev_write(fx->d, k * 4096, 4096, buf + k * 4096);
+		}
+		assert_int_equal(rc, 0);
+	}
+	wait_all(&w);
+	for (unsigned k = 0; k < STARTED; k++)
+		while (start(fx->d, &w, &s[k], DEV_READ, k * 4096, 4096, back + k * 4096))
+			sched_yield();
+	wait_all(&w);
+	for (unsigned k = 0; k < STARTED; k++) {
+		assert_int_equal(s[k].ended, 1);
+		assert_int_equal(s[k].a.io.result, 0);
+	}
+	assert_memory_equal(buf, back, STARTED * 4096);
+	assert_int_equal(atomic_load(&fx->d->stats.writes), STARTED);
+	assert_int_equal(atomic_load(&fx->d->stats.reads), STARTED);
+	print_message("[          ] %u of %u found the queue full\n", refused, STARTED);
+	free(s);
+	free(buf);
+	free(back);
+}
+
+static void what_cannot_be_started_is_refused_and_never_ends(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *buf = dev_buf_alloc(8192);
+	struct watch w = new_watch();
+	struct dev *ro, *file;
+	struct started s;
+	char why[256];
+
+	if (!fx->d)
+		skip();
+	assert_int_equal(start(fx->d, &w, &s, DEV_READ, IMAGE_BYTES, 4096, buf), -EINVAL);
+	assert_int_equal(start(fx->d, &w, &s, DEV_READ, 100, 4096, buf), -EINVAL);
+	assert_int_equal(start(fx->d, &w, &s, DEV_READ, 0, 4096, buf + 512), -EAGAIN);
+	ro = open_ok(fx, DEV_OPEN_RDONLY);
+	assert_int_equal(start(ro, &w, &s, DEV_WRITE, 0, 4096, buf), -EROFS);
+	dev_close(ro);
+	/* A regular file would keep whoever tells it waiting. */
+	assert_int_equal(dev_open(fx->image, 0, 0, &file, why, sizeof(why)), 0);
+	assert_int_equal(start(file, &w, &s, DEV_READ, 0, 4096, buf), -EAGAIN);
+	dev_close(file);
+	assert_int_equal(s.ended, 0);
+	free(buf);
+}
+
+static void a_started_transfer_that_fails_says_so(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *buf = dev_buf_alloc(8192);
+	struct watch w = new_watch();
+	struct started s;
+
+	if (!fx->d)
+		skip();
+	assert_int_equal(truncate(fx->image, IMAGE_BYTES / 2), 0); /* behind the device's back */
+	assert_int_equal(start(fx->d, &w, &s, DEV_READ, IMAGE_BYTES - 8192, 8192, buf), 0);
+	wait_all(&w);
+	assert_int_equal(s.a.io.result, -EIO);
+	free(buf);
+}
+
+static void closing_waits_for_what_is_on_its_way(void **state)
+{
+	struct fixture *fx = *state;
+	struct started *s = calloc(STARTED, sizeof(*s));
+	uint8_t *buf = dev_buf_alloc(IMAGE_BYTES / 2);
+	struct watch w = new_watch();
+	unsigned n = 0;
+
+	if (!fx->d)
+		skip();
+	for (unsigned k = 0; k < 64; k++)
+		n += start(fx->d, &w, &s[n], DEV_WRITE, 0, IMAGE_BYTES / 2, buf) == 0;
+	dev_close(fx->d);
+	fx->d = NULL;
+	assert_int_equal(w.left, 0);
+	for (unsigned k = 0; k < n; k++)
+		assert_int_equal(s[k].ended, 1);
+	assert_true(n > 8);
+	free(buf);
+	free(s);
+}
+
 #define BOTH(f)                                                                                    \
 	cmocka_unit_test_setup_teardown(f, set_up_512, tear_down),                                 \
 	    cmocka_unit_test_setup_teardown(f, set_up_4096, tear_down)
@@ -567,6 +730,10 @@ int main(void)
 	    BOTH(an_image_of_odd_length_ends_at_its_last_whole_sector),
 	    ON_LOOP(a_loop_device_and_the_file_behind_it_exclude_each_other),
 	    ON_LOOP(no_increment_is_lost_between_processes_and_threads),
+	    ON_LOOP(what_was_started_ends_once_and_where_it_should),
+	    ON_LOOP(what_cannot_be_started_is_refused_and_never_ends),
+	    ON_LOOP(a_started_transfer_that_fails_says_so),
+	    ON_LOOP(closing_waits_for_what_is_on_its_way),
 	    ON_LOOP(a_file_takes_either_sector_size_and_a_device_its_own),
 	    cmocka_unit_test(what_cannot_be_opened_is_explained),
 	};
