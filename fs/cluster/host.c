@@ -301,6 +301,15 @@ int host_write_begin(struct host *h)
 	}
 }
 
+bool host_write_try(struct host *h)
+{
+	atomic_fetch_add(&h->writing, 1);
+	if (host_lease_left_ns(h) >= write_need_ns(h))
+		return true;
+	host_write_end(h);
+	return false;
+}
+
 void host_write_end(struct host *h)
 {
 	atomic_fetch_sub(&h->writing, 1);

@@ -159,6 +159,7 @@ int host_write_gate(struct host *h);
  * still between gate and device would write when its host was fenced long ago.
  */
 int host_write_begin(struct host *h);
+bool host_write_try(struct host *h); /* the same, if it need not wait */
 void host_write_end(struct host *h);
 /* Wait until ACTIVE: 0, or -EIO when LOST. */
 int host_wait_active(struct host *h);

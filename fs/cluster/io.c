@@ -114,22 +114,31 @@ static int keep_undone(struct dev_io *io, size_t *n, bool *unknown)
 	return r;
 }
 
+static int write_gated(struct outage *u, struct dev_io *io, size_t n)
+{
+	int r = gate(u);
+
+	if (r)
+		return r;
+	timed_batch(u->x, HEALTH_WRITE, io, n);
+	host_write_end(u->x->host);
+	return 0;
+}
+
 /*
  * A hard error of one element counts only when no other one may still land: the caller may give
- * the blocks to somebody else on the strength of it.
+ * the blocks to somebody else on the strength of it. @sent: that was done once, results are there.
  */
-static int write_all(struct outage *u, struct dev_io *io, size_t n)
+static int write_all(struct outage *u, struct dev_io *io, size_t n, bool sent)
 {
 	bool unknown;
 	int hard = 0;
 
-	for (;;) {
-		int r = gate(u);
+	for (;; sent = false) {
+		int r = sent ? 0 : write_gated(u, io, n);
 
 		if (r)
 			return r;
-		timed_batch(u->x, HEALTH_WRITE, io, n);
-		host_write_end(u->x->host);
 		r = keep_undone(io, &n, &unknown);
 		hard = hard ? hard : r;
 		if (n == 0)
@@ -148,7 +157,7 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n)
 int host_io_write(struct host_io *x, struct dev_io *io, size_t n)
 {
 	struct outage u = {.x = x};
-	int r = write_all(&u, io, n);
+	int r = write_all(&u, io, n, false);
 
 	ends(&u);
 	return r;
@@ -207,6 +216,46 @@ int host_io_flush(struct host_io *x)
 		if (!r)
 			r = timed_flush(x);
 	}
+	ends(&u);
+	return r;
+}
+
+/* ---- without a thread that waits ------------------------------------------------------------- */
+
+bool host_io_start(struct host_io *x, struct host_async *a)
+{
+	bool write = a->a.io.op == DEV_WRITE;
+	struct outage u = {.x = x};
+
+	if (stopped(&u) || (write && !host_write_try(x->host)))
+		return false;
+	a->x = x;
+	a->sent_ns = clock_now_ns(x->clk);
+	if (dev_start(x->dev, &a->a) == 0)
+		return true;
+	if (write)
+		host_write_end(x->host);
+	return false;
+}
+
+int host_io_started_end(struct host_async *a)
+{
+	struct host_io *x = a->x;
+	bool write = a->a.io.op == DEV_WRITE;
+
+	health_count_io(x->health, write ? HEALTH_WRITE : HEALTH_READ,
+			clock_now_ns(x->clk) - a->sent_ns);
+	if (write)
+		host_write_end(x->host);
+	return passes(a->a.io.result) ? HOST_IO_WAITS : a->a.io.result;
+}
+
+int host_io_started_wait(struct host_async *a)
+{
+	struct outage u = {.x = a->x};
+	int r = a->a.io.op == DEV_WRITE ? write_all(&u, &a->a.io, 1, true)
+					: read_again(&u, &a->a.io);
+
 	ends(&u);
 	return r;
 }

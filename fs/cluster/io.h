@@ -47,4 +47,21 @@ int host_io_write(struct host_io *x, struct dev_io *io, size_t n);
 int host_io_read(struct host_io *x, struct dev_io *io, size_t n);
 int host_io_flush(struct host_io *x);
 
+/*
+ * One transfer without a thread that waits for it, for as long as all goes well: @a is sent if
+ * nothing has to be waited for before (false: use the calls above). When a->done() has come,
+ * host_io_started_end() is called once, from there, and tells the result that the calls above
+ * would have given; or HOST_IO_WAITS: there is something to wait for, and a thread that may has to
+ * call host_io_started_wait() for it, with the memory and all locks over it kept until then.
+ */
+#define HOST_IO_WAITS 1
+struct host_async {
+	struct dev_async a; /* first; io and done are the caller's */
+	struct host_io *x;
+	uint64_t sent_ns;
+};
+bool host_io_start(struct host_io *x, struct host_async *a);
+int host_io_started_end(struct host_async *a);
+int host_io_started_wait(struct host_async *a);
+
 #endif

@@ -16,7 +16,9 @@
 #include "vol/ops.h"
 #include <fuse_lowlevel.h>
 
+struct front_buf;
 struct inval;
+struct loop;
 struct nodes;
 
 struct front {
@@ -25,6 +27,7 @@ struct front {
 	struct clock *clk;
 	struct nodes *nodes;
 	struct inval *inval;
+	struct loop *loop; /* while front_loop() runs */
 	struct nodeid root;
 	bool read_only;
 	atomic_bool initialised; /* INIT was answered */
@@ -180,6 +183,9 @@ void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 /* Requests and answers of a mounted session go through wire.c. 0 or -errno. */
 int wire_attach(struct fuse_session *se);
+/* This thread reads from and answers to that clone of the kernel's device; -1: as it is. What it is
+ * now. */
+int wire_fd(int fd);
 /* After INIT: files that are open for direct I/O can be mapped. */
 bool wire_direct_mmap(const struct front *f);
 /* As fuse_reply_open(), fuse_reply_create(); @side_by_side: the kernel sends several writes at
@@ -249,6 +255,27 @@ int front_loop(struct front *f);
  * out of it; NULL: @len_bytes is too much.
  */
 void *front_answer_buf(size_t len_bytes);
+/*
+ * The request in hand will be answered later, by whatever thread: it takes the worker's memory with
+ * it. NULL: it is the only one in hand, and sooner done by waiting; or there are too many of them.
+ * When it has been answered: front_kept_done(). It did not come to that, and the request is served
+ * as any other: front_unkeep(), on the same worker.
+ */
+struct front_buf *front_keep(void);
+void front_unkeep(struct front_buf *b);
+int front_kept_fd(const struct front_buf *b); /* where the answer goes: wire_fd() */
+void front_kept_done(struct front *f, struct front_buf *b);
+/* Call @fn on a thread that may sleep; front_loop() ends after it. */
+void front_later(struct front *f, void (*fn)(void *arg), void *arg);
+
+/* ---- later.c --------------------------------------------------------------------------------- */
+
+/*
+ * Serve a read or a write without keeping a worker: @x says what, but for its context and call-back.
+ * @r has not begun. True: it will be answered, or was. False: nothing has happened.
+ */
+bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x,
+		     const struct data_req *r);
 void front_block_signals(void);
 
 #endif

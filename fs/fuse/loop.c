@@ -1,45 +1,82 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Worker threads. A request may wait for another host, so there is always one worker more than
- * requests in hand, up to a large bound; idle ones above a few go away. Each reads into a buffer
- * laid out so that the payload of a WRITE starts on a page boundary and goes to the device as it
- * is.
+ * Worker threads. A request may wait for another host, so there is always one worker that reads,
+ * up to a large bound of those that are busy; a few read at a time, for each that sleeps there is
+ * woken by a request of its own, and what is to spare is parked, or goes away if it is many. Each
+ * reads into a buffer laid out so that the payload of a WRITE starts on a page boundary and goes to
+ * the device as it is.
+ *
+ * A request that is answered later, when the device has answered (front_keep), takes the worker's
+ * buffer with it, and the worker goes on with another.
+ *
+ * Workers read from a few clones of the kernel's device (FUSE_DEV_IOC_CLONE), each of which has its
+ * own list of requests in hand. An answer goes to the one that its request came from; all are open
+ * until the last answer was given.
  *
  * Signals are blocked in every thread but taken by one that waits for them; it then tells the
  * session to end and wakes the readers with SIGUSR1 until the last of them has seen it.
  */
 #include "fuse/front.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define WORKERS_MAX 512u
-#define WORKERS_IDLE 64u
+#define READERS_MAX 4u	/* workers that read when there is nothing to do */
+#define PARKED_MAX 64u	/* and that are kept beside them */
+#define KEPT_MAX 256u	/* requests that are answered later */
+#define BUFS_SPARE 160u /* idle buffers that are kept */
+#define CLONES 4u
 #define BUF_BYTES ((1u << 20) + (2u << 12))
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
 
-static _Thread_local uint8_t *answer_mem;
+struct front_buf {
+	struct front_buf *next;
+	uint8_t *mem; /* page-aligned; the first block ends with the header of a WRITE */
+	int fd;	      /* the clone that its request came from */
+};
 
 struct worker {
 	struct worker *next;
 	struct loop *loop;
 	pthread_t thread;
+	struct front_buf *buf; /* NULL: it went with the request in hand */
+	void (*fn)(void *arg); /* not a worker of requests: does this, and ends */
+	void *arg;
 	bool ended;
+};
+
+struct late { /* what no thread could be had for */
+	struct late *next;
+	void (*fn)(void *arg);
+	void *arg;
 };
 
 struct loop {
 	struct front *f;
 	pthread_mutex_t mtx;
-	pthread_cond_t changed;
+	pthread_cond_t changed, more;
 	struct worker *workers;
-	unsigned total, idle;
+	struct late *late;
+	struct front_buf *spare;
+	unsigned nspare;
+	unsigned total, reading, parked, calls; /* calls: parked ones that are to read */
+	unsigned kept;
+	atomic_uint in_hand;
+	int clone[CLONES]; /* -1: none */
+	unsigned next_clone;
 	int error;
 	bool signalled;
 };
+
+static _Thread_local struct worker *self;
 
 static void on_wake(int sig)
 {
@@ -60,27 +97,185 @@ void front_block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-static void *worker_run(void *arg);
+/* ---- buffers --------------------------------------------------------------------------------- */
+
+static struct front_buf *buf_get(struct loop *l)
+{
+	struct front_buf *b;
+
+	pthread_mutex_lock(&l->mtx);
+	b = l->spare;
+	if (b) {
+		l->spare = b->next;
+		l->nspare--;
+	}
+	pthread_mutex_unlock(&l->mtx);
+	if (b)
+		return b;
+	b = calloc(1, sizeof(*b));
+	lunfs_assert(b);
+	/* Fresh pages come when they are first used; page-aligned. */
+	b->mem = mmap(NULL, BUF_BYTES + LUNFS_BLOCK_BYTES, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	lunfs_assert(b->mem != MAP_FAILED);
+	return b;
+}
+
+static void buf_free(struct front_buf *b)
+{
+	munmap(b->mem, BUF_BYTES + LUNFS_BLOCK_BYTES);
+	free(b);
+}
+
+static void buf_put(struct loop *l, struct front_buf *b)
+{
+	pthread_mutex_lock(&l->mtx);
+	if (l->nspare < BUFS_SPARE) {
+		b->next = l->spare;
+		l->spare = b;
+		l->nspare++;
+		b = NULL;
+	}
+	pthread_mutex_unlock(&l->mtx);
+	if (b)
+		buf_free(b);
+}
 
 void *front_answer_buf(size_t len_bytes)
 {
-	return len_bytes <= BUF_BYTES - LUNFS_BLOCK_BYTES ? answer_mem : NULL;
+	if (!self || !self->buf || len_bytes > BUF_BYTES - LUNFS_BLOCK_BYTES)
+		return NULL;
+	return self->buf->mem + LUNFS_BLOCK_BYTES;
 }
 
-static void worker_add(struct loop *l) /* l->mtx held */
+/* ---- answers that are given later ------------------------------------------------------------ */
+
+struct front_buf *front_keep(void)
+{
+	struct loop *l = self ? self->loop : NULL;
+	struct front_buf *b = NULL;
+
+	if (!l || !self->buf || atomic_load_explicit(&l->in_hand, memory_order_relaxed) < 2)
+		return NULL;
+	pthread_mutex_lock(&l->mtx);
+	if (l->kept < KEPT_MAX) {
+		l->kept++;
+		b = self->buf;
+	}
+	pthread_mutex_unlock(&l->mtx);
+	if (!b)
+		return NULL;
+	b->fd = wire_fd(-1);
+	self->buf = NULL;
+	return b;
+}
+
+static void kept_less(struct loop *l)
+{
+	pthread_mutex_lock(&l->mtx);
+	if (--l->kept == 0)
+		pthread_cond_broadcast(&l->changed);
+	pthread_mutex_unlock(&l->mtx);
+}
+
+void front_unkeep(struct front_buf *b)
+{
+	self->buf = b;
+	kept_less(self->loop);
+}
+
+int front_kept_fd(const struct front_buf *b)
+{
+	return b->fd;
+}
+
+void front_kept_done(struct front *f, struct front_buf *b)
+{
+	struct loop *l = f->loop;
+
+	buf_put(l, b);
+	atomic_fetch_sub_explicit(&l->in_hand, 1, memory_order_relaxed);
+	kept_less(l);
+}
+
+/* ---- workers --------------------------------------------------------------------------------- */
+
+static void *worker_run(void *arg);
+
+static bool thread_add(struct loop *l, void (*fn)(void *arg), void *arg) /* l->mtx held */
 {
 	struct worker *w = calloc(1, sizeof(*w));
 
 	lunfs_assert(w);
 	w->loop = l;
+	w->fn = fn;
+	w->arg = arg;
 	if (pthread_create(&w->thread, NULL, worker_run, w) != 0) {
-		free(w); /* the others go on; the next request tries again */
-		return;
+		free(w);
+		return false;
 	}
 	w->next = l->workers;
 	l->workers = w;
 	l->total++;
-	l->idle++;
+	return true;
+}
+
+/* Without a thread for it the loop does it itself; the caller's would keep other answers waiting.
+ */
+void front_later(struct front *f, void (*fn)(void *arg), void *arg)
+{
+	struct loop *l = f->loop;
+
+	pthread_mutex_lock(&l->mtx);
+	if (!thread_add(l, fn, arg)) {
+		struct late *t = calloc(1, sizeof(*t));
+
+		lunfs_assert(t);
+		*t = (struct late){.next = l->late, .fn = fn, .arg = arg};
+		l->late = t;
+		pthread_cond_broadcast(&l->changed);
+	}
+	pthread_mutex_unlock(&l->mtx);
+}
+
+static void do_late(struct loop *l) /* l->mtx held; let go meanwhile */
+{
+	while (l->late) {
+		struct late *t = l->late;
+
+		l->late = t->next;
+		pthread_mutex_unlock(&l->mtx);
+		t->fn(t->arg);
+		free(t);
+		pthread_mutex_lock(&l->mtx);
+	}
+}
+
+/* Somebody must read. The others go on if no thread can be had; the next request tries again. */
+static void reader_add(struct loop *l) /* l->mtx held */
+{
+	if (l->parked > l->calls) {
+		l->calls++;
+		l->reading++;
+		pthread_cond_signal(&l->more);
+	} else if (l->total < WORKERS_MAX && thread_add(l, NULL, NULL)) {
+		l->reading++;
+	}
+}
+
+/* True: to read; it counts as reading again. False: to go. */
+static bool park(struct loop *l) /* l->mtx held */
+{
+	if (l->parked >= PARKED_MAX)
+		return false;
+	l->parked++;
+	while (!l->calls && !fuse_session_exited(l->f->se))
+		pthread_cond_wait(&l->more, &l->mtx);
+	l->parked--;
+	if (!l->calls)
+		return false;
+	l->calls--;
+	return true;
 }
 
 /* One request. False: this worker ends. */
@@ -88,7 +283,7 @@ static bool serve_one(struct loop *l, struct fuse_buf *fb)
 {
 	struct front *f = l->f;
 	int n = fuse_session_receive_buf(f->se, fb);
-	bool go_on;
+	bool go_on = true;
 
 	if (n == -EINTR || n == -EAGAIN)
 		return !fuse_session_exited(f->se);
@@ -100,33 +295,74 @@ static bool serve_one(struct loop *l, struct fuse_buf *fb)
 		fuse_session_exit(f->se);
 		return false;
 	}
-	l->idle--;
-	if (l->idle == 0 && l->total < WORKERS_MAX && atomic_load(&f->initialised))
-		worker_add(l);
+	l->reading--;
+	if (l->reading == 0 && atomic_load(&f->initialised))
+		reader_add(l);
 	pthread_mutex_unlock(&l->mtx);
+	atomic_fetch_add_explicit(&l->in_hand, 1, memory_order_relaxed);
 	fuse_session_process_buf(f->se, fb);
+	if (self->buf)
+		atomic_fetch_sub_explicit(&l->in_hand, 1, memory_order_relaxed);
 	pthread_mutex_lock(&l->mtx);
-	go_on = l->idle < WORKERS_IDLE && !fuse_session_exited(f->se);
-	if (go_on)
-		l->idle++; /* one that goes away must not make others believe that it will read */
+	if (fuse_session_exited(f->se))
+		go_on = false;
+	else if (l->reading < READERS_MAX)
+		l->reading++; /* one that goes away must not make others believe that it will read
+			       */
+	else
+		go_on = park(l);
 	pthread_mutex_unlock(&l->mtx);
 	return go_on;
+}
+
+static int clone_of(struct loop *l)
+{
+	unsigned k;
+	int fd;
+
+	pthread_mutex_lock(&l->mtx);
+	k = l->next_clone++ % CLONES;
+	fd = l->clone[k];
+	if (fd < 0 && l->next_clone <= CLONES && atomic_load(&l->f->initialised)) {
+		uint32_t session = (uint32_t)fuse_session_fd(l->f->se);
+
+		fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &session)) {
+			close(fd);
+			fd = -1;
+		}
+		l->clone[k] = fd;
+	}
+	pthread_mutex_unlock(&l->mtx);
+	return fd < 0 ? fuse_session_fd(l->f->se) : fd;
+}
+
+static void serve(struct loop *l)
+{
+	struct fuse_buf fb = {0};
+	bool go_on = true;
+
+	wire_fd(clone_of(l));
+	while (go_on && !fuse_session_exited(l->f->se)) {
+		if (!self->buf)
+			self->buf = buf_get(l);
+		fb.mem = self->buf->mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES;
+		go_on = serve_one(l, &fb);
+	}
+	if (self->buf)
+		buf_put(l, self->buf);
 }
 
 static void *worker_run(void *arg)
 {
 	struct worker *w = arg;
 	struct loop *l = w->loop;
-	/* Fresh pages come when they are first used; page-aligned. */
-	char *mem = mmap(NULL, BUF_BYTES + LUNFS_BLOCK_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct fuse_buf fb = {.mem = mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES};
 
-	lunfs_assert(mem != MAP_FAILED);
-	answer_mem = (uint8_t *)mem + LUNFS_BLOCK_BYTES;
-	while (!fuse_session_exited(l->f->se) && serve_one(l, &fb))
-		;
-	munmap(mem, BUF_BYTES + LUNFS_BLOCK_BYTES);
+	self = w;
+	if (w->fn)
+		w->fn(w->arg);
+	else
+		serve(l);
 	pthread_mutex_lock(&l->mtx);
 	w->ended = true;
 	pthread_cond_broadcast(&l->changed);
@@ -158,6 +394,7 @@ static void reap(struct loop *l)
 
 static void wake_readers(struct loop *l) /* l->mtx held */
 {
+	pthread_cond_broadcast(&l->more);
 	for (struct worker *w = l->workers; w; w = w->next)
 		if (!w->ended)
 			pthread_kill(w->thread, SIGUSR1);
@@ -196,29 +433,48 @@ static void *signal_run(void *arg)
 	return NULL;
 }
 
+static void close_all(struct loop *l)
+{
+	for (unsigned k = 0; k < CLONES; k++)
+		if (l->clone[k] >= 0)
+			close(l->clone[k]);
+	while (l->spare) {
+		struct front_buf *b = l->spare;
+
+		l->spare = b->next;
+		buf_free(b);
+	}
+}
+
 int front_loop(struct front *f)
 {
-	struct loop l = {
-	    .f = f, .mtx = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	struct loop l = {.f = f,
+			 .mtx = PTHREAD_MUTEX_INITIALIZER,
+			 .changed = PTHREAD_COND_INITIALIZER,
+			 .more = PTHREAD_COND_INITIALIZER,
+			 .clone = {[0 ... CLONES - 1] = -1}};
 	pthread_t sig_thread;
 
 	if (pthread_create(&sig_thread, NULL, signal_run, &l) != 0)
 		return -EAGAIN;
+	f->loop = &l;
 	pthread_mutex_lock(&l.mtx);
-	worker_add(&l);
+	reader_add(&l);
 	if (!l.workers)
 		l.error = -EAGAIN;
-	while (l.workers) {
+	while (l.workers || l.kept) {
 		wait_changed(&l, fuse_session_exited(f->se) ? 20 : 10000);
 		if (fuse_session_exited(f->se)) {
 			calls_interrupt_all(f);
 			wake_readers(&l);
 		}
+		do_late(&l);
 		reap(&l);
 	}
 	l.signalled = true;
 	pthread_mutex_unlock(&l.mtx);
 	pthread_kill(sig_thread, SIGTERM);
 	pthread_join(sig_thread, NULL);
+	close_all(&l);
 	return l.error;
 }

@@ -133,8 +133,11 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	struct call c;
 	size_t done = 0;
 	void *own = front_answer_buf(size), *buf = own ? own : dev_buf_alloc(size);
+	struct vol_io x = {.id = h->id, .off_bytes = (uint64_t)off, .len_bytes = size, .buf = buf};
 	int rc;
 
+	if (own && data_call_start(req, ino, &x, &r))
+		return;
 	call_begin(&c, req);
 	c.op.admitted = &r.admitted;
 	c.op.read_excl = nodes_data_begin(c.f->nodes, ino, &r) && r.pages;
@@ -169,8 +172,18 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	struct call c;
 	uint64_t at = (uint64_t)off;
 	size_t done = 0;
+	struct vol_io x = {.write = true,
+			   .flags = flags,
+			   .id = h->id,
+			   .off_bytes = (uint64_t)off,
+			   .len_bytes = size,
+			   .buf = (void *)(uintptr_t)buf};
 	int rc;
 
+	handle_seen(req_front(req), h);
+	if (!(flags & VWRITE_APPEND) && !(fi->flags & (O_SYNC | O_DSYNC)) &&
+	    data_call_start(req, ino, &x, &r))
+		return;
 	call_begin(&c, req);
 	c.op.admitted = &r.admitted;
 	c.op.late = r.back;

@@ -17,6 +17,17 @@
 #endif
 #define ALLOW_MMAP2 ((uint32_t)(FUSE_DIRECT_IO_ALLOW_MMAP >> 32))
 
+/* ---- which clone of the kernel's device ------------------------------------------------------- */
+
+static _Thread_local int own_fd = -1;
+
+int wire_fd(int fd)
+{
+	if (fd >= 0)
+		own_fd = fd;
+	return own_fd;
+}
+
 /* ---- INIT ------------------------------------------------------------------------------------ */
 
 static void note_init(struct front *f, const uint8_t *buf, size_t len)
@@ -35,7 +46,7 @@ static void note_init(struct front *f, const uint8_t *buf, size_t len)
 static ssize_t wire_read(int fd, void *buf, size_t len, void *userdata)
 {
 	struct front *f = userdata;
-	ssize_t n = read(fd, buf, len);
+	ssize_t n = read(own_fd < 0 ? fd : own_fd, buf, len);
 
 	if (n > 0 && !atomic_load(&f->initialised))
 		note_init(f, buf, (size_t)n);
@@ -61,7 +72,7 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
 			add_to_init(f, iov[1].iov_base);
 		f->init_unique = 0;
 	}
-	return writev(fd, iov, count);
+	return writev(own_fd < 0 ? fd : own_fd, iov, count);
 }
 
 int wire_attach(struct fuse_session *se)

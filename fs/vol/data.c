@@ -14,7 +14,7 @@ void io_init(struct io_list *l, struct volume *v)
 }
 
 /* A write of unknown fate may land at any time: the volume stops before a lock over it can move. */
-static int write_failed(struct volume *v, int rc)
+int data_write_failed(struct volume *v, int rc)
 {
 	if (rc != -ETIMEDOUT)
 		return rc;
@@ -35,7 +35,7 @@ int io_run(struct io_list *l)
 	if (reads)
 		rc = host_io_read(&l->v->io, l->io, n);
 	else if (n)
-		rc = write_failed(l->v, host_io_write(&l->v->io, l->io, n));
+		rc = data_write_failed(l->v, host_io_write(&l->v->io, l->io, n));
 	return rc;
 }
 

@@ -138,6 +138,17 @@ void onodes_write_begin(struct onodes *t, uint64_t ino)
 	mtx_unlock(&t->mtx);
 }
 
+void onodes_write_cancel(struct onodes *t, uint64_t ino)
+{
+	struct onode *e;
+
+	mtx_lock(&t->mtx);
+	e = find(t, ino);
+	if (e)
+		e->writers -= e->writers > 0;
+	mtx_unlock(&t->mtx);
+}
+
 bool onodes_write_end(struct onodes *t, uint64_t ino, bool stale)
 {
 	struct clock *clk = t->mtx.clk;

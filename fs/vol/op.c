@@ -407,3 +407,23 @@ int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 	}
 	return rc;
 }
+
+int op_try(struct op *o)
+{
+	int rc;
+
+	if (atomic_load(&o->v->lost) || txn_failed(o->v->txns))
+		return -EIO;
+	if (!host_lease_ok(o->v->host))
+		return -EAGAIN;
+	o->pin_flags |= LOCK_TRY | LOCK_CACHED;
+	mark_admitted(o, false);
+	o->round++;
+	rc = pin_volume(o);
+	return rc ? rc : pin_known(o);
+}
+
+void op_leave(struct op *o)
+{
+	let_go(o);
+}

@@ -104,6 +104,33 @@ int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_
  */
 int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out);
+
+/*
+ * A read or an overwrite without a thread that waits for the device, where that can be had: whole
+ * blocks in one piece of written space, locks that are held, nothing to wait for. All of it and
+ * what it points to stays as it is until vol_io_end() has answered.
+ */
+struct vol_io {
+	bool write;
+	unsigned flags;		/* of a write: 0 or VWRITE_KILL_PRIV */
+	const struct op_ctx *c; /* without intr: there is nothing to interrupt */
+	struct nodeid id;
+	uint64_t off_bytes;
+	size_t len_bytes;
+	void *buf; /* 4096-aligned */
+	/* The device has answered: vol_io_end() is to be called. Must not sleep. */
+	void (*ended)(struct vol_io *x);
+	struct vol_io_job *job; /* the volume's own */
+};
+/* False: nothing was started, use vol_read() or vol_write(). May come after x->ended() has. */
+bool vol_io_start(struct volume *v, struct vol_io *x);
+/*
+ * The answer of vol_read() or vol_write(); or VOL_IO_WAITS, if not @may_sleep and there is something
+ * to wait for: to be called again on a thread that may.
+ */
+#define VOL_IO_WAITS 1
+int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done);
+
 /* @mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]. */
 int vol_fallocate(struct volume *v, const struct op_ctx *c, struct nodeid id, int mode,
 		  uint64_t off_bytes, uint64_t len_bytes);

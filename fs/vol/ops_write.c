@@ -97,12 +97,17 @@ static bool of_this_tick(struct timespec now, struct timespec t)
 	return now.tv_sec - t.tv_sec < 2 && ns >= 0 && ns < TICK_NS;
 }
 
-static bool is_stamped(struct volume *v, const struct inode *i, const struct writing *a)
+bool vol_is_stamped(struct volume *v, const struct inode *i)
 {
 	struct timespec now = vol_now(v);
 
+	return of_this_tick(now, i->mtime) && of_this_tick(now, i->ctime);
+}
+
+static bool is_stamped(struct volume *v, const struct inode *i, const struct writing *a)
+{
 	return !(a->flags & VWRITE_KILL_PRIV && i->mode & (S_ISUID | S_ISGID)) &&
-	       of_this_tick(now, i->mtime) && of_this_tick(now, i->ctime);
+	       vol_is_stamped(v, i);
 }
 
 /* ---- planning a piece ------------------------------------------------------------------------ */
@@ -508,12 +513,20 @@ static int write_run(struct volume *v, const struct op_ctx *c, struct writing *a
 	return op_run(&o, write_body, a);
 }
 
+int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id, unsigned flags)
+{
+	struct writing a = {.id = id, .flags = flags, .excl = true};
+	struct op o;
+
+	write_op_init(&o, v, c, &a);
+	return op_run(&o, touch_body, &a);
+}
+
 int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out)
 {
 	struct writing a = {
 	    .id = id, .off = off_bytes, .len = len_bytes, .buf = buf, .flags = flags};
-	struct op o;
 	int rc, rc2;
 
 	*done = 0;
@@ -524,9 +537,7 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
 	onodes_write_begin(v->onodes, id.ino);
 	rc = write_run(v, c, &a);
 	if (onodes_write_end(v->onodes, id.ino, rc == 0 && !a.excl && !a.stamped)) {
-		a.excl = true;
-		write_op_init(&o, v, c, &a);
-		rc2 = op_run(&o, touch_body, &a);
+		rc2 = vol_touch(v, c, id, flags);
 		rc = rc ? rc : rc2;
 	}
 	/* The kernel takes no notice of a write-back that was short: it must be an error. */

@@ -106,6 +106,12 @@ void op_plan(struct op *o, uint64_t ino, enum lock_mode mode, enum lock_local lo
  * locks are let go: others see what the first one changed.
  */
 int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
+/*
+ * For those that cannot wait: pins what is planned if that is to be had at once. To be followed by
+ * op_leave() in any case, on whatever thread, which lets all go.
+ */
+int op_try(struct op *o);
+void op_leave(struct op *o);
 /* Pin and load @id; *out stays valid until the body returns. OP_RESTART, -ESTALE, ... */
 int op_get(struct op *o, struct nodeid id, enum lock_mode mode, enum lock_local local,
 	   struct inode **out);
@@ -174,6 +180,8 @@ bool onodes_unlinked(struct onodes *t, uint64_t ino);
  */
 void onodes_write_begin(struct onodes *t, uint64_t ino);
 bool onodes_write_end(struct onodes *t, uint64_t ino, bool stale);
+/* It did not come to that, and the caller begins anew at once. */
+void onodes_write_cancel(struct onodes *t, uint64_t ino);
 
 /* ---- orphan.c -------------------------------------------------------------------------------- */
 
@@ -196,6 +204,13 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
 int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
 int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
 
+/* ---- ops_write.c ------------------------------------------------------------------------------ */
+
+/* Are the time stamps of @i new enough for data that was overwritten just now? */
+bool vol_is_stamped(struct volume *v, const struct inode *i);
+/* Set them. */
+int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id, unsigned flags);
+
 /* ---- data.c: device I/O of file data --------------------------------------------------------- */
 
 #define DATA_IOS 32u
@@ -209,6 +224,8 @@ void io_init(struct io_list *l, struct volume *v);
 /* Add one transfer; runs the list when it is full. */
 int io_add(struct io_list *l, enum dev_io_op op, uint64_t blk, uint64_t len_blks, void *buf);
 int io_run(struct io_list *l);
+/* What host_io_write() of file data answered: the volume stops if its fate stays unknown. */
+int data_write_failed(struct volume *v, int rc);
 /* Fill @nblks blocks of @buf (aligned) from @lblk on; holes and unwritten space are zeroes. */
 int data_read_blks(struct volume *v, struct inode *i, uint64_t lblk, uint64_t nblks, uint8_t *buf);
 /* Zero [from, to) of the file where it is written space, in place; both in the same block. */

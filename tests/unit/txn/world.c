@@ -80,6 +80,11 @@ int host_write_gate(struct host *h)
 	return h->lost ? -EIO : 0;
 }
 
+bool host_write_try(struct host *h)
+{
+	return host_write_begin(h) == 0;
+}
+
 int host_write_begin(struct host *h)
 {
 	return host_write_gate(h);
