@@ -25,38 +25,55 @@ def picture(w, h, body):
             f'<rect width="{w}" height="{h}" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n")
 
 
-def panel(x, y, name, contenders, found):
-    group, unit, what = works.WORKS[name]
-    less = " (less is better)" if name in works.LESS_IS_BETTER else ""
-    out = [text(x, y + 12, f"{name}, {unit}{less}", "font-weight:bold"),
-           text(x, y + 25, what[:68], "font-size:10px;fill:#666")]
-    top = max(found[c]["high"] for c in contenders) or 1
+def panel(x, y, title, what, rows):
+    """@rows: (label, figures, colour), a bar each."""
+    out = [text(x, y + 12, title, "font-weight:bold"), text(x, y + 25, what[:74], "font-size:10px;fill:#666")]
+    top = max(m["high"] for _, m, _ in rows) or 1
     width = PANEL_W - LABEL_W - VALUE_W - 20
-    for i, c in enumerate(contenders):
-        m, at = found[c], y + HEAD_H + i * BAR_H
+    for i, (label_of, m, colour) in enumerate(rows):
+        at = y + HEAD_H + i * BAR_H
         end = x + LABEL_W + width * m["value"] / top
         low, high = (x + LABEL_W + width * m[k] / top for k in ("low", "high"))
-        out += [text(x, at + 10, c),
+        out += [text(x, at + 10, label_of),
                 f'<rect x="{x + LABEL_W}" y="{at + 1}" width="{max(end - x - LABEL_W, 0.5):.1f}" height="{BAR_H - 4}" '
-                f'fill="{COLOURS.get(c, OTHERS)}"/>',
+                f'fill="{colour}"/>',
                 f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{at + 6.5}" y2="{at + 6.5}" stroke="#222"/>',
                 text(max(end, high) + 4, at + 10, number(m["value"]))]
     return out
 
 
-def svg(contenders, found):
-    body, x, y, row_h = [], 10, 10, 0
+def together(group, found):
+    """Panels of works that only lunfs does, side by side as bars: (title, what, rows)."""
+    for title, unit, what, names in works.TOGETHER[group]:
+        rows = [(label_of, found[n]["lunfs2"], COLOURS["lunfs2"]) for label_of, n in names
+                if "value" in found.get(n, {}).get("lunfs2", {})]
+        if rows:
+            yield f"{title}, {unit}", what, rows
+
+
+def beside(group, contenders, found):
+    """A panel a work, in it a bar a contender."""
     for name in found:
-        there = [c for c in contenders if "value" in found[name].get(c, {})]
-        if not there:
+        of_group, unit, what = works.WORKS[name]
+        rows = [(c, found[name][c], COLOURS.get(c, OTHERS)) for c in contenders if "value" in found[name].get(c, {})]
+        if of_group == group and rows:
+            less = " (less is better)" if name in works.LESS_IS_BETTER else ""
+            yield f"{name}, {unit}{less}", what, rows
+
+
+def svg(title, contenders, found):
+    body, y = [text(10, 26, title, "font-size:15px;font-weight:bold")], 50
+    for group in works.GROUPS:
+        panels = list(together(group, found) if group in works.TOGETHER else beside(group, contenders, found))
+        if not panels:
             continue
-        body += panel(x, y, name, there, found[name])
-        row_h = max(row_h, HEAD_H + len(there) * BAR_H + 14)
-        x += PANEL_W
-        if x > 10 + PANEL_W * (COLUMNS - 1):
-            x, y, row_h = 10, y + row_h, 0
-    w, h = 20 + PANEL_W * COLUMNS, y + row_h + 10
-    return picture(w, h, body)
+        body.append(text(10, y + 12, works.TITLES[group], "font-size:13px;font-weight:bold;fill:#7a3512"))
+        y += 26
+        for row in (panels[i:i + COLUMNS] for i in range(0, len(panels), COLUMNS)):
+            for i, (head, what, bars) in enumerate(row):
+                body += panel(10 + i * PANEL_W, y, head, what, bars)
+            y += HEAD_H + max(len(bars) for _, _, bars in row) * BAR_H + 14
+    return picture(20 + PANEL_W * COLUMNS, y + 10, body)
 
 
 # ---- curves ---------------------------------------------------------------------------------------

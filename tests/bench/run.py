@@ -43,6 +43,7 @@ def parse():
     p.add_argument("--out", metavar="DIR", default="bench-results", help="where to write (bench-results)")
     p.add_argument("--quick", action="store_true", help="small and short: does it work at all?")
     p.add_argument("--no-install", action="store_true", help="install no packages")
+    p.add_argument("--no-build", action="store_true", help="take the build folder as it is")
     p.add_argument("--list", action="store_true", help="say what the works are, and end")
     return p.parse_args()
 
@@ -85,8 +86,10 @@ def install(what):
         print("Packages could not be installed; what needs them is left out.")
 
 
-def build():
+def build(as_it_is):
     folder = pathlib.Path(os.environ.get("LUNFS_BUILD", TOP / "build"))
+    if as_it_is:
+        return folder
     script = f'. "{TOP}/tests/setup.sh"; build_lunfs "{TOP}" "{folder}"'
     if subprocess.run(["bash", "-c", script], check=False).returncode != 0:
         sys.exit("run.py: lunfs could not be built.")
@@ -153,7 +156,7 @@ def main():
     signal.signal(signal.SIGHUP, lambda *_: sys.exit("run.py: ended by a signal."))
     if not o.no_install:
         install('"${BUILD_PACKAGES[@]}" "${BENCH_PACKAGES[@]}"')
-    folder = build()
+    folder = build(o.no_build)
     base = os.environ.get("LUNFS_TEST_DIR", "/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     place = tempfile.mkdtemp(prefix="lunfs-bench.", dir=base)
     try:
@@ -177,7 +180,8 @@ def write_out(o, results):
          "medians": medians, "bars": goals, "runs_of_all": results}, indent=1) + "\n")
     text = report.markdown(facts, o.contenders, medians, goals)
     (out / "results.md").write_text(text)
-    (out / "results.svg").write_text(plot.svg(o.contenders, medians))
+    (out / "results.svg").write_text(plot.svg(
+        f"lunfs beside others, {facts['machine']['date']}, median of {o.runs}", o.contenders, medians))
     print(text)
     print(f"Written: {out}/results.md, results.json, results.svg")
     bad = [(w, c) for w in medians for c in medians[w] if c in LUNFS and "error" in medians[w][c]]

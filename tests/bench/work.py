@@ -26,7 +26,7 @@ class Bed:
     def __init__(self, stage, options, wanted):
         self.stage, self.o, self.wanted = stage, options, wanted
         self.found = {}  # work: {"value": , ...} or {"error": }
-        self.group = None
+        self.group, self.device_written = None, False
 
     def want(self, *names):
         return any(n in self.wanted for n in names)
@@ -97,6 +97,9 @@ def fio_work(bed, name, *args, **kw):
 def written_image(bed):
     """The image that most of the work is on: written once, which is itself the growing file."""
     if bed.stage.name == "raw":
+        if not bed.device_written:  # else each first write would also pay for new memory
+            fio(bed, bed.stage.device, "write", "1m", 4)
+            bed.device_written = True
         return bed.stage.device
     path = bed.stage.dir("data") / "image"
     if path.exists():

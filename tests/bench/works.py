@@ -73,6 +73,22 @@ def read_table():
 
 WORKS = read_table()
 GROUPS = list(dict.fromkeys(g for g, _, _ in WORKS.values()))
+TITLES = {"data": "Data, fio on an image", "slow": "Data, a slow device", "qemu": "Virtual machine images",
+          "meta": "Metadata", "tree": "Trees of files", "hosts": "Two hosts of lunfs", "idle": "Two hosts that are idle",
+          "recovery": "A host is killed"}
+# What only lunfs does, in the plot: title, unit, text, bars.
+TOGETHER = {
+    "hosts": [*((op, "/s", "by hosts and directories", [
+        ("one host", f"{op}-one-host"), ("two, own dirs", f"{op}-two-hosts"), ("two, one dir", f"{op}-same-dir")])
+                for op in HOSTS),
+              ("one file", "IOPS", "4k random write QD8", [("one host", "one-file-1-host"),
+                                                           ("two, halves", "one-file-2-hosts")]),
+              ("one file", "/s", "4k writes of one file by two hosts", [("by turns", "lock-pingpong"),
+                                                                       ("at once", "contended-write")]),
+              ("hand-over", "I/Os (less is better)", WORKS["cost-of-pingpong"][2], [("each", "cost-of-pingpong")])],
+    "recovery": [("recovery", "ms (less is better)", WORKS["recovery-total"][2], [
+        (part, f"recovery-{part}") for part in ("total", "notice", "fencing", "replay")])],
+}
 # what --quick does if nothing is chosen: some of each group
 QUICK = {"write-4k-q1", "read-4k-q32", "write-4k-q32", "write-4k-4x32", "read-1m", "write-1m", "fdatasync-4k",
          "slow-write-1m", "qemu-raw-threads-write", "qemu-qcow2-uring-read", "fs_mark-fsync-1t",
