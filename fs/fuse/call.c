@@ -44,6 +44,7 @@ void call_begin(struct call *c, fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
+	front_waits();
 	memset(c, 0, sizeof(*c));
 	c->f = req_front(req);
 	c->tid = ctx->pid;

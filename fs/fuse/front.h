@@ -241,6 +241,8 @@ void front_drop_all(struct front *f);
 /* ---- session.c ------------------------------------------------------------------------------- */
 
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args);
+/* What the kernel is told beside the protocol, once it has the answer to INIT. */
+void session_tune(const struct front *f);
 
 /* ---- loop.c ---------------------------------------------------------------------------------- */
 
@@ -255,6 +257,8 @@ int front_loop(struct front *f);
  * out of it; NULL: @len_bytes is too much.
  */
 void *front_answer_buf(size_t len_bytes);
+/* The request in hand may have to wait: somebody else must read. Of call_begin(). */
+void front_waits(void);
 /*
  * The request in hand will be answered later, by whatever thread: it takes the worker's memory with
  * it. NULL: it is the only one in hand, and sooner done by waiting; or there are too many of them.

@@ -31,16 +31,23 @@
 #define WORKERS_MAX 512u
 #define READERS_MAX 4u	/* workers that read when there is nothing to do */
 #define PARKED_MAX 64u	/* and that are kept beside them */
+#define LOOK_ROUND 64u	/* requests */
+#define BUSY 12u	/* requests in hand that are enough for another reader */
 #define KEPT_MAX 256u	/* requests that are answered later */
 #define BUFS_SPARE 160u /* idle buffers that are kept */
 #define CLONES 4u
+#define ARENA_BUFS 32u /* buffers in huge pages: the kernel takes hold of one, not of hundreds */
+#define HUGE_BYTES (2u << 20)
 #define BUF_BYTES ((1u << 20) + (2u << 12))
+#define BUF_STRIDE (BUF_BYTES + LUNFS_BLOCK_BYTES)
+#define ARENA_BYTES ((ARENA_BUFS * BUF_STRIDE + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES)
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
 
 struct front_buf {
 	struct front_buf *next;
 	uint8_t *mem; /* page-aligned; the first block ends with the header of a WRITE */
 	int fd;	      /* the clone that its request came from */
+	bool arena;   /* its memory is */
 };
 
 struct worker {
@@ -50,6 +57,8 @@ struct worker {
 	struct front_buf *buf; /* NULL: it went with the request in hand */
 	void (*fn)(void *arg); /* not a worker of requests: does this, and ends */
 	void *arg;
+	bool waits; /* the request in hand may: it does not count as reading */
+	unsigned served;
 	bool ended;
 };
 
@@ -67,13 +76,16 @@ struct loop {
 	struct late *late;
 	struct front_buf *spare;
 	unsigned nspare;
+	uint8_t *arena_map, *arena;
+	unsigned narena;			/* of its buffers that were handed out */
 	unsigned total, reading, parked, calls; /* calls: parked ones that are to read */
 	unsigned kept;
+	unsigned busy_readers; /* so many where all they do is to send transfers */
 	atomic_uint in_hand;
 	int clone[CLONES]; /* -1: none */
 	unsigned next_clone;
 	int error;
-	bool signalled;
+	bool signalled, tuned;
 };
 
 static _Thread_local struct worker *self;
@@ -99,6 +111,22 @@ void front_block_signals(void)
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
+/* Memory whose pages come when they are first used. */
+static uint8_t *map(size_t len)
+{
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	lunfs_assert(mem != MAP_FAILED);
+	return mem;
+}
+
+static void arena_map(struct loop *l)
+{
+	l->arena_map = map(ARENA_BYTES + HUGE_BYTES);
+	l->arena = l->arena_map + (HUGE_BYTES - (uintptr_t)l->arena_map % HUGE_BYTES) % HUGE_BYTES;
+	madvise(l->arena, ARENA_BYTES, MADV_HUGEPAGE);
+}
+
 static struct front_buf *buf_get(struct loop *l)
 {
 	struct front_buf *b;
@@ -108,29 +136,31 @@ static struct front_buf *buf_get(struct loop *l)
 	if (b) {
 		l->spare = b->next;
 		l->nspare--;
-	}
-	pthread_mutex_unlock(&l->mtx);
-	if (b)
+		pthread_mutex_unlock(&l->mtx);
 		return b;
+	}
 	b = calloc(1, sizeof(*b));
 	lunfs_assert(b);
-	/* Fresh pages come when they are first used; page-aligned. */
-	b->mem = mmap(NULL, BUF_BYTES + LUNFS_BLOCK_BYTES, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	lunfs_assert(b->mem != MAP_FAILED);
+	b->arena = l->narena < ARENA_BUFS;
+	if (b->arena)
+		b->mem = l->arena + (size_t)l->narena++ * BUF_STRIDE;
+	pthread_mutex_unlock(&l->mtx);
+	if (!b->arena)
+		b->mem = map(BUF_STRIDE);
 	return b;
 }
 
 static void buf_free(struct front_buf *b)
 {
-	munmap(b->mem, BUF_BYTES + LUNFS_BLOCK_BYTES);
+	if (!b->arena)
+		munmap(b->mem, BUF_STRIDE);
 	free(b);
 }
 
 static void buf_put(struct loop *l, struct front_buf *b)
 {
 	pthread_mutex_lock(&l->mtx);
-	if (l->nspare < BUFS_SPARE) {
+	if (b->arena || l->nspare < BUFS_SPARE) {
 		b->next = l->spare;
 		l->spare = b;
 		l->nspare++;
@@ -278,41 +308,84 @@ static bool park(struct loop *l) /* l->mtx held */
 	return true;
 }
 
+void front_waits(void)
+{
+	struct loop *l = self ? self->loop : NULL;
+
+	if (!l || self->fn || self->waits)
+		return;
+	self->waits = true;
+	pthread_mutex_lock(&l->mtx);
+	l->reading--;
+	if (l->reading == 0)
+		reader_add(l);
+	pthread_mutex_unlock(&l->mtx);
+}
+
+/* Are there more requests than one reader gets on its way? */
+static void look_round(struct loop *l)
+{
+	unsigned in_hand = atomic_load_explicit(&l->in_hand, memory_order_relaxed);
+
+	pthread_mutex_lock(&l->mtx);
+	if (l->reading < l->busy_readers && in_hand > BUSY * l->reading)
+		reader_add(l);
+	pthread_mutex_unlock(&l->mtx);
+}
+
+/* After a request. False: this worker ends. */
+static bool read_on(struct loop *l)
+{
+	bool go_on;
+
+	if (fuse_session_exited(l->f->se))
+		return false;
+	if (!self->waits) {
+		if (++self->served % LOOK_ROUND == 0)
+			look_round(l);
+		return true;
+	}
+	self->waits = false;
+	pthread_mutex_lock(&l->mtx);
+	go_on = l->reading < READERS_MAX;
+	l->reading += go_on; /* one that goes away must not make others believe that it reads */
+	pthread_mutex_unlock(&l->mtx);
+	if (go_on)
+		return true;
+	if (self->buf)
+		buf_put(l, self->buf);
+	self->buf = NULL;
+	pthread_mutex_lock(&l->mtx);
+	go_on = park(l);
+	pthread_mutex_unlock(&l->mtx);
+	return go_on;
+}
+
 /* One request. False: this worker ends. */
 static bool serve_one(struct loop *l, struct fuse_buf *fb)
 {
 	struct front *f = l->f;
 	int n = fuse_session_receive_buf(f->se, fb);
-	bool go_on = true;
 
 	if (n == -EINTR || n == -EAGAIN)
 		return !fuse_session_exited(f->se);
-	pthread_mutex_lock(&l->mtx);
 	if (n <= 0) {
+		pthread_mutex_lock(&l->mtx);
 		if (n < 0 && n != -ENODEV)
 			l->error = n;
 		pthread_mutex_unlock(&l->mtx);
 		fuse_session_exit(f->se);
 		return false;
 	}
-	l->reading--;
-	if (l->reading == 0 && atomic_load(&f->initialised))
-		reader_add(l);
-	pthread_mutex_unlock(&l->mtx);
 	atomic_fetch_add_explicit(&l->in_hand, 1, memory_order_relaxed);
 	fuse_session_process_buf(f->se, fb);
 	if (self->buf)
 		atomic_fetch_sub_explicit(&l->in_hand, 1, memory_order_relaxed);
-	pthread_mutex_lock(&l->mtx);
-	if (fuse_session_exited(f->se))
-		go_on = false;
-	else if (l->reading < READERS_MAX)
-		l->reading++; /* one that goes away must not make others believe that it will read
-			       */
-	else
-		go_on = park(l);
-	pthread_mutex_unlock(&l->mtx);
-	return go_on;
+	if (!l->tuned && atomic_load(&f->initialised)) { /* that was INIT, and nobody else reads */
+		l->tuned = true;
+		session_tune(f);
+	}
+	return read_on(l);
 }
 
 static int clone_of(struct loop *l)
@@ -444,6 +517,15 @@ static void close_all(struct loop *l)
 		l->spare = b->next;
 		buf_free(b);
 	}
+	munmap(l->arena_map, ARENA_BYTES + HUGE_BYTES);
+}
+
+/* Half of the processors: the others carry out transfers and answer them. */
+static unsigned busy_readers(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN) / 2;
+
+	return n < 1 ? 1 : n > (long)READERS_MAX ? READERS_MAX : (unsigned)n;
 }
 
 int front_loop(struct front *f)
@@ -458,6 +540,8 @@ int front_loop(struct front *f)
 	if (pthread_create(&sig_thread, NULL, signal_run, &l) != 0)
 		return -EAGAIN;
 	f->loop = &l;
+	arena_map(&l);
+	l.busy_readers = getenv("LUNFS_R") ? (unsigned)atoi(getenv("LUNFS_R")) : busy_readers();
 	pthread_mutex_lock(&l.mtx);
 	reader_add(&l);
 	if (!l.workers)

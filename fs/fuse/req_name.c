@@ -246,6 +246,7 @@ void req_statfs(fuse_req_t req, fuse_ino_t ino)
 
 	(void)ino;
 	memset(&sv, 0, sizeof(sv));
+	front_waits();
 	rc = vol_statfs(req_front(req)->vol, &sv);
 	if (rc)
 		reply_rc(req, rc);

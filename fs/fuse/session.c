@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The FUSE session: its operations, and what is asked of the kernel. */
 #include "fuse/front.h"
+#include <stdio.h>
 
 #define MAX_WRITE_BYTES (1u << 20)
 #define MAX_BACKGROUND 128u
@@ -82,4 +83,19 @@ static const struct fuse_lowlevel_ops ops = {
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args)
 {
 	return fuse_session_new(args, &ops, sizeof(ops), f);
+}
+
+/* The kernel reads 128 KiB ahead unless it is told, and takes that from nobody but its own files. */
+void session_tune(const struct front *f)
+{
+	char path[64];
+	FILE *fp;
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", f->dev_major,
+		 f->dev_minor);
+	fp = fopen(path, "we");
+	if (!fp)
+		return; /* not root, or a container: slower, no more */
+	fprintf(fp, "%u\n", MAX_WRITE_BYTES >> 10);
+	fclose(fp);
 }
