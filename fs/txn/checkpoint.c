@@ -321,6 +321,12 @@ static bool want_tail(struct txns *t)
 			    freeable > t->log_blks / 3);
 }
 
+void checkpoint_wake_locked(struct txns *t)
+{
+	if (t->ckpt_until && (ckpt_due_ns(t) < t->ckpt_until || want_tail(t)))
+		cond_signal(&t->ckpt_cv);
+}
+
 void checkpoint_main(void *arg)
 {
 	struct txns *t = arg;
@@ -341,7 +347,9 @@ void checkpoint_main(void *arg)
 			else
 				run_pass_locked(t, CKPT_PASS);
 		} else {
+			t->ckpt_until = due;
 			cond_wait(&t->ckpt_cv, &t->mtx, due);
+			t->ckpt_until = 0;
 		}
 	}
 	mtx_unlock(&t->mtx);
@@ -420,7 +428,7 @@ int txn_flush_guard(struct txns *t, uint64_t guard_addr, enum lock_mode keep)
 	mtx_lock(&t->mtx);
 	g = gidx_find(t, guard_addr);
 	if (g && g->last_tid > t->durable_tid)
-		r = t->failed ? -EIO : txn_wait_done(t, g->last_tid);
+		r = t->failed ? -EIO : txn_wait_done(t, g->last_tid, false);
 	if (!r)
 		wait_pass_locked(t);
 	if (!r)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The committer, one thread. Commit = data flushed, journal written, flushed:
+ * Commit = data flushed, journal written, flushed:
  *
  *   close the running transaction and wait until its handles have left; freeze every changed block
  *   into an image of its own; open the next transaction; flush; write the log; flush; then the
@@ -8,6 +8,10 @@
  *
  * Handles never wait for another host while joined, so the drain ends. Whoever comes meanwhile
  * joins the next transaction: that is the group commit.
+ *
+ * One commit at a time. The committer, a thread, does it for what is old and for whoever must not
+ * be kept busy; who waits for nothing else (fsync) does it himself, which spares two hand-overs
+ * between threads.
  *
  * When the volume has failed nothing more is committed; the committer then only tells the
  * call-backs.
@@ -230,8 +234,7 @@ static void end_commit_locked(struct txns *t, struct txn *x, int r)
 		t->durable_tid = x->id;
 	if (!logged)
 		txn_free(x);
-	cond_broadcast(&t->done_cv);
-	cond_signal(&t->ckpt_cv);
+	checkpoint_wake_locked(t);
 }
 
 static void settle_guards_locked(struct txns *t, uint64_t *guards, unsigned n)
@@ -299,11 +302,12 @@ static void commit_closed_locked(struct txns *t, struct txn *x, uint64_t since_n
 	free(guards);
 }
 
-static void commit_locked(struct txns *t)
+void commit_locked(struct txns *t)
 {
 	struct txn *x = t->running;
 	uint64_t since_ns = clock_now_ns(t->env.clk);
 
+	lunfs_assert(!t->commit_busy_ns);
 	t->commit_busy_ns = since_ns | 1;
 	x->closing = true;
 	while (x->handles && !t->failed)
@@ -311,6 +315,9 @@ static void commit_locked(struct txns *t)
 	if (!t->failed)
 		commit_closed_locked(t, x, since_ns);
 	t->commit_busy_ns = 0;
+	cond_broadcast(&t->done_cv);
+	if (t->committer_waits) /* for us to be ready, not for work */
+		cond_signal(&t->commit_cv);
 }
 
 static uint64_t due_ns(const struct txns *t)
@@ -324,6 +331,22 @@ static uint64_t due_ns(const struct txns *t)
 	return t->want_tid >= x->id ? 0 : x->began_ns + COMMIT_AGE_NS;
 }
 
+/*
+ * Sleep until there may be something to do. While there is work now and then nobody needs to wake
+ * the committer for the first change of each transaction: it looks again before that can be old.
+ */
+static void wait_for_work_locked(struct txns *t, uint64_t due)
+{
+	uint64_t id = t->running->id;
+
+	if (due == CLOCK_FOREVER && !t->failed && id != t->committer_saw)
+		due = clock_now_ns(t->env.clk) + COMMIT_AGE_NS;
+	t->committer_saw = id;
+	t->committer_until = due;
+	cond_wait(&t->commit_cv, &t->mtx, due);
+	t->committer_until = 0;
+}
+
 void commit_main(void *arg)
 {
 	struct txns *t = arg;
@@ -332,7 +355,11 @@ void commit_main(void *arg)
 	for (;;) {
 		uint64_t due = due_ns(t);
 
-		if (due <= clock_now_ns(t->env.clk)) {
+		if (t->commit_busy_ns) {
+			t->committer_waits = true;
+			cond_wait(&t->commit_cv, &t->mtx, CLOCK_FOREVER);
+			t->committer_waits = false;
+		} else if (due <= clock_now_ns(t->env.clk)) {
 			if (t->failed)
 				drop_locked(t, t->running);
 			else
@@ -340,7 +367,7 @@ void commit_main(void *arg)
 		} else if (t->stop) {
 			break;
 		} else {
-			cond_wait(&t->commit_cv, &t->mtx, due);
+			wait_for_work_locked(t, due);
 		}
 	}
 	mtx_unlock(&t->mtx);

@@ -120,13 +120,14 @@ int txn_begin(struct txns *t, unsigned nblks, struct txn_handle **out)
 	return r;
 }
 
-/* The committer sleeps until the running transaction is old: it must hear of the first change. */
+/* The committer must not sleep longer than until the running transaction is old. */
 static void txn_touched(struct txns *t, struct txn *x)
 {
 	if (x->began_ns)
 		return;
 	x->began_ns = clock_now_ns(t->env.clk) | 1;
-	cond_signal(&t->commit_cv);
+	if (x->began_ns + COMMIT_AGE_NS < t->committer_until)
+		cond_signal(&t->commit_cv);
 }
 
 void txn_changed(struct txn_handle *h, struct cblk *b)
@@ -209,8 +210,8 @@ void txn_want(struct txns *t, uint64_t tid)
 	cond_signal(&t->commit_cv);
 }
 
-/* Until transaction @tid is durable; an empty running one has nothing to wait for. */
-int txn_wait_done(struct txns *t, uint64_t tid)
+/* An empty running transaction has nothing to wait for. */
+int txn_wait_done(struct txns *t, uint64_t tid, bool help)
 {
 	const struct txn *x = t->running;
 
@@ -219,10 +220,14 @@ int txn_wait_done(struct txns *t, uint64_t tid)
 		if (txn_is_empty(x))
 			tid--;
 	}
-	if (tid > t->durable_tid)
+	if (tid > t->durable_tid && !help)
 		txn_want(t, tid);
-	while (t->durable_tid < tid && !t->failed)
-		cond_wait(&t->done_cv, &t->mtx, CLOCK_FOREVER);
+	while (t->durable_tid < tid && !t->failed) {
+		if (help && !t->commit_busy_ns)
+			commit_locked(t);
+		else
+			cond_wait(&t->done_cv, &t->mtx, CLOCK_FOREVER);
+	}
 	return t->durable_tid < tid ? -EIO : 0;
 }
 
@@ -233,7 +238,7 @@ int txn_wait_durable(struct txns *t, uint64_t tid)
 
 	mtx_lock(&t->mtx);
 	ticket = flush_ticket_locked(t);
-	r = t->failed ? -EIO : txn_wait_done(t, tid);
+	r = t->failed ? -EIO : txn_wait_done(t, tid, true);
 	mtx_unlock(&t->mtx);
 	if (!r)
 		r = flush_wait(t, ticket);

@@ -161,8 +161,7 @@ struct txns {
 	struct txn_stats stats;
 
 	bool started, stop, failed;
-	atomic_bool halted;  /* as failed, for I/O that waits without the mutex */
-	bool commit_stopped; /* the committer has ended */
+	atomic_bool halted; /* as failed, for I/O that waits without the mutex */
 	struct task *committer, *checkpointer;
 
 	/* cache */
@@ -178,7 +177,10 @@ struct txns {
 	struct txn *running;
 	struct txn_list logged; /* in log order; the first holds the tail */
 	uint64_t want_tid, durable_tid;
-	uint64_t commit_busy_ns; /* since when the committer works, 0 = idle */
+	uint64_t commit_busy_ns;  /* since when a commit is under way, 0 = none is */
+	bool committer_waits;	  /* until that one has ended */
+	uint64_t committer_until; /* it sleeps so long by itself; 0: it does not sleep */
+	uint64_t committer_saw;	  /* the running transaction when it went to sleep */
 	unsigned begin_waiters, big_waiters, space_waiters;
 	bool over_credit_said;
 
@@ -194,6 +196,7 @@ struct txns {
 	uint64_t flush_begun, flush_ended;
 
 	/* checkpoint */
+	uint64_t ckpt_until; /* the checkpointer sleeps so long by itself; 0: it does not sleep */
 	bool pass_busy;
 	uint64_t passes; /* ended */
 	unsigned ncom;	 /* committed images not in place */
@@ -233,14 +236,18 @@ void txn_free(struct txn *x);
 bool txn_is_empty(const struct txn *x);
 void txn_changed(struct txn_handle *h, struct cblk *b); /* @b enters the dirty list */
 void txn_want(struct txns *t, uint64_t tid);
-int txn_wait_done(struct txns *t, uint64_t tid);
+/* Until transaction @tid is durable; @help: commit in this thread, rather than wait for another. */
+int txn_wait_done(struct txns *t, uint64_t tid, bool help);
 
 /* commit.c */
 void commit_main(void *arg);
+void commit_locked(struct txns *t); /* the mutex is held, no commit is under way */
 void callbacks_run(struct callback_list *list, bool ok);
 
 /* checkpoint.c */
 void checkpoint_main(void *arg);
+void checkpoint_wake_locked(
+    struct txns *t); /* if a commit gave it work before it looks by itself */
 void image_supersede(struct txns *t, struct image *im); /* the mutex is held */
 void image_commit(struct txns *t, struct image *im);	/* the mutex is held */
 int checkpoint_all(struct txns *t);

@@ -122,6 +122,10 @@ static void stop_threads(struct txns *t)
 	if (t->checkpointer)
 		t->env.clk->ops->task_join(t->env.clk, t->checkpointer);
 	t->committer = t->checkpointer = NULL;
+	mtx_lock(&t->mtx);
+	while (t->commit_busy_ns) /* by a caller, who is about to hear that it failed */
+		cond_wait(&t->done_cv, &t->mtx, CLOCK_FOREVER);
+	mtx_unlock(&t->mtx);
 }
 
 int txns_stop(struct txns *t)
