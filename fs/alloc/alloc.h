@@ -50,6 +50,13 @@ struct cell_res {
 #define ALLOC_NEED_LOCK 0x2u  /* cells for inodes: their own lock must be to be had EX by a try */
 
 /*
+ * The lock at @lock_addr, which was wanted (-EAGAIN), has been waited for: take home what it was
+ * wanted for, before other locks are waited for and it goes. The caller has no inode pinned and no
+ * transaction. If it fails, the caller will just want it again.
+ */
+void alloc_use(struct alloc *a, uint64_t lock_addr);
+
+/*
  * Reserve @n cells near @goal (an address or 0). No transaction is joined. May convert a fresh
  * chunk (its own transaction). -EAGAIN with res->want; -ENOSPC; -EIO; -EROFS.
  */

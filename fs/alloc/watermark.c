@@ -173,3 +173,15 @@ int watermark_advance(struct alloc *a, uint64_t *group, uint64_t *want)
 	mtx_unlock(&a->mtx);
 	return rc;
 }
+
+void alloc_use(struct alloc *a, uint64_t lock_addr)
+{
+	uint64_t group, want;
+	struct aobj *o;
+
+	if (lock_addr != geo_anchor_cell(LUNFS_ANCHOR_WATERMARK))
+		return;
+	if (watermark_advance(a, &group, &want) == 0 &&
+	    aobj_pin(a, AOBJ_GROUP, geo_group_header(a->env.geo, group), 0, &o) == 0)
+		aobj_unpin(o);
+}

@@ -304,6 +304,9 @@ static int enter(struct op *o, void *arg)
 	}
 	o->round++;
 	rc = pin_volume(o);
+	if (rc == 0 && o->waited)
+		alloc_use(v->alloc, o->waited);
+	o->waited = 0;
 	if (rc == 0 && o->rlock && o->first)
 		rc = o->first(o, arg);
 	return rc ? rc : pin_known(o);
@@ -340,8 +343,10 @@ static int wait_for_allocator(struct op *o)
 	}
 	calm_down(o);
 	rc = lock_pin(o->v->locks, o->want, LOCK_EX, LOCAL_SHARED, 0, intr_of(o), &l);
-	if (rc == 0)
+	if (rc == 0) {
 		lock_unpin_unused(o->v->locks, l, LOCAL_SHARED);
+		o->waited = o->want;
+	}
 	return rc;
 }
 

@@ -88,8 +88,9 @@ struct op {
 	struct lock *vlock, *rlock;
 	unsigned n;
 	struct opn e[OP_NODES];
-	uint64_t top;  /* highest address pinned */
-	uint64_t want; /* with -EAGAIN: the lock to wait for with nothing pinned */
+	uint64_t top;	 /* highest address pinned */
+	uint64_t want;	 /* with -EAGAIN: the lock to wait for with nothing pinned */
+	uint64_t waited; /* that was waited for, and is to be used before it goes */
 	unsigned round, waits;
 	bool made_room; /* that was tried: there will be no more */
 	bool part_fits; /* with -ENOSPC: run the body again in any case, it can do a part */
@@ -204,7 +205,8 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
 int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
 int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
 
-/* ---- ops_write.c ------------------------------------------------------------------------------ */
+/* ---- ops_write.c ------------------------------------------------------------------------------
+ */
 
 /* Are the time stamps of @i new enough for data that was overwritten just now? */
 bool vol_is_stamped(struct volume *v, const struct inode *i);
