@@ -8,7 +8,9 @@
  *          owner hands over in one ATS of its own; seeing the lock in our name is enough
  *   pend   shared by others and wanted exclusively: one ATS keeps newcomers out, then ask
  *   wait   its holder is dead and being recovered
- * A record that did not change for a beat is judged again with the hosts' slots read afresh.
+ * A lock that two hosts hand to and fro is asked for where it went the last time, before its record
+ * is read. A record that did not change for a beat is judged again with the hosts' slots read
+ * afresh.
  */
 #include "cluster/lock_impl.h"
 
@@ -36,7 +38,12 @@ struct acq {
 	struct lock *l;
 	struct waiter *w;
 	struct wish wish;
-	bool asked;	 /* the wish is on the board */
+	bool asked;	  /* the wish is on the board */
+	bool hinted;	  /* it was put there before the record was read */
+	bool moved;	  /* from one host to another since */
+	unsigned looks;	  /* at the record since then, or since it moved */
+	uint64_t from_ns; /* when that was */
+	uint64_t granter;
 	bool cell_valid; /* w->cell was read with the record that l->known is */
 	bool cold;
 	bool fresh;	  /* judge by slots read now */
@@ -189,15 +196,39 @@ static int read_record(struct acq *a)
 	return rc;
 }
 
-/* While a wish of ours stands, seeing the lock in our name is the hand-over. */
+/*
+ * How long a grant takes, so that most first looks see it: a little less whenever one does, more
+ * when it does not.
+ */
+static void learn_grant(const struct acq *a, struct past *p)
+{
+	uint64_t took = lock_now(a->ls) - a->from_ns, ns = p->grant_ns;
+
+	if (!ns)
+		ns = took;
+	else if (a->looks <= 1)
+		ns -= ns / 32;
+	else
+		ns = ns + ns / 4 < took ? ns + ns / 4 : took;
+	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
+	p->grant_ns = ns < LOCK_LOOK_MAX_NS ? ns : LOCK_LOOK_MAX_NS;
+}
+
+/*
+ * While a wish of ours stands, seeing the lock in our name is the hand-over. Where it was put there
+ * before anything was read, the record must be another host's image: what this host set itself
+ * tells nothing that it did not know.
+ */
 static void notice_grant(struct acq *a)
 {
 	struct lock *l = a->l;
 	struct stripe *s = table_stripe(a->ls, l->addr);
 	enum lock_mode says = rec_holds(&l->known, a->ls->owner);
+	uint64_t setter = le64_get(l->known.hdr.setter_owner);
 	bool waiters = false;
+	struct past *p;
 
-	if (!a->asked || says <= l->held || l->unsettled)
+	if (!a->asked || says <= l->held || l->unsettled || (a->hinted && setter == a->ls->owner))
 		return;
 	for (unsigned i = 0; i < sizeof(l->known.waiters); i++)
 		waiters |= l->known.waiters[i] != 0;
@@ -205,39 +236,87 @@ static void notice_grant(struct acq *a)
 	lock_set_held(l, says);
 	l->received_ns = lock_now(a->ls);
 	l->served = false;
+	l->eager = a->wish.mode > a->w->mode && says == LOCK_EX;
+	p = table_past(s, l->addr, true);
+	p->back = p->to && p->to == setter;
+	if (!a->moved)
+		learn_grant(a, p);
 	mtx_unlock(&s->mtx);
 	LOCK_COUNT(a->ls, received);
+	a->granter = setter;
 	a->w->current = payload_current(a);
 	if (waiters)
 		board_heat(a->ls);
-	else
-		board_warm(a->ls);
+	board_received(a->ls);
+}
+
+/* When to look at the record again: first when it is likely, then seldomer and seldomer. */
+static uint64_t until_look(struct acq *a)
+{
+	struct stripe *s = table_stripe(a->ls, a->l->addr);
+	uint64_t past = lock_now(a->ls) - a->from_ns, first = LOCK_POLL_MIN_NS, ns = past / 3;
+	const struct past *p;
+
+	if (!a->looks) {
+		mtx_lock(&s->mtx);
+		p = table_past(s, a->l->addr, false);
+		if (p && p->grant_ns && !a->moved)
+			first = p->grant_ns;
+		mtx_unlock(&s->mtx);
+		ns = first > past ? first - past : 0;
+	}
+	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
+	return ns < LOCK_POLL_MAX_NS ? ns : LOCK_POLL_MAX_NS;
+}
+
+/* Wait, and look. */
+static int look(struct acq *a)
+{
+	int rc;
+
+	nap(a, until_look(a));
+	rc = waiter_ended(a->ls, a->w);
+	if (rc)
+		return rc;
+	a->looks++;
+	return read_record(a);
+}
+
+/*
+ * If it is not ours now, then it is the next holder who is waited for. Where many want a lock,
+ * nobody is given it before it has asked the one who has it, so here a look costs less than it
+ * brings.
+ */
+static void moved_on(struct acq *a)
+{
+	if (rec_holds(&a->l->known, a->ls->owner) >= a->w->mode)
+		return;
+	a->moved = true;
+	a->from_ns = lock_now(a->ls);
+	a->looks = 0;
 }
 
 /* Read the lock sector until it changes, for a beat at most. */
 static int watch(struct acq *a)
 {
-	uint64_t until = lock_now(a->ls) + a->ls->beat_ns, step = LOCK_POLL_MIN_NS;
-	uint64_t look = lock_now(a->ls) + LOOK_AFTER_NS;
+	uint64_t until = lock_now(a->ls) + a->ls->beat_ns;
+	uint64_t suspect = lock_now(a->ls) + LOOK_AFTER_NS;
 	struct lunfs_lock_rec before = a->l->known;
 	unsigned over = atomic_load(&a->ls->owners_over);
 	int rc;
 
 	while (lock_now(a->ls) < until && over == atomic_load(&a->ls->owners_over)) {
-		if (lock_now(a->ls) >= look) {
+		if (lock_now(a->ls) >= suspect) {
 			host_kick(a->ls->host);
-			look = lock_now(a->ls) + a->ls->beat_ns / 8;
+			suspect = lock_now(a->ls) + a->ls->beat_ns / 8;
 		}
-		nap(a, step);
-		rc = waiter_ended(a->ls, a->w);
+		rc = look(a);
 		if (rc)
 			return rc;
-		rc = read_record(a);
-		if (rc)
-			return rc;
-		if (memcmp(&before, &a->l->known, sizeof(before)))
+		if (memcmp(&before, &a->l->known, sizeof(before))) {
+			moved_on(a);
 			return 0;
-		step = step + step / 4 < LOCK_POLL_MAX_NS ? step + step / 4 : LOCK_POLL_MAX_NS;
+		}
 	}
 	a->fresh = true;
 	return 0;
@@ -328,6 +407,50 @@ static int yield(struct acq *a)
 	return after_ats(a, rc);
 }
 
+/* @whole: an exclusive holder is asked, who may as well give it away as share it. */
+static void begin_to_ask(struct acq *a, bool whole)
+{
+	struct stripe *s = table_stripe(a->ls, a->l->addr);
+	const struct past *p;
+
+	if (a->asked)
+		return;
+	mtx_lock(&s->mtx);
+	p = table_past(s, a->l->addr, false);
+	if (whole && p && p->upgrades)
+		a->wish.mode = LOCK_EX;
+	mtx_unlock(&s->mtx);
+	LOCK_COUNT(a->ls, asked);
+	a->asked = true;
+	a->cold = false;
+	a->from_ns = lock_now(a->ls);
+}
+
+/*
+ * Two hosts hand it to and fro: then the other one most likely has it, and is asked at once. The
+ * first look tells, and where the guess was wrong the record is judged as ever.
+ */
+static int ask_back(struct acq *a, bool *asked)
+{
+	struct stripe *s = table_stripe(a->ls, a->l->addr);
+	const struct past *p;
+	uint64_t who = 0;
+
+	mtx_lock(&s->mtx);
+	p = table_past(s, a->l->addr, false);
+	if (p && p->back)
+		who = p->to;
+	mtx_unlock(&s->mtx);
+	*asked = who && !(a->w->flags & LOCK_TRY) && host_lease_ok(a->ls->host) &&
+		 host_live_owner(a->ls->host, LUNFS_OWNER_SLOT(who)) == who;
+	if (!*asked)
+		return 0;
+	begin_to_ask(a, true);
+	a->hinted = true;
+	wish_ask(a->ls, &a->wish, &who, 1);
+	return look(a);
+}
+
 static int ask(struct acq *a, const struct verdict *v)
 {
 	if (a->w->flags & LOCK_TRY)
@@ -336,10 +459,7 @@ static int ask(struct acq *a, const struct verdict *v)
 		return yield(a);
 	if (v->yield && rec_holds(&a->l->known, a->ls->owner) == LOCK_SH)
 		return after_ats(a, lock_put_right(a->ls, a->l)); /* a share nobody here knew of */
-	if (!a->asked)
-		LOCK_COUNT(a->ls, asked);
-	a->asked = true;
-	a->cold = false;
+	begin_to_ask(a, v->died);
 	wish_ask(a->ls, &a->wish, v->who, v->n);
 	a->fresh = false;
 	return watch(a);
@@ -377,9 +497,21 @@ static int step(struct acq *a)
 	}
 }
 
+/* It was taken shared a moment ago: the next time all of it is asked for at once. */
+static void note_upgrade(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	mtx_lock(&s->mtx);
+	if (lock_now(ls) < l->since_ns + LOCK_UPGRADE_NS)
+		table_past(s, l->addr, true)->upgrades = true;
+	mtx_unlock(&s->mtx);
+}
+
 int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 {
 	struct acq a = {.ls = ls, .l = l, .w = w};
+	bool read = false;
 	int rc = 0;
 
 	a.wish.addr = l->addr;
@@ -389,13 +521,17 @@ int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 		rc = settle(&a);
 	if (!rc && !l->known_valid) {
 		a.cold = true;
-		rc = read_record(&a);
+		rc = ask_back(&a, &read);
+		if (!rc && !read)
+			rc = read_record(&a);
 	}
+	if (w->mode == LOCK_EX && l->held == LOCK_SH)
+		note_upgrade(ls, l);
 	while (!rc && (l->held < w->mode || l->unsettled))
 		rc = l->unsettled ? settle(&a) : step(&a);
 	if (rc && l->known_valid)
 		notice_grant(&a); /* given up, and granted all the same: it is cached */
-	wish_cancel(ls, &a.wish);
+	wish_cancel(ls, &a.wish, a.granter);
 	if (rc && l->known_valid && !l->unsettled)
 		lock_clear_pending(ls, l);
 	return rc;

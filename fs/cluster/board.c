@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What others ask of this host: its row of the request board, read by the poller, which sends the
- * revokers. The row is data that somebody else wrote: a sector that fails a check holds no wishes,
- * a wish whose asker does not live is ignored, and what it asks for is judged by what this host
- * holds, not by what the wish says.
+ * revokers. It reads seldom while nothing happens, often after something did, and when a lock was
+ * received as soon as the next wish for it is likely. The row is data that somebody else wrote: a
+ * sector that fails a check holds no wishes, a wish whose asker does not live is ignored, and what
+ * it asks for is judged by what this host holds, not by what the wish says.
  */
 #include "cluster/lock_impl.h"
 
@@ -78,8 +79,9 @@ void board_reset(struct locks *ls)
 	mtx_lock(&b->mtx);
 	memset(b->col, 0, sizeof(b->col));
 	b->wishes = 0;
-	b->hot_until_ns = b->full_ns = 0;
-	b->idle_ns = BOARD_FAST_NS;
+	b->hot_until_ns = b->full_ns = b->read_ns = b->look_ns = 0;
+	b->idle_ns = b->rhythm_ns = BOARD_FAST_NS;
+	b->look_now = true;
 	if (!b->row_buf)
 		b->row_buf = dev_buf_alloc(ls->env.geo->board_row_bytes);
 	mtx_unlock(&b->mtx);
@@ -90,22 +92,25 @@ void board_heat(struct locks *ls)
 	struct board *b = &ls->board;
 
 	mtx_lock(&b->mtx);
-	if (b->hot_until_ns < lock_now(ls))
+	if (b->hot_until_ns < lock_now(ls)) {
+		b->look_now = true;
 		cond_broadcast(&b->cond);
+	}
 	b->hot_until_ns = lock_now(ls) + BOARD_HOT_NS;
 	mtx_unlock(&b->mtx);
 }
 
-/* What others wanted before they may want again: poll soon, and then ever more rarely. */
-void board_warm(struct locks *ls)
+void board_received(struct locks *ls)
 {
 	struct board *b = &ls->board;
+	uint64_t now = lock_now(ls);
 
 	mtx_lock(&b->mtx);
-	if (b->hot_until_ns < lock_now(ls)) {
-		b->idle_ns = BOARD_FAST_NS / 2;
-		cond_broadcast(&b->cond);
-	}
+	b->hot_until_ns = now + BOARD_HOT_NS;
+	if (!b->look_ns)
+		b->look_last_ns = now + BOARD_SLOW_NS;
+	b->look_ns = now + b->rhythm_ns < b->look_last_ns ? now + b->rhythm_ns : b->look_last_ns;
+	cond_broadcast(&b->cond);
 	mtx_unlock(&b->mtx);
 }
 
@@ -150,6 +155,7 @@ static void take_column(struct locks *ls, unsigned column, const struct lunfs_bo
 			    was.wish[k].mode == w->mode)
 				*w = was.wish[k];
 		}
+		ls->board.news += w->first_ns == now;
 	}
 	ls->board.wishes += c->n - was.n;
 }
@@ -203,7 +209,7 @@ static void read_row(struct locks *ls)
 	if (!live_columns(ls, &from, &to))
 		return;
 	rc = health_read(&ls->env, geo_board_off(g, ls->slot, from),
-		      (size_t)(to - from) * g->sector_bytes, ls->board.row_buf);
+			 (size_t)(to - from) * g->sector_bytes, ls->board.row_buf);
 	LOCK_COUNT(ls, board_reads);
 	if (rc)
 		return; /* it proves nothing; what was read before stands */
@@ -331,7 +337,9 @@ static bool heed(struct locks *ls, struct in_wish *w, uint64_t read_ns)
 	if (l && (l->state != LST_IDLE || l->unsettled || l->queued || read_ns < l->since_ns)) {
 		/* it will be looked at again when that has ended */
 	} else if (l && (l->held == LOCK_EX || (l->held == LOCK_SH && w->mode == LOCK_EX))) {
-		if (!promised(ls, l) && lock_now(ls) >= l->retry_ns)
+		if (promised(ls, l))
+			l->asked_for = true;
+		else if (lock_now(ls) >= l->retry_ns)
 			work_queue(ls, l, WORK_REVOKE);
 	} else {
 		hot = due(ls, &w->checked_ns);
@@ -367,20 +375,76 @@ static void heed_column(struct locks *ls, unsigned column)
 
 /* ---- the poller ----------------------------------------------------------------------------- */
 
-static uint64_t next_ns(struct locks *ls)
+/*
+ * A look after a lock was received finds the next wish most of the time: a little sooner whenever
+ * it does, later when it does not.
+ */
+static void learn_rhythm(struct board *b, bool found)
+{
+	uint64_t ns = b->rhythm_ns;
+
+	ns = found ? ns - ns / 32 : ns + ns / 4;
+	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
+	b->rhythm_ns = ns < BOARD_LOOK_MAX_NS ? ns : BOARD_LOOK_MAX_NS;
+}
+
+/*
+ * The row was read at @now: how long until the next time, if nothing happens. What the look after a
+ * lock was received has found is served first, and its next wish comes after the next receipt.
+ */
+static void set_interval(struct locks *ls, bool found, bool looked, uint64_t now)
 {
 	struct board *b = &ls->board;
-	uint64_t now = lock_now(ls);
 	unsigned long long pins = atomic_load_explicit(&ls->pins, memory_order_relaxed);
 	uint64_t limit = BOARD_IDLE_NS < ls->beat_ns ? BOARD_IDLE_NS : ls->beat_ns;
 
 	if (pins != b->pins_seen && limit > BOARD_BUSY_NS)
 		limit = BOARD_BUSY_NS;
 	b->pins_seen = pins;
-	b->idle_ns = now < b->hot_until_ns ? BOARD_FAST_NS : 2 * b->idle_ns;
+	if (now < b->hot_until_ns && limit > BOARD_SLOW_NS)
+		limit = BOARD_SLOW_NS;
+	if (found)
+		b->idle_ns = looked ? 2 * BOARD_FAST_NS : BOARD_FAST_NS;
+	else if (looked)
+		b->idle_ns = b->rhythm_ns / 2;
+	else
+		b->idle_ns += now < b->hot_until_ns ? b->idle_ns / 2 : b->idle_ns;
 	if (b->idle_ns > limit)
 		b->idle_ns = limit;
-	return now + b->idle_ns;
+}
+
+/* When to read the row; mtx held. */
+static uint64_t next_ns(const struct board *b)
+{
+	if (b->look_now)
+		return 0;
+	return b->look_ns ? b->look_ns : b->read_ns + b->idle_ns;
+}
+
+/* @looked: a lock was received before the row was read, and that was the look after it. */
+static void plan_next(struct locks *ls, unsigned news, uint64_t looked)
+{
+	struct board *b = &ls->board;
+	bool found = b->news != news;
+
+	if (looked) {
+		learn_rhythm(b, found);
+		if (b->look_ns == looked)
+			b->look_ns = 0;
+	}
+	b->read_ns = lock_now(ls);
+	set_interval(ls, found, looked != 0, b->read_ns);
+}
+
+static void look_at_row(struct locks *ls)
+{
+	struct board *b = &ls->board;
+
+	read_row(ls);
+	for (unsigned i = 0; i < geo_all_slots(ls->env.geo); i++) {
+		if (b->col[i].n)
+			heed_column(ls, i);
+	}
 }
 
 void board_poller(void *arg)
@@ -388,21 +452,23 @@ void board_poller(void *arg)
 	struct locks *ls = arg;
 	struct board *b = &ls->board;
 
+	mtx_lock(&b->mtx);
 	while (!atomic_load(&ls->stopping)) {
-		uint64_t until;
+		uint64_t now = lock_now(ls), looked;
+		unsigned news = b->news;
 
-		atomic_store(&ls->poller_ns, lock_now(ls));
-		if (host_lease_ok(ls->host)) {
-			read_row(ls);
-			for (unsigned i = 0; i < geo_all_slots(ls->env.geo); i++) {
-				if (b->col[i].n)
-					heed_column(ls, i);
-			}
+		atomic_store(&ls->poller_ns, now);
+		if (now < next_ns(b)) {
+			cond_wait(&b->cond, &b->mtx, next_ns(b));
+			continue;
 		}
-		mtx_lock(&b->mtx);
-		until = next_ns(ls);
-		if (!atomic_load(&ls->stopping))
-			cond_wait(&b->cond, &b->mtx, until);
+		b->look_now = false;
+		looked = b->look_ns && now >= b->look_ns ? b->look_ns : 0;
 		mtx_unlock(&b->mtx);
+		if (host_lease_ok(ls->host))
+			look_at_row(ls);
+		mtx_lock(&b->mtx);
+		plan_next(ls, news, looked);
 	}
+	mtx_unlock(&b->mtx);
 }

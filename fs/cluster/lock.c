@@ -206,7 +206,7 @@ static bool admits(const struct lock *l, const struct waiter *w, bool queued)
 	return l->state == LST_IDLE && in_turn(l, queued ? w : NULL, w->local);
 }
 
-static void pin(struct stripe *s, struct lock *l, enum lock_local local)
+static void pin(struct stripe *s, struct lock *l, enum lock_mode mode, enum lock_local local)
 {
 	struct locks *ls = l->ls;
 
@@ -217,6 +217,7 @@ static void pin(struct stripe *s, struct lock *l, enum lock_local local)
 	else
 		l->pins_shared++;
 	l->drop = false;
+	l->used_ex |= mode == LOCK_EX;
 	l->used_ns = lock_now(ls);
 	atomic_fetch_add_explicit(&ls->pins, 1, memory_order_relaxed);
 	table_touch(s, l);
@@ -262,7 +263,7 @@ static int look(struct locks *ls, struct stripe *s, struct lock *l, struct waite
 		return rc;
 	if (host_lease_ok(ls->host)) {
 		if (admits(l, w, true)) {
-			pin(s, l, w->local);
+			pin(s, l, w->mode, w->local);
 			return 0;
 		}
 		if (wants && l->state == LST_IDLE && TAILQ_FIRST(&l->waiters) == w &&
@@ -323,7 +324,7 @@ int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_loc
 	mtx_lock(&s->mtx);
 	l = table_get(ls, s, addr);
 	if (host_lease_ok(ls->host) && !atomic_load(&ls->stopping) && admits(l, &w, false)) {
-		pin(s, l, local);
+		pin(s, l, w.mode, local);
 		LOCK_COUNT(ls, cached);
 	} else {
 		rc = wait_and_pin(ls, s, l, &w);
@@ -356,6 +357,10 @@ static void unpin(struct locks *ls, struct lock *l, enum lock_local local, bool 
 	table_touch(s, l);
 	if (l->drop && !lock_pins(l) && l->state == LST_IDLE)
 		reap_queue(ls, l);
+	if (l->asked_for && used && !lock_pins(l) && !l->nwaiters && l->state == LST_IDLE) {
+		l->asked_for = false;
+		work_queue(ls, l, WORK_REVOKE);
+	}
 	if (l->nwaiters || l->state != LST_IDLE)
 		cond_broadcast(&l->cond);
 	if (l->parked && !lock_pins(l) && !atomic_load(&ls->stopping)) {

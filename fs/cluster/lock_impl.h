@@ -25,12 +25,17 @@
 
 #define LOCK_STRIPES 16u
 #define LOCK_CACHE_MAX 131072u	     /* locks held in core before unused ones are given up */
-#define LOCK_POLL_MIN_NS 1000000ull  /* an asker reads the lock sector so often at first */
-#define LOCK_POLL_MAX_NS 10000000ull /* and so often later */
+#define LOCK_POLL_MIN_NS 1000000ull  /* an asker who knows nothing reads the lock first then */
+#define LOCK_LOOK_MIN_NS 200000ull   /* nobody looks sooner, or again sooner */
+#define LOCK_LOOK_MAX_NS 10000000ull /* nobody looks first later than that */
+#define LOCK_POLL_MAX_NS 25000000ull /* and so often at the least */
 #define LOCK_SERVE_NS 5000000ull     /* a received lock serves this host so long at least */
 #define LOCK_USE_NS 1000000000ull    /* used so recently: a downgrade keeps it shared */
 #define LOCK_RETRY_NS 50000000ull    /* after a revoke that failed */
-#define BOARD_FAST_NS 2000000ull     /* poll of our row while being asked */
+#define LOCK_UPGRADE_NS 100000000ull /* shared, and within that wanted exclusively */
+#define BOARD_FAST_NS 2000000ull     /* poll of our row while being asked, at first */
+#define BOARD_SLOW_NS 8000000ull     /* and at last */
+#define BOARD_LOOK_MAX_NS 4000000ull /* after a lock was received somebody asks by then, or not */
 #define BOARD_BUSY_NS 50000000ull    /* and at the slowest while operations run */
 #define BOARD_IDLE_NS 1000000000ull  /* and while nothing happens */
 #define BOARD_HOT_NS 100000000ull    /* "being asked" lasts this long after the last sign */
@@ -80,6 +85,9 @@ struct lock {
 	bool drop;   /* wanted by lock_drop() */
 	bool on_reap;
 	bool served;	/* unpinned once since it was received */
+	bool asked_for; /* whoever asks for it waits for that */
+	bool eager;	/* received exclusively, though less was wanted */
+	bool used_ex;	/* pinned exclusively since it was received */
 	bool unsettled; /* the fate of an ATS is unknown: neither held nor free */
 	bool known_valid;
 	uint8_t queued; /* enum lock_work */
@@ -97,8 +105,22 @@ struct lock {
 TAILQ_HEAD(lock_list, lock);
 TAILQ_HEAD(waiter_list, waiter);
 
+/*
+ * What is remembered of a lock that hosts hand each other, for as long as nothing displaces it. It
+ * tells whom to ask, for what, and when to look, and is never taken for more than that.
+ */
+#define PASTS 64u
+struct past {
+	uint64_t addr;	   /* 0: nothing is here */
+	uint64_t to;	   /* owner id that it was last given to exclusively, 0: none */
+	uint64_t grant_ns; /* who asks for it looks then, 0: not known */
+	bool back;	   /* the last time it came back from there */
+	bool upgrades;	   /* received shared it was soon wanted exclusively */
+};
+
 struct stripe {
 	struct mtx mtx;
+	struct past past[PASTS];
 	struct lock **bucket;
 	size_t nbuckets, nlocks;
 	struct lock_list lru;
@@ -141,7 +163,13 @@ struct board {
 	struct in_col col[BOARD_COLS];
 	unsigned wishes; /* all of them */
 	uint64_t hot_until_ns;
-	uint64_t idle_ns; /* present interval while nothing happens */
+	uint64_t idle_ns;      /* present interval while nothing happens */
+	uint64_t read_ns;      /* when the row was read last */
+	uint64_t look_ns;      /* a lock was received: somebody may ask for it by then, 0: no */
+	uint64_t look_last_ns; /* other locks that are received put it off until then */
+	uint64_t rhythm_ns;    /* from one to the other, as learned */
+	unsigned news;	       /* wishes seen for the first time, ever */
+	bool look_now;
 	uint64_t full_ns; /* when the whole row was read last */
 	unsigned long long pins_seen;
 	uint8_t *row_buf;
@@ -269,6 +297,8 @@ static inline unsigned lock_pins(const struct lock *l)
 {
 	return l->pins_shared + l->pin_excl;
 }
+/* What is remembered of it; NULL: nothing, unless @make. */
+struct past *table_past(struct stripe *s, uint64_t addr, bool make);
 bool lock_is_busy(const struct lock *l);
 void lock_end_work(struct stripe *s, struct lock *l); /* back to IDLE, wake everybody */
 
@@ -320,7 +350,8 @@ void wishes_destroy(struct locks *ls);
 void wishes_reset(struct locks *ls);
 /* Show @w in the rows of these owners (and go on showing it where it is); writes them. */
 void wish_ask(struct locks *ls, struct wish *w, const uint64_t *owners, unsigned n);
-void wish_cancel(struct locks *ls, struct wish *w);
+/* @granter: owner id that granted it and knows that it is served; 0: nobody. */
+void wish_cancel(struct locks *ls, struct wish *w, uint64_t granter);
 /* If withdrawals for this row are due, write them now. */
 void wishes_sync(struct locks *ls, unsigned row);
 void wishes_keeper(void *arg);
@@ -335,7 +366,8 @@ void board_init(struct locks *ls);
 void board_destroy(struct locks *ls);
 void board_reset(struct locks *ls);
 void board_heat(struct locks *ls); /* poll fast for a while */
-void board_warm(struct locks *ls); /* look again soon, if not polling fast already */
+/* A lock was handed to us: look for the next who wants it when that is likely. */
+void board_received(struct locks *ls);
 void board_poller(void *arg);
 /*
  * Wishes for @l, in the order to serve them: noted waiters first, then the oldest. Only those that

@@ -189,9 +189,27 @@ static void set_waiters(struct lunfs_lock_rec *r, const struct grant *g)
 
 static void mark_served(struct locks *ls, struct lock *l, const struct grant *g)
 {
+	struct stripe *s = table_stripe(ls, l->addr);
+
 	for (unsigned i = 0; i < g->take; i++)
 		board_served(ls, l->addr, &g->cand[i]);
+	mtx_lock(&s->mtx);
+	table_past(s, l->addr, true)->to = g->ex ? g->cand[0].asker : 0;
+	mtx_unlock(&s->mtx);
 	LOCK_COUNT(ls, handed_over);
+}
+
+/* Was it of use that it was asked for exclusively? */
+static void judge_eager(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+	struct past *p;
+
+	mtx_lock(&s->mtx);
+	p = l->eager && !l->used_ex ? table_past(s, l->addr, false) : NULL;
+	if (p)
+		p->upgrades = false;
+	mtx_unlock(&s->mtx);
 }
 
 /* Who gets the lock must not meet an old wish of ours for it. */
@@ -261,12 +279,13 @@ static int leave_once(struct locks *ls, struct lock *l)
 {
 	struct lunfs_lock_rec next = l->known;
 	struct rec_me me = lock_me(ls, l->addr, false);
-	struct grant g = {.take = 0};
+	struct grant g = {.take = 0, .ex = false};
 	int rc;
 
 	g.n = board_wishes_for(ls, l, g.cand);
 	if (heir(l, &g) && !others_share(ls, &l->known, g.cand[0].asker)) {
 		g.take = 1;
+		g.ex = true;
 		rec_grant_ex(&next, &me, g.cand[0].asker);
 		set_waiters(&next, &g);
 		sync_rows(ls, &g);
@@ -320,6 +339,7 @@ static void finish(struct locks *ls, struct lock *l)
 	struct stripe *s = table_stripe(ls, l->addr);
 	int rc = flush(ls, l, l->keep);
 
+	judge_eager(ls, l);
 	if (!rc)
 		rc = l->held == LOCK_EX ? give_ex(ls, l, l->keep) : lock_leave_shared(ls, l);
 	if (rc == -EINPROGRESS)

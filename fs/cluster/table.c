@@ -156,6 +156,18 @@ void table_put(struct stripe *s, struct lock *l)
 	unlink_lock(s, l);
 }
 
+struct past *table_past(struct stripe *s, uint64_t addr, bool make)
+{
+	struct past *p = &s->past[(hash_addr(addr) >> 48) & (PASTS - 1)];
+
+	if (p->addr == addr)
+		return p;
+	if (!make)
+		return NULL;
+	*p = (struct past){.addr = addr};
+	return p;
+}
+
 bool lock_is_busy(const struct lock *l)
 {
 	return l->state != LST_IDLE;
@@ -171,6 +183,8 @@ void lock_set_held(struct lock *l, enum lock_mode held)
 	}
 	if (held > l->held)
 		l->since_ns = lock_now(l->ls);
+	if (held != l->held)
+		l->asked_for = l->eager = l->used_ex = false;
 	l->held = held;
 }
 
@@ -223,6 +237,7 @@ void table_clear(struct locks *ls)
 		struct stripe *s = &ls->stripe[i];
 
 		mtx_lock(&s->mtx);
+		memset(s->past, 0, sizeof(s->past));
 		for (size_t k = 0; k < s->nbuckets; k++) {
 			struct lock *l, *next;
 

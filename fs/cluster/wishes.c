@@ -194,10 +194,13 @@ void wish_ask(struct locks *ls, struct wish *w, const uint64_t *owners, unsigned
 	mtx_unlock(&o->mtx);
 }
 
-void wish_cancel(struct locks *ls, struct wish *w)
+/*
+ * Who granted the wish knows it by its number and heeds it no more, so there it may stand until the
+ * next one takes its place, or for part of a beat. Elsewhere it has to go soon.
+ */
+void wish_cancel(struct locks *ls, struct wish *w, uint64_t granter)
 {
 	struct outbox *o = &ls->out;
-	uint64_t due = lock_now(ls) + WITHDRAW_NS;
 
 	if (!w->linked)
 		return;
@@ -206,11 +209,13 @@ void wish_cancel(struct locks *ls, struct wish *w)
 	TAILQ_REMOVE(&o->wishes, w, link);
 	for (unsigned row = 0; row < BOARD_COLS; row++) {
 		struct out_row *r = &o->row[row];
+		bool known = granter && r->asked == granter;
+		uint64_t due = lock_now(ls) + (known ? ls->beat_ns / 4 : WITHDRAW_NS);
 
 		if (!bit_get(w->rows, row))
 			continue;
 		r->n--;
-		r->dirty = true;
+		r->dirty |= !known;
 		if (r->due_ns > due)
 			r->due_ns = due;
 	}

@@ -108,7 +108,7 @@ static void body_wishes_withdrawn(struct fix *f)
 	fix_up(f, 1);
 	fix_touch(&f->box[0], 1, EX);
 	fix_touch(&f->box[1], 1, EX);
-	fix_sleep_ms(f, 20);
+	fix_sleep_ms(f, FIX_BEAT_MS);
 	assert_int_equal(fix_wishes(f, host_slot(f->box[0].host), host_slot(f->box[1].host)), 0);
 }
 

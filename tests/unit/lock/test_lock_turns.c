@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A lock that hosts hand to and fro: what it costs the device, and what they learn from it. */
+#include "fixture.h"
+
+#include <string.h>
+
+#define SH LOCK_SH
+#define EX LOCK_EX
+
+#define TURNS 200u
+
+static uint64_t all_ios(struct fix *f)
+{
+	struct simdev_counts c;
+
+	simdev_counts(f->medium, &c);
+	return c.reads + c.writes + c.caws + c.flushes;
+}
+
+/* By turns, as a program with a handle on each of two hosts does it. */
+static void take_turns(struct fix *f, unsigned hosts, unsigned turns, enum lock_mode first)
+{
+	for (unsigned i = 0; i < turns; i++) {
+		struct box *b = &f->box[i % hosts];
+
+		if (first == SH)
+			fix_touch(b, 1, SH);
+		fix_touch(b, 1, EX);
+	}
+}
+
+/* Payload and flush are the data here. */
+static void count_turns(struct fix *f, enum lock_mode first, double most)
+{
+	uint64_t before, since;
+	double each;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	take_turns(f, 2, 40, first);
+	fix_io_reset(f);
+	before = all_ios(f);
+	since = clock_now_ns(f->clk);
+	take_turns(f, 2, TURNS, first);
+	each = (double)(all_ios(f) - before) / TURNS - 2;
+	print_message(
+	    "a hand-over: %.2f I/Os (%.2f ATS, %.2f reads of the cell, %.2f writes of the "
+	    "board) in %.2f ms\n",
+	    each, (double)f->io.cell_caws / TURNS, (double)f->io.cell_reads / TURNS,
+	    (double)f->io.board_writes / TURNS,
+	    (double)(clock_now_ns(f->clk) - since) / TURNS / 1e6);
+	assert_int_equal(f->io.cell_caws, TURNS);
+	assert_in_range(f->io.board_writes, TURNS, TURNS + TURNS / 10);
+	assert_true(each <= most);
+}
+
+static void body_turns(struct fix *f)
+{
+	count_turns(f, EX, 6);
+}
+
+static void a_hand_over_to_and_fro_costs_three_device_ios_a_host_at_most(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_turns, seed & 1 ? 512 : 4096, seed);
+}
+
+static void body_upgrading_turns(struct fix *f)
+{
+	count_turns(f, SH, 6);
+}
+
+static void what_was_soon_upgraded_is_asked_for_exclusively_the_next_time(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_upgrading_turns, 512, seed);
+}
+
+/* And once it is only read, it is shared again. */
+static void body_no_more_upgrades(struct fix *f)
+{
+	fix_up(f, 0);
+	fix_up(f, 1);
+	take_turns(f, 2, 20, SH);
+	for (unsigned i = 0; i < 4; i++) {
+		fix_touch(&f->box[0], 1, SH);
+		fix_touch(&f->box[1], 1, SH);
+	}
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), SH);
+	assert_int_equal(lock_held(f->box[1].ls, fix_addr(f, 1)), SH);
+	fix_io_reset(f);
+	for (unsigned i = 0; i < 20; i++)
+		fix_touch(&f->box[i % 2], 1, SH);
+	assert_int_equal(f->io.cell_caws, 0);
+}
+
+static void who_no_longer_upgrades_shares_again(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_no_more_upgrades, 512, seed);
+}
+
+/* The guess whom to ask is wrong: a third host has it. */
+static void body_third(struct fix *f)
+{
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	take_turns(f, 2, 20, EX);
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t since;
+
+		fix_touch(&f->box[0], 1, EX);
+		fix_touch(&f->box[2], 1, EX);
+		since = clock_now_ns(f->clk);
+		fix_touch(&f->box[i % 2], 1, EX);
+		assert_true(clock_now_ns(f->clk) - since < 60000000);
+	}
+	assert_int_equal(f->box[1].val[1].valid ? f->box[1].val[1].value : f->box[0].val[1].value,
+			 80);
+}
+
+static void lock_that_went_elsewhere_is_found_there(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_third, 512, seed);
+}
+
+static bool herd_stop;
+
+static void herd_member(void *arg)
+{
+	struct fix_job *j = arg;
+
+	while (!herd_stop)
+		fix_touch(j->b, j->cell, EX);
+}
+
+static unsigned received(struct fix *f, unsigned host)
+{
+	return (unsigned)atomic_load(&locks_stats(f->box[host].ls)->received);
+}
+
+/* All hosts want it all the time. */
+static void body_herd(struct fix *f)
+{
+	unsigned from[FIX_HOSTS], least = UINT32_MAX, sum = 0;
+	struct fix_job j[FIX_HOSTS];
+	struct task *t[FIX_HOSTS];
+	uint64_t before;
+
+	memset(j, 0, sizeof(j));
+	herd_stop = false;
+	for (unsigned i = 0; i < FIX_HOSTS; i++)
+		fix_up(f, i);
+	for (unsigned i = 0; i < FIX_HOSTS; i++) {
+		j[i] = (struct fix_job){.b = &f->box[i], .cell = 1};
+		t[i] = fix_task(f, i, herd_member, &j[i]);
+	}
+	fix_sleep_ms(f, 500);
+	fix_io_reset(f);
+	for (unsigned i = 0; i < FIX_HOSTS; i++)
+		from[i] = received(f, i);
+	before = all_ios(f);
+	fix_sleep_ms(f, 1000);
+	before = all_ios(f) - before;
+	for (unsigned i = 0; i < FIX_HOSTS; i++) {
+		unsigned n = received(f, i) - from[i];
+
+		sum += n;
+		least = n < least ? n : least;
+	}
+	print_message(
+	    "four hosts that all want a lock: %u hand-overs a second, %u to the host that "
+	    "got fewest; each %.2f I/Os (%.2f ATS, %.2f reads of the cell, %.2f writes of "
+	    "the board)\n",
+	    sum, least, (double)before / sum - 2, (double)f->io.cell_caws / sum,
+	    (double)f->io.cell_reads / sum, (double)f->io.board_writes / sum);
+	herd_stop = true;
+	for (unsigned i = 0; i < FIX_HOSTS; i++)
+		fix_join(f, t[i]);
+	assert_true(least >= sum / FIX_HOSTS / 2);
+	assert_true(f->io.cell_caws <= sum + sum / 10);
+	assert_true(f->io.board_writes <= 5 * sum); /* a wish of each, and its withdrawal */
+	assert_true(f->io.cell_reads <= 8 * sum);
+}
+
+static void four_hosts_that_all_want_a_lock_neither_starve_nor_storm(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 4; seed++)
+		fix_run(body_herd, 512, seed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_hand_over_to_and_fro_costs_three_device_ios_a_host_at_most),
+	    cmocka_unit_test(what_was_soon_upgraded_is_asked_for_exclusively_the_next_time),
+	    cmocka_unit_test(who_no_longer_upgrades_shares_again),
+	    cmocka_unit_test(lock_that_went_elsewhere_is_found_there),
+	    cmocka_unit_test(four_hosts_that_all_want_a_lock_neither_starve_nor_storm),
+	};
+
+	return cmocka_run_group_tests_name("lock_turns", tests, NULL, NULL);
+}
