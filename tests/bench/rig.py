@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -43,16 +44,22 @@ def command(*args, seconds=120, cwd=None, group=None):
     if group:
         args = ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', str(group), *args]
     try:
-        r = subprocess.run(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True, timeout=seconds, cwd=cwd, check=False)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"{args[0]}: not done in {seconds} s") from None
+        p = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, cwd=cwd, start_new_session=True)
     except OSError as e:
         raise Failed(f"{args[0]}: {e.strerror}") from None
-    if r.returncode != 0:
-        lines = (r.stderr.strip() or r.stdout.strip()).splitlines() or [f"exit code {r.returncode}"]
+    try:
+        out, err = p.communicate(timeout=seconds)
+    except BaseException as e:
+        os.killpg(p.pid, signal.SIGKILL)  # its children too, which would go on
+        p.communicate()
+        if isinstance(e, subprocess.TimeoutExpired):
+            raise Failed(f"{args[0]}: not done in {seconds} s") from None
+        raise
+    if p.returncode != 0:
+        lines = (err.strip() or out.strip()).splitlines() or [f"exit code {p.returncode}"]
         raise Failed(f"{os.path.basename(args[0])}: {lines[-1][:200]}")
-    return r.stdout
+    return out
 
 
 # ---- libfuse's examples: built where they run, never part of this tree ---------------------------

@@ -126,7 +126,7 @@ def data(bed):
     folder = bed.stage.dir("data")
     log = folder / "log"
     fio_work(bed, "fdatasync-append-4k", log, "write", "4k", size=256 * MIB,
-             more=["--fdatasync=1", "--file_append=1", f"--runtime={bed.o.seconds}"])
+             more=["--fdatasync=1", "--file_append=1", f"--runtime={int(bed.o.seconds * 1000)}ms"])
     log.unlink(missing_ok=True)
     for name, rw, bs, depth in (("prealloc-1m", "write", "1m", 4),
                                 ("prealloc-4k-q32", "randwrite", "4k", 32)):
