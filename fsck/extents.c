@@ -98,6 +98,20 @@ void check_extents(struct fsck *f, struct fsck_inode *fi, struct lunfs_inode_pl 
 	free(v.cells.c);
 }
 
+bool check_simple(struct fsck *f, struct fsck_inode *fi)
+{
+	struct extent e = {0, fi->ext_blk, fi->ext_n, fi->unwritten ? LUNFS_EXT_UNWRITTEN : 0};
+
+	if (!e.n)
+		return true;
+	if (!extent_ok(f, &e) || map_referred(f, e.blk, e.n))
+		return false;
+	claim_extent(f, fi, 0, e.blk, e.n, fi->unwritten);
+	fi->counted += e.n;
+	f->data_blks += e.n;
+	return true;
+}
+
 /* ---- putting right --------------------------------------------------------------------------- */
 
 static void put_extent(struct items *l, const struct extent *e, bool found)

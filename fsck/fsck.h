@@ -52,6 +52,24 @@ struct fsck_inode {
 	bool gone;	    /* it was given up in this round */
 	bool walked;	    /* what hangs on it was looked at */
 	uint64_t listed_in; /* the orphan list with its entry */
+	/*
+	 * As its cell stood when cells were gone through: a file without attributes, and all that
+	 * it has is in place and good or is this one extent from its block 0 on (.ext_n 0: none).
+	 */
+	bool simple, unwritten;
+	uint32_t ext_n;
+	uint64_t ext_blk;
+};
+
+/* What a cell is by itself. Nothing of it depends on other cells. */
+struct cell_fact {
+	bool lock_ok; /* its lock record decodes: */
+	uint64_t owner, ex_pending, payload_version;
+	bool sealed; /* its payload is what its header says, checksum and all: */
+	uint16_t type;
+	uint64_t guard, version;
+	bool inode_ok; /* it decodes as an inode: */
+	struct fsck_inode inode;
 };
 
 struct fsck {
@@ -75,7 +93,8 @@ struct fsck {
 	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
 
 	struct windows *windows; /* window.c */
-	struct clock *clk;	 /* for a thread that reads ahead; NULL: there is none */
+	struct clock *clk;	 /* for threads that read ahead; NULL: there are none */
+	unsigned threads;	 /* how many; 0: one */
 	uint64_t watermark;
 	struct host_info slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
 	bool slot_ok[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
@@ -151,6 +170,13 @@ bool map_referred(struct fsck *f, uint64_t blk, uint64_t n);
 struct fsck_inode *inode_find(struct fsck *f, uint64_t ino);
 struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
 
+/* ---- facts.c --------------------------------------------------------------------------------- */
+
+/* Any thread: of the bytes of a cell and nothing else. */
+void cell_fact(const struct geo *geo, uint64_t addr, const uint8_t *cell, struct cell_fact *out);
+/* -EUCLEAN: it does not decode as an inode. */
+int inode_brief(const struct geo *geo, uint64_t addr, const void *payload, struct fsck_inode *out);
+
 /* ---- read.c ---------------------------------------------------------------------------------- */
 
 /*
@@ -158,6 +184,16 @@ struct fsck_inode *inode_add(struct fsck *f, uint64_t ino);
  * NULL: it is in no known chunk, or something there cannot be read: read it by itself.
  */
 const uint8_t *window_cell(struct fsck *f, uint64_t addr);
+#define FSCK_WORKERS_MIN 4u /* of the program */
+#define FSCK_WORKERS_MAX 8u
+/*
+ * What the cells of the chunk that begins at @first are on the device; good until window_let_go().
+ * NULL: something there cannot be read.
+ */
+const struct cell_fact *window_hold(struct fsck *f, uint64_t first);
+void window_let_go(struct fsck *f);
+/* From now on facts are wanted of all that is read. */
+void windows_examine(struct fsck *f, bool on);
 void windows_free(struct fsck *f);
 /* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. */
 int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
@@ -170,6 +206,8 @@ int lose_cell(struct fsck *f, uint64_t addr);
  * (NULL: any past of the cell may stand there). Returns errors of the store only.
  */
 int check_lock(struct fsck *f, uint64_t addr, const void *sector, const void *payload);
+/* The same where there is nothing to repair: false if there may be. @own: of its own payload. */
+bool lock_fine(struct fsck *f, const struct cell_fact *x, bool own);
 /* An incarnation of some host that the volume mentions. */
 void note_generation(struct fsck *f, uint64_t generation);
 /* pass_hosts.c: the slots that are to be made free. At the end of a round. */

@@ -8,6 +8,7 @@
 #include "vol/volume.h"
 #include <errno.h>
 #include <json-c/json.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -357,6 +358,17 @@ static int put_back(struct run *r)
 	return EX_FSCK_REPAIRED;
 }
 
+/* Workers wait for the device as well: a few of them even where there are fewer processors. */
+static unsigned workers(void)
+{
+	cpu_set_t set;
+	unsigned n = sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
+
+	if (n < FSCK_WORKERS_MIN)
+		return FSCK_WORKERS_MIN;
+	return n < FSCK_WORKERS_MAX ? n : FSCK_WORKERS_MAX;
+}
+
 static int run_claimed(struct run *r)
 {
 	int code, rc = r->opt.mode == MODE_CHECK ? 0 : claim(r);
@@ -365,6 +377,7 @@ static int run_claimed(struct run *r)
 		return fail(r, r->why);
 	fsck_init(&r->f, r->dev, &r->geo, r->opt.mode, r->maint);
 	r->f.clk = r->clk;
+	r->f.threads = workers();
 	if (r->opt.undo)
 		rc = undo_open(r->opt.undo, r->dev, &r->geo, &r->f.store.undo, r->why,
 			       sizeof(r->why));

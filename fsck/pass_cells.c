@@ -14,32 +14,29 @@ struct chunk { /* one that is being looked at */
 	uint64_t g, header, first_blk;
 	struct fsck_group *fg;
 	uint8_t valid[LUNFS_CHUNK_CELLS / 8], used[LUNFS_CHUNK_CELLS / 8];
-	bool doubt;   /* which cells are used is a guess */
-	uint8_t *buf; /* all its cells */
+	bool doubt;		      /* which cells are used is a guess */
+	uint8_t *buf;		      /* one of its cells */
+	const struct cell_fact *fact; /* of each, as the device holds it; NULL: not known */
 };
 
 /* ---- inodes ---------------------------------------------------------------------------------- */
 
-static int note_inode(struct fsck *f, uint64_t addr, const void *payload, bool doubt)
+static int add_inode(struct fsck *f, const struct fsck_inode *brief, bool doubt)
 {
-	struct fsck_inode *fi;
-	struct inode in;
+	struct fsck_inode *fi = inode_add(f, brief->ino);
 
-	if (inode_decode(&f->geo, payload, addr, &in))
-		return -EUCLEAN;
-	fi = inode_add(f, addr);
 	if (!fi)
 		return -ENOMEM;
-	fi->generation = in.generation;
-	fi->parent = in.parent;
-	fi->size = in.size;
-	fi->blks = in.blks;
-	fi->mode = in.mode;
-	fi->nlink = in.nlink;
-	fi->flags = in.flags;
-	fi->orphan_slot = in.orphan_slot;
+	*fi = *brief;
 	fi->doubt = doubt;
 	return 0;
+}
+
+static int note_inode(struct fsck *f, uint64_t addr, const void *payload, bool doubt)
+{
+	struct fsck_inode brief;
+
+	return inode_brief(&f->geo, addr, payload, &brief) ? -EUCLEAN : add_inode(f, &brief, doubt);
 }
 
 static int check_inode(struct fsck *f, const struct chunk *c, uint64_t addr, uint8_t *payload)
@@ -94,88 +91,104 @@ static int check_used(struct fsck *f, const struct chunk *c, uint64_t addr, uint
 	return 0;
 }
 
-static int check_cell(struct fsck *f, const struct chunk *c, unsigned n)
+/* What is used and as what is known: all but that. */
+static void note_used(struct fsck *f, const struct chunk *c, uint64_t addr)
 {
-	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
-	uint8_t *cell = c->buf + (size_t)n * geo_cell_bytes(&f->geo);
-	const struct lunfs_blk_hdr *h = (const void *)(cell + f->geo.payload_off);
-	bool used = bit_get(c->used, n), own = used && le64_get(h->guard) == addr;
 	uint32_t bit = (uint32_t)(addr - geo_group_blk(&f->geo, c->g));
-	int rc;
 
-	map_refer(f, addr, f->geo.cell_blks, c->header);
-	bit_set(c->fg->cell_valid, bit);
-	/* A cell that is not in use may hold any past of itself: its version need not be current.
-	 */
-	rc = check_lock(f, addr, cell, own ? h : NULL);
-	if (rc || !used) {
-		f->cells_free += !used;
-		return rc;
-	}
 	f->cells_used++;
 	bit_set(c->fg->cell_used, bit);
 	if (addr == c->header)
 		bit_set(c->fg->cell_claimed, bit);
-	return check_used(f, c, addr, cell + f->geo.payload_off);
+}
+
+static int check_cell(struct fsck *f, const struct chunk *c, uint64_t addr, bool used)
+{
+	const struct lunfs_blk_hdr *h = (const void *)(c->buf + f->geo.payload_off);
+	bool own = used && le64_get(h->guard) == addr;
+	/* A cell that is not in use may hold any past of itself: its version need not be current.
+	 */
+	int rc = check_lock(f, addr, c->buf, own ? h : NULL);
+
+	if (rc || !used) {
+		f->cells_free += !used;
+		return rc;
+	}
+	note_used(f, c, addr);
+	return check_used(f, c, addr, c->buf + f->geo.payload_off);
+}
+
+/* A cell in which all is well. False: it is to be looked at, and nothing was noted. */
+static bool take_fact(struct fsck *f, const struct chunk *c, uint64_t addr, bool used,
+		      const struct cell_fact *x, int *rc)
+{
+	bool head = addr == c->header;
+
+	if (store_changed(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo)) ||
+	    (used && !head && !x->inode_ok && !(x->sealed && x->type == LUNFS_BLK_BTREE)) ||
+	    !lock_fine(f, x, used && x->guard == addr))
+		return false;
+	if (!used) {
+		f->cells_free++;
+		return true;
+	}
+	note_used(f, c, addr);
+	if (!head && x->inode_ok)
+		*rc = add_inode(f, &x->inode, c->doubt);
+	return true;
 }
 
 /* One that cannot be read. */
-static int miss_cell(struct fsck *f, const struct chunk *c, unsigned n, int err)
+static int miss_cell(struct fsck *f, const struct chunk *c, uint64_t addr, bool used, int err)
 {
-	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
 	uint32_t bit = (uint32_t)(addr - geo_group_blk(&f->geo, c->g));
 
-	map_refer(f, addr, f->geo.cell_blks, c->header);
-	bit_set(c->fg->cell_valid, bit);
 	if (problem(&f->problems, PROBLEM_READ, addr, "cell %llu: %s", (unsigned long long)addr,
 		    strerror(-err))) {
 		rewrite_chunk(f, addr); /* not in use any more */
 		return lose_cell(f, addr);
 	}
 	bit_set(c->fg->cell_bad, bit);
-	if (bit_get(c->used, n))
+	if (used)
 		bit_set(c->fg->cell_used, bit);
 	return 0;
 }
 
-/* All at once; if that fails, one by one. @bad: a bit for each that cannot be read. */
-static void read_cells(struct fsck *f, struct chunk *c, uint8_t *bad, int *err)
+static int load_cell(struct fsck *f, const struct chunk *c, uint64_t addr)
 {
 	uint32_t bytes = geo_cell_bytes(&f->geo);
-	uint64_t off = geo_blk_off(c->first_blk), end = geo_blk_off(f->geo.end_blk);
-	size_t len = (size_t)bytes * LUNFS_CHUNK_CELLS;
-	const uint8_t *window = window_cell(f, c->first_blk);
+	const uint8_t *cell = window_cell(f, addr);
 
-	if (off + len > end)
-		len = (size_t)(end - off);
-	if (window) {
-		memcpy(c->buf, window, len);
-		store_patch(&f->store, off, len, c->buf);
-		return;
-	}
-	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS; n++) {
-		int rc = 0;
+	if (!cell)
+		return store_read(&f->store, geo_blk_off(addr), bytes, c->buf);
+	memcpy(c->buf, cell, bytes);
+	store_patch(&f->store, geo_blk_off(addr), bytes, c->buf);
+	return 0;
+}
 
-		if (bit_get(c->valid, n))
-			rc = store_read(&f->store, off + (uint64_t)n * bytes, bytes,
-					c->buf + (size_t)n * bytes);
-		if (rc) {
-			bit_set(bad, n);
-			*err = rc;
-		}
-	}
+static int check_one(struct fsck *f, const struct chunk *c, unsigned n)
+{
+	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
+	bool used = bit_get(c->used, n);
+	int rc = 0;
+
+	map_refer(f, addr, f->geo.cell_blks, c->header);
+	bit_set(c->fg->cell_valid, addr - geo_group_blk(&f->geo, c->g));
+	if (c->fact && take_fact(f, c, addr, used, &c->fact[n], &rc))
+		return rc;
+	rc = load_cell(f, c, addr);
+	return rc ? miss_cell(f, c, addr, used, rc) : check_cell(f, c, addr, used);
 }
 
 static int check_cells(struct fsck *f, struct chunk *c)
 {
-	uint8_t bad[LUNFS_CHUNK_CELLS / 8] = {0};
-	int err = 0, rc = 0;
+	int rc = 0;
 
-	if (!c->doubt)
-		read_cells(f, c, bad, &err);
+	c->fact = c->doubt ? NULL : window_hold(f, c->first_blk);
 	for (unsigned n = 0; n < LUNFS_CHUNK_CELLS && rc == 0; n++)
 		if (bit_get(c->valid, n))
-			rc = bit_get(bad, n) ? miss_cell(f, c, n, err) : check_cell(f, c, n);
+			rc = check_one(f, c, n);
+	window_let_go(f);
 	return rc;
 }
 
@@ -223,7 +236,7 @@ static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
 {
 	uint64_t addr = c->first_blk + (uint64_t)n * f->geo.cell_blks;
 	uint32_t bytes = geo_cell_bytes(&f->geo);
-	uint8_t *cell = c->buf + (size_t)n * bytes;
+	uint8_t *cell = c->buf;
 	const struct lunfs_blk_hdr *h = (const void *)(cell + f->geo.payload_off);
 	struct lunfs_lock_rec rec;
 	uint16_t type;
@@ -296,9 +309,10 @@ static void look_for_top(struct fsck *f)
 
 int pass_cells(struct fsck *f)
 {
-	uint8_t *buf = dev_buf_alloc((size_t)geo_cell_bytes(&f->geo) * LUNFS_CHUNK_CELLS);
+	uint8_t *buf = dev_buf_alloc(geo_cell_bytes(&f->geo));
 	int rc = 0;
 
+	windows_examine(f, true);
 	for (uint64_t g = 0; g < f->watermark && rc == 0; g++) {
 		for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS && rc == 0; w++)
 			if (f->group[g].chunk[w])
@@ -306,6 +320,7 @@ int pass_cells(struct fsck *f)
 		progress(f, "cells", g, f->watermark);
 	}
 	progress(f, "cells", 1, 1);
+	windows_examine(f, false);
 	free(buf);
 	if (rc == 0)
 		look_for_top(f);

@@ -62,8 +62,10 @@ static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *
 	(void)main_one;
 	(void)want;
 	if (store_read(&f->store, off, LUNFS_BLOCK_BYTES, buf) == 0 &&
-	    sb_decode(buf, &g, NULL) == 0 && same_volume(f, &g) && g.sb_seq > f->geo.sb_seq)
+	    sb_decode(buf, &g, NULL) == 0 && same_volume(f, &g) && g.sb_seq > f->geo.sb_seq) {
+		windows_free(f); /* workers read by it */
 		f->geo = g;
+	}
 	free(buf);
 	return 0;
 }

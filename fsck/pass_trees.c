@@ -49,16 +49,30 @@ static void check_list_flag(struct fsck *f, struct fsck_inode *fi)
 		set_flags(f, fi, flags, flags & LUNFS_INODE_ORPHAN ? fi->orphan_slot : 0);
 }
 
+/* Without reading it once more. */
+static bool check_known(struct fsck *f, struct fsck_inode *fi)
+{
+	if (!fi->simple ||
+	    store_changed(&f->store, geo_blk_off(fi->ino), geo_cell_bytes(&f->geo)) ||
+	    !check_simple(f, fi))
+		return false;
+	f->files++;
+	return true;
+}
+
 static int check_inode(struct fsck *f, struct fsck_inode *fi)
 {
 	struct lunfs_inode_pl pl;
 	uint8_t sector[512];
+	bool known;
 
 	fi->walked = true;
 	f->problems.hold = is_stuck(f, fi->ino);
 	check_list_flag(f, fi);
-	if (read_cell(f, fi->ino, sector, &pl) == 0) {
-		check_content(f, fi, &pl);
+	known = check_known(f, fi);
+	if (known || read_cell(f, fi->ino, sector, &pl) == 0) {
+		if (!known)
+			check_content(f, fi, &pl);
 		if (!fi->gone && !fi->damaged && !job_pending(f, fi->ino) &&
 		    fi->counted != fi->blks &&
 		    problem(&f->problems, PROBLEM_BLOCK_COUNT, fi->ino,

@@ -112,6 +112,15 @@ int check_lock(struct fsck *f, uint64_t addr, const void *sector, const void *pa
 	return 0;
 }
 
+bool lock_fine(struct fsck *f, const struct cell_fact *x, bool own)
+{
+	if (!x->lock_ok || !owner_possible(f, x->owner) || !owner_possible(f, x->ex_pending) ||
+	    (own && x->sealed && x->version && x->version < x->payload_version))
+		return false;
+	note_generation(f, LUNFS_OWNER_GEN(x->owner));
+	return true;
+}
+
 /* ---- changing -------------------------------------------------------------------------------- */
 
 /* The highest version that the payload or the lock record of a cell mentions, damaged or not. */

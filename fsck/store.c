@@ -70,6 +70,16 @@ void store_patch(const struct store *s, uint64_t off_bytes, size_t len_bytes, vo
 	}
 }
 
+bool store_changed(const struct store *s, uint64_t off_bytes, size_t len_bytes)
+{
+	uint64_t end = off_bytes + len_bytes;
+
+	for (uint64_t blk = off_bytes / BLK; s->changed && blk * BLK < end; blk++)
+		if (find(s, blk))
+			return true;
+	return false;
+}
+
 static bool covered(const struct store *s, uint64_t off, size_t len)
 {
 	for (uint64_t at = off; at < off + len; at += PART) {

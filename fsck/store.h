@@ -40,6 +40,8 @@ struct store {
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
 /* Lay the changes of [off, off + len) over what was read of it otherwise. */
 void store_patch(const struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
+/* Is anything of [off, off + len) changed? */
+bool store_changed(const struct store *s, uint64_t off_bytes, size_t len_bytes);
 /*
  * Change [off, off + len), multiples of 512 bytes, in memory. The rest of a block that is only
  * changed in part stays what the device holds at commit time. -EROFS without a claim.

@@ -87,6 +87,23 @@ static enum flaw node_flaw(const uint8_t *area, size_t size, struct node_range r
 	return FLAW_NONE;
 }
 
+int tree_single(const uint8_t *area, size_t size, uint64_t *key, void *body, size_t len)
+{
+	const struct lunfs_bt_head *h = (const void *)area;
+	const struct lunfs_bt_leaf_slot *s = (const void *)(area + sizeof(*h));
+	struct node_range r = {.lo = 0, .hi = UINT64_MAX, .level = 0};
+
+	if (le16_get(h->items) > 1 || node_flaw(area, size, r))
+		return -1;
+	if (le16_get(h->items) == 0)
+		return 0;
+	if (le16_get(s->len) != len)
+		return -1;
+	*key = slot_key(area, 0);
+	memcpy(body, area + le16_get(s->off), len);
+	return 1;
+}
+
 /* ---- what is found --------------------------------------------------------------------------- */
 
 static void damaged(struct fsck *f, struct tree_visit *v, enum problem_code code, uint64_t where,

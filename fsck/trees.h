@@ -81,9 +81,18 @@ struct tree_visit {
 /* Walk the tree whose root node stands in @area of @size bytes. */
 void tree_walk(struct fsck *f, struct tree_visit *v, const uint8_t *area, size_t size);
 
+/*
+ * Any thread: how many items the tree whose root stands in @area has, if that is a good leaf with
+ * at most one, of @len bytes, which goes to @key and @body. -1: it is something else.
+ */
+int tree_single(const uint8_t *area, size_t size, uint64_t *key, void *body, size_t len);
+
 /* dirents.c, extents.c, xattrs.c: what hangs on one inode. */
 void check_directory(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
 void check_extents(struct fsck *f, struct fsck_inode *fi, struct lunfs_inode_pl *pl);
+/* The same of a simple file, by what the table holds. False: something is wrong, nothing was done.
+ */
+bool check_simple(struct fsck *f, struct fsck_inode *fi);
 void check_xattrs(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
 void check_symlink(struct fsck *f, struct fsck_inode *fi, const struct lunfs_inode_pl *pl);
 

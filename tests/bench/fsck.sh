@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # fsck.lunfs beside e2fsck: the same files on the same RAM-backed loop device, one after the other; then
-# full checks in turn, the page cache dropped before each. Prints a Markdown table with medians.
+# full checks in turn, the page cache dropped before each, that of fsck.lunfs on one processor as well. Prints a
+# Markdown table with medians.
 #
 # usage: fsck.sh [FILES [RUNS]]; LUNFS_BUILD is the build folder. Needs root.
 set -euo pipefail
@@ -43,7 +44,7 @@ seconds() { # command...: wall time, peak memory
 	local out
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
-	out=$( (/usr/bin/env time -f '%e %M' "$@" >/dev/null 2>&3) 3>&1 | tail -n 1)
+	out=$( (/usr/bin/env time -f '%e %M %U %S' "$@" >/dev/null 2>&3) 3>&1 | tail -n 1)
 	echo "$out"
 }
 
@@ -65,15 +66,18 @@ until "$BUILD/fsck/fsck.lunfs" -n "$lunfs" >/dev/null 2>&1; do sleep 0.2; done
 for _ in $(seq "$RUNS"); do
 	seconds e2fsck -fn "$ext4" >>"$WORK/e2fsck"
 	seconds "$BUILD/fsck/fsck.lunfs" -n "$lunfs" >>"$WORK/fsck.lunfs"
+	seconds taskset -c 0 "$BUILD/fsck/fsck.lunfs" -n "$lunfs" >>"$WORK/one processor"
 done
 
 echo "$FILES files, half of them with two blocks, 1000 a directory; loop device on RAM; median of $RUNS runs."
 echo
-echo "| | seconds (lowest to highest) | memory, MiB |"
-echo "|---|---|---|"
-for p in e2fsck fsck.lunfs; do
-	sort -n "$WORK/$p" | awk -v p=$p '{t[NR] = $1; m[NR] = $2}
-		END {k = int((NR + 1) / 2); printf "| %s | %s (%s to %s) | %d |\n", p, t[k], t[1], t[NR], m[k] / 1024}'
+echo "| | seconds (lowest to highest) | processor time, s | memory, MiB |"
+echo "|---|---|---|---|"
+for p in e2fsck fsck.lunfs "one processor"; do
+	sort -n "$WORK/$p" | awk -v p="$p" '{t[NR] = $1; c[NR] = $3 + $4; m[NR] = $2}
+		END {k = int((NR + 1) / 2); printf "| %s | %s (%s to %s) | %.2f | %d |\n", p, t[k], t[1], t[NR], c[k], m[k] / 1024}'
 done
 a=$(cut -d' ' -f1 "$WORK/e2fsck" | median) b=$(cut -d' ' -f1 "$WORK/fsck.lunfs" | median)
-awk -v a="$a" -v b="$b" 'BEGIN {printf "\nfsck.lunfs takes %.2f times as long as e2fsck.\n", b / a}'
+c=$(cut -d' ' -f1 "$WORK/one processor" | median)
+awk -v a="$a" -v b="$b" -v c="$c" -v n="$(nproc)" 'BEGIN {
+	printf "\nfsck.lunfs takes %.2f times as long as e2fsck; on one processor %.2f times as long as on %d.\n", b / a, c / b, n}'

@@ -202,6 +202,7 @@ static void random_body(struct fu *u)
 		uint64_t rng = seed, n;
 
 		u->t->seed = seed;
+		u->threads = (unsigned)(seed % (FSCK_WORKERS_MAX + 1));
 		if (from)
 			fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
 		fu_restore(u);
@@ -227,6 +228,53 @@ static void random_body(struct fu *u)
 	free(c);
 }
 
+static char *said_with(struct fu *u, enum repair_mode mode, unsigned threads)
+{
+	u->alone = threads == 0;
+	u->threads = threads;
+	fu_fsck(u, mode);
+	return strdup(u->said);
+}
+
+static void threads_body(struct fu *u)
+{
+	static const unsigned threads[] = {1, 2, FSCK_WORKERS_MAX};
+	struct cells *c = calloc(1, sizeof(*c));
+
+	list_cells(u, c);
+	for (uint64_t seed = 1000; seed < 1000 + SEEDS / 5; seed++) {
+		enum repair_mode mode = seed % 2 ? MODE_CHECK : MODE_YES;
+		struct simdev_snapshot *damaged;
+		uint64_t rng = seed;
+		char *alone;
+
+		u->t->seed = seed;
+		fu_restore(u);
+		for (unsigned n = 0; n < 8; n++)
+			change(u, c, &rng);
+		damaged = simdev_snapshot(u->t->medium);
+		alone = said_with(u, mode, 0);
+		for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
+			char *said;
+
+			simdev_roll_back(u->t->medium, damaged);
+			said = said_with(u, mode, threads[i]);
+			SC_CHECK(u->t, strcmp(said, alone) == 0, "%u threads find %s, one alone %s",
+				 threads[i], said, alone);
+			free(said);
+		}
+		free(alone);
+		simdev_snapshot_free(damaged);
+	}
+	free(c);
+}
+
+static void however_many_threads_there_are_the_same_is_found_in_the_same_order(void **s)
+{
+	(void)s;
+	fu_run(threads_body, 512);
+}
+
 static void random_damage_is_repaired_for_good(void **s)
 {
 	(void)s;
@@ -242,6 +290,7 @@ static void random_damage_is_repaired_for_good_on_4k_sectors(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(however_many_threads_there_are_the_same_is_found_in_the_same_order),
 	    cmocka_unit_test(random_damage_is_repaired_for_good),
 	    cmocka_unit_test(random_damage_is_repaired_for_good_on_4k_sectors),
 	};

@@ -53,7 +53,10 @@ struct fu {
 	uint64_t found;		      /* problems in the repair of fu_repair() */
 	uint64_t total, fixed, left, orphans;
 	int rc;
-	char why[512]; /* the claim could not be had */
+	char why[512];	  /* the claim could not be had */
+	unsigned threads; /* of fsck.lunfs */
+	bool alone;	  /* no thread but its own */
+	char *said;	  /* by the last run: all problems */
 };
 
 /* Make the volume, then call @body in it. @sector_bytes: 512 or 4096. */

@@ -169,6 +169,7 @@ void fu_run(void (*body)(struct fu *u), uint32_t sector_bytes)
 	struct sc_shape shape = {.seed = 1, .sector_bytes = sector_bytes, .ctx = &s};
 
 	sc_run(start, &shape);
+	free(u.said);
 }
 
 void fu_restore(struct fu *u)
@@ -188,6 +189,8 @@ static void note(struct fu *u, struct fsck *f, int rc)
 	u->rc = rc;
 	if (getenv("FU_SAY") && f->problems.list)
 		puts(json_object_to_json_string_ext(f->problems.list, JSON_C_TO_STRING_PRETTY));
+	free(u->said);
+	u->said = strdup(json_object_to_json_string(f->problems.list));
 	json_object_put(f->problems.list);
 }
 
@@ -210,7 +213,8 @@ static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 		return;
 	}
 	fsck_init(&f, dev, &geo, mode, m);
-	f.clk = t->clk;
+	f.clk = u->alone ? NULL : t->clk;
+	f.threads = u->threads;
 	f.problems.json = true;
 	rc = m ? redo_finish(&f.store) : 0;
 	if (rc >= 0)
