@@ -3,7 +3,8 @@
  * Paths through a tree, and the changes that reach across its nodes. Invariants:
  *
  * - A node is used only after node_check() with the level and range that its parent gives it, so a
- *   walk goes down at every step and a loop cannot be followed.
+ *   walk goes down at every step and a loop cannot be followed. Once is enough for as long as it
+ *   stays in memory and its range is the same: changes made here keep it right.
  * - A change that reached its first mblk_dirty() ends well: it needs no block that its path does
  * not hold and no cell that is not reserved.
  * - inode.blks counts cell_blks for every cell of a tree.
@@ -76,6 +77,24 @@ void bt_put(const struct bt *bt, struct bt_path *p)
 		pop(bt, p);
 }
 
+static int check_step(const struct bt *bt, const struct bt_step *s, int level,
+		      struct mblk_seen *seen)
+{
+	int rc;
+
+	if (atomic_load_explicit(&seen->set, memory_order_acquire) &&
+	    atomic_load_explicit(&seen->lo, memory_order_relaxed) == s->range.lo &&
+	    atomic_load_explicit(&seen->hi, memory_order_relaxed) == s->range.hi)
+		return level >= 0 && node_level(s->area) != (unsigned)level ? -EUCLEAN : 0;
+	rc = node_check(geo_of(bt), s->area, s->size, level, s->range);
+	if (rc)
+		return rc;
+	atomic_store_explicit(&seen->lo, s->range.lo, memory_order_relaxed);
+	atomic_store_explicit(&seen->hi, s->range.hi, memory_order_relaxed);
+	atomic_store_explicit(&seen->set, true, memory_order_release);
+	return 0;
+}
+
 static int push_root(const struct bt *bt, struct bt_path *p)
 {
 	struct bt_step *s = &p->s[0];
@@ -88,7 +107,7 @@ static int push_root(const struct bt *bt, struct bt_path *p)
 		s->area = (uint8_t *)no_tree;
 		return 0;
 	}
-	if (node_check(geo_of(bt), s->area, s->size, -1, s->range)) {
+	if (check_step(bt, s, -1, &bt->i->m->seen[bt->fork])) {
 		p->n = 0;
 		return damaged(bt, bt->i->ino);
 	}
@@ -137,7 +156,7 @@ static int push_child(const struct bt *bt, struct bt_path *p, unsigned idx)
 			      .area = ((struct lunfs_bt_pl *)m->data)->area,
 			      .size = BT_AREA_BYTES,
 			      .range = range};
-	if (node_check(geo_of(bt), s->area, s->size, (int)node_level(up->area) - 1, range)) {
+	if (check_step(bt, s, (int)node_level(up->area) - 1, &m->seen[0])) {
 		mblk_put(bt->ne->txns, m);
 		return damaged(bt, addr);
 	}

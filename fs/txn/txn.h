@@ -15,11 +15,18 @@
 struct txns;
 struct txn_handle;
 
+struct mblk_seen { /* a part of the payload, found right with these bounds */
+	atomic_bool set;
+	atomic_ullong lo, hi;
+};
+
 struct mblk { /* a cached payload; data stays valid while referenced */
 	uint64_t addr;
 	uint8_t *data;	    /* LUNFS_PAYLOAD_BYTES: the live copy */
 	struct lock *guard; /* valid while the guard is pinned by the caller */
-			    /* the rest is txn's own */
+	/* The layer above's: what needs no second look. Cleared when data is read or made. */
+	struct mblk_seen seen[2];
+	/* the rest is txn's own */
 };
 
 int txns_new(const struct env *env, struct host *host, struct locks *locks, struct txns **out);

@@ -271,6 +271,12 @@ void mblk_put(struct txns *t, struct mblk *m)
 	b->refs--;
 }
 
+static void look_again(struct fblk *b)
+{
+	for (size_t i = 0; i < sizeof(b->m.seen) / sizeof(b->m.seen[0]); i++)
+		atomic_store(&b->m.seen[i].set, false);
+}
+
 struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, uint16_t type,
 		      uint64_t version, uint64_t guard_gen)
 {
@@ -282,6 +288,7 @@ struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, u
 	dirty(t, b);
 	b->in_use = true;
 	b->version = version;
+	look_again(b);
 	memset(b->data, 0, LUNFS_PAYLOAD_BYTES);
 	blk_init(&t->f.geo, b->data, type, addr, version, guard->addr, guard_gen);
 	b->refs = 1;
@@ -546,6 +553,7 @@ void fake_damage(struct fake *f, unsigned n, size_t off, uint8_t byte)
 	struct fblk *b = nth(f, n);
 
 	b->data[off] = b->shadow[off] = byte;
+	look_again(b); /* damage is met when a block is read */
 }
 
 int fake_reload(struct fake *f)
