@@ -221,6 +221,11 @@ class Stage:
         if reason:
             raise Failed(reason)
 
+    def cpu_seconds(self, host):
+        """What the daemon of that host used of a processor so far."""
+        fields = pathlib.Path(f"/proc/{self.daemons[host].pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def kill(self, host):
         """As by kill -9: its mount goes too, and it is no host of this stage any more."""
         path = self.dirs.pop(host)

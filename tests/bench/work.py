@@ -173,7 +173,7 @@ def qemu(bed):
         else:
             bed.attempt(names, lambda image=image: command(
                 "qemu-img", "create", "-q", "-f", "qcow2",
-                *(() if bed.stage.name == "raw" else ("-o", "preallocation=metadata")), image, size))
+                *(() if bed.stage.name == "raw" else ("-o", "preallocation=full")), image, size))
         for name in names:
             aio, op = name.split("-")[2:]
             bed.attempt([name], lambda n=name, a=aio, w=op, i=image, k=kind: qemu_bench(bed, n, i, k, a, w))
@@ -400,12 +400,13 @@ def recovery(bed):
         with open(files[1], "r+b", buffering=0) as last:
             last.write(b"z" * 4096)
             os.fsync(last.fileno())
-            from_s = time.monotonic()
+            from_s, cpu = time.monotonic(), bed.stage.cpu_seconds(0)
             bed.stage.kill(1)
             os.pwrite(mine, b"y" * 4096, 4096)
             total = (time.monotonic() - from_s) * 1000
+            cpu = bed.stage.cpu_seconds(0) - cpu
         os.close(mine)
-        bed.record("recovery-total", total, logged_mib=round(logged, 1))
+        bed.record("recovery-total", total, logged_mib=round(logged, 1), cpu_ms=round(cpu * 1000))
         took = bed.stage.find_in_log(0, r"host-recovery-took: .* silent for (\d+) ms .* fenced in (\d+) ms, its "
                                         r"journal replayed in (\d+) ms")
         _, fencing, replay = (float(x) for x in took.groups())
