@@ -76,6 +76,8 @@ GROUPS = list(dict.fromkeys(g for g, _, _ in WORKS.values()))
 TITLES = {"data": "Data, fio on an image", "slow": "Data, a slow device", "qemu": "Virtual machine images",
           "meta": "Metadata", "tree": "Trees of files", "hosts": "Two hosts of lunfs", "idle": "Two hosts that are idle",
           "recovery": "A host is killed"}
+# Nothing else on the machine changes these much.
+RUNS_MAX = {"idle": 2, "recovery": 3}
 # What only lunfs does, in the plot: title, unit, text, bars.
 TOGETHER = {
     "hosts": [*((op, "/s", "by hosts and directories", [
