@@ -40,6 +40,7 @@ struct front {
 	atomic_ullong names_end_ns; /* no name is kept for longer */
 	atomic_ullong no_names_ns; /* none are kept until then; 0: nothing is in the way */
 	unsigned dev_major, dev_minor;
+	atomic_bool unmounted; /* or about to be */
 	struct mtx calls_mtx;
 	struct call *calls; /* requests that may wait, to be let go when the session ends */
 	void (*on_ready)(void *ctx); /* called once, at INIT */
@@ -214,6 +215,8 @@ void keep_moved_begin(struct front *f, uint64_t dir);
 void keep_moved_end(struct front *f, uint64_t dir, uint64_t begun);
 /* All names in the kernel's cache are looked up anew before they are used. May sleep. */
 void keep_no_names(struct front *f);
+/* The same, whatever is mounted beneath. Does not sleep. */
+void keep_end_epoch(struct front *f);
 /* The kernel fetches the attributes of @ino anew. May sleep. */
 void keep_no_attrs(struct front *f, uint64_t ino);
 
@@ -237,6 +240,11 @@ void front_invalidate(void *ctx, uint64_t ino);
 void front_downgrade(void *ctx, uint64_t ino);
 /* The volume is lost: the kernel drops everything; dirty pages meet EIO on their way back. */
 void front_drop_all(struct front *f);
+/*
+ * The session ends, and the volume with it: a process that is left in a mount that was detached
+ * sees nothing old. No notification is sent from now on.
+ */
+void front_end(struct front *f);
 
 /* ---- session.c ------------------------------------------------------------------------------- */
 

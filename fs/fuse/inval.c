@@ -12,16 +12,18 @@
  * changed the file.
  */
 #include "fuse/front.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <utlist.h>
 
 #define INVAL_THREADS_MAX 32u
 #define INVAL_SPANS_MAX 64u
-#define INVAL_LOOK_NS (3ull * 1000000)	   /* so long before looking who is in the way */
-#define INVAL_LAST_NS (5ull * 1000000)	   /* for the ranges of WRITEs that wait */
-#define INVAL_MAX_NS (2000ull * 1000000)   /* in any case */
-#define NAMES_QUIET_NS (2000ull * 1000000) /* names in a directory that others want: none so long  \
-					    */
+#define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
+#define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
+#define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
+#define NAMES_QUIET_NS                                                                             \
+	(2000ull * 1000000) /* names in a directory that others want: none so long                 \
+			     */
 
 struct job {
 	struct job *prev, *next;
@@ -217,7 +219,7 @@ void front_downgrade(void *ctx, uint64_t ino)
 	 * Requests that mark pages do so before they take the lock and with the folio locked in the
 	 * kernel, so a page that is still on its way in is waited for by the notification.
 	 */
-	if (f->inval && nodes_take_pages(f->nodes, ino))
+	if (f->inval && !atomic_load(&f->unmounted) && nodes_take_pages(f->nodes, ino))
 		inval_pages(f->inval, ino);
 }
 
@@ -226,7 +228,7 @@ void front_invalidate(void *ctx, uint64_t ino)
 	struct front *f = ctx;
 	unsigned what;
 
-	if (!f->inval)
+	if (!f->inval || atomic_load(&f->unmounted))
 		return;
 	/* First this, then the marks: keep.c does it the other way round. */
 	atomic_fetch_add(&f->revokes, 1);
@@ -239,21 +241,39 @@ void front_invalidate(void *ctx, uint64_t ino)
 	front_downgrade(f, ino);
 }
 
+static void drop_attrs(struct front *f)
+{
+	uint64_t *ino;
+	size_t n = nodes_with_attrs(f->nodes, &ino);
+
+	for (size_t i = 0; i < n; i++)
+		if (fuse_lowlevel_notify_inval_inode(f->se, front_nodeid(f, ino[i]), -1, 0) ==
+		    -ENODEV)
+			break; /* the mount is gone */
+	free(ino);
+}
+
 void front_drop_all(struct front *f)
 {
 	uint64_t *ino;
 	size_t n;
 
-	if (!f->inval)
+	if (!f->inval || atomic_load(&f->unmounted))
 		return;
 	atomic_fetch_add(&f->revokes, 1);
 	n = nodes_with_pages(f->nodes, &ino);
 	for (size_t i = 0; i < n; i++)
 		inval_later(f->inval, ino[i]);
 	free(ino);
-	n = nodes_with_attrs(f->nodes, &ino);
-	for (size_t i = 0; i < n; i++)
-		fuse_lowlevel_notify_inval_inode(f->se, front_nodeid(f, ino[i]), -1, 0);
-	free(ino);
+	drop_attrs(f);
 	keep_no_names(f);
+}
+
+void front_end(struct front *f)
+{
+	if (!f->inval)
+		return;
+	drop_attrs(f);
+	keep_end_epoch(f);
+	atomic_store(&f->unmounted, true);
 }

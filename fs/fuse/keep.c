@@ -163,11 +163,11 @@ void keep_moved_end(struct front *f, uint64_t dir, uint64_t begun)
 
 /* ---- taking back ----------------------------------------------------------------------------- */
 
-static void end_epoch(struct front *f)
+void keep_end_epoch(struct front *f)
 {
 	struct fuse_out_header h = {.len = sizeof(h), .error = NOTIFY_INC_EPOCH};
 
-	if (write(fuse_session_fd(f->se), &h, sizeof(h)) < 0 && errno != ENODEV)
+	if (f->epochs && write(fuse_session_fd(f->se), &h, sizeof(h)) < 0 && errno != ENODEV)
 		log_err("names-kept",
 			"The kernel does not drop the names that it keeps (%s); it may show names "
 			"that another host has changed for up to %llu s.",
@@ -182,7 +182,7 @@ void keep_no_names(struct front *f)
 	if (!f->epochs)
 		return;
 	if (!mounts_beneath(f)) {
-		end_epoch(f);
+		keep_end_epoch(f);
 		return;
 	}
 	now = clock_now_ns(f->clk);

@@ -232,8 +232,10 @@ static int serve(struct daemon *d, struct clock *clk)
 		f->inval = f->se ? inval_new(f) : NULL;
 		rc = f->se ? front_loop(f) : -EIO;
 	}
-	if (f->se)
+	if (f->se) {
+		front_end(f);
 		fuse_session_unmount(f->se);
+	}
 	rc2 = vol_unmount(f->vol);
 	if (f->inval)
 		inval_free(f->inval);
