@@ -159,8 +159,10 @@ proctype worker(byte h)
 	do
 	/* An operation wants the lock. */
 	:: d_step { UP(h) && pc[h] == IDLE -> pc[h] = READ }
+#if N == 2 || defined(ASK_BACK)
 	/* It went to and fro before: the wish comes before the read. ask_back() */
 	:: d_step { UP(h) && pc[h] == IDLE -> wish[h] = gen[h]; pc[h] = READ }
+#endif
 	/* None will, ever again. */
 	:: d_step { UP(h) && pc[h] == IDLE && h != 0 -> pc[h] = DONE }
 #ifndef M_NO_PROBE
