@@ -13,6 +13,8 @@ struct env {
 	struct clock *clk;
 	const struct geo *geo; /* changes only while the volume lock is held exclusively */
 	struct health *health; /* told how long I/O takes (cluster/health.h); NULL: nobody is */
+	void (*waits)(void *ctx); /* before a thread waits for plain reads; NULL: nobody asks */
+	void *waits_ctx;
 };
 
 #endif

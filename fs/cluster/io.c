@@ -194,6 +194,8 @@ int host_io_read(struct host_io *x, struct dev_io *io, size_t n)
 	struct outage u = {.x = x};
 	int r = 0;
 
+	if (x->waits)
+		x->waits(x->waits_ctx);
 	timed_batch(x, HEALTH_READ, io, n);
 	for (size_t i = 0; i < n; i++) {
 		if (passes(io[i].result))

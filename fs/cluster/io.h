@@ -21,6 +21,8 @@ struct host_io { /* one for each layer that does I/O */
 	struct clock *clk;
 	struct dev *dev;
 	struct health *health;	 /* may be NULL */
+	void (*waits)(void *ctx); /* env.waits */
+	void *waits_ctx;
 	const atomic_bool *stop; /* ends a wait, with -EIO; may be NULL */
 	atomic_uint gated;	 /* threads that wait until the lease is long enough */
 	atomic_uint waiting;	 /* threads that wait for the device */
@@ -33,6 +35,8 @@ static inline void host_io_init(struct host_io *x, const struct env *env, struct
 	x->clk = env->clk;
 	x->dev = env->dev;
 	x->health = env->health;
+	x->waits = env->waits;
+	x->waits_ctx = env->waits_ctx;
 	x->stop = stop;
 	atomic_init(&x->gated, 0);
 	atomic_init(&x->waiting, 0);

@@ -28,7 +28,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DEPTH 256u /* transfers on their way at once */
+#define DEPTH 96u  /* on their way at once: less than a block device takes without blocking */
 #define REAP 64	   /* taken from the kernel together */
 
 struct aio {

@@ -267,6 +267,7 @@ int front_loop(struct front *f);
 void *front_answer_buf(size_t len_bytes);
 /* The request in hand may have to wait: somebody else must read. Of call_begin(). */
 void front_waits(void);
+void front_will_wait(void *ctx); /* the same, as an upcall of the volume */
 /*
  * The request in hand will be answered later, by whatever thread: it takes the worker's memory with
  * it. NULL: it is the only one in hand, and sooner done by waiting; or there are too many of them.

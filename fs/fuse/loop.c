@@ -308,6 +308,12 @@ static bool park(struct loop *l) /* l->mtx held */
 	return true;
 }
 
+void front_will_wait(void *ctx)
+{
+	(void)ctx;
+	front_waits();
+}
+
 void front_waits(void)
 {
 	struct loop *l = self ? self->loop : NULL;

@@ -158,8 +158,11 @@ static int open_volume(struct daemon *d, struct clock *clk)
 			return rc;
 		}
 	}
-	vo.cb = (struct vol_cb){.ctx = &d->f, .invalidate = front_invalidate,
-			      .downgrade = front_downgrade, .lost = on_lost};
+	vo.cb = (struct vol_cb){.ctx = &d->f,
+				.invalidate = front_invalidate,
+				.downgrade = front_downgrade,
+				.waits = front_will_wait,
+				.lost = on_lost};
 	if (rc == 0)
 		rc = vol_mount(dev, clk, &vo, &d->f.vol, why, sizeof(why));
 	if (rc) {

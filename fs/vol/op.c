@@ -419,7 +419,7 @@ int op_try(struct op *o)
 
 	if (atomic_load(&o->v->lost) || txn_failed(o->v->txns))
 		return -EIO;
-	if (!host_lease_ok(o->v->host))
+	if (!host_lease_ok(o->v->host) || atomic_load(&o->v->super_stale))
 		return -EAGAIN;
 	o->pin_flags |= LOCK_TRY | LOCK_CACHED;
 	mark_admitted(o, false);

@@ -136,6 +136,8 @@ struct volume *vol_new(struct dev *dev, struct clock *clk, const struct geo *g,
 	v->geo = *g;
 	v->env = (struct env){.dev = dev, .clk = clk, .geo = &v->geo};
 	v->cb = opt->cb;
+	v->env.waits = opt->cb.waits;
+	v->env.waits_ctx = opt->cb.ctx;
 	v->read_only = opt->read_only;
 	mtx_init(&v->super_mtx, clk);
 	ats_init(&v->ats, &v->env);

@@ -22,6 +22,7 @@ struct vol_cb { /* upcalls to the front end; may all be NULL */
 	 * The same when the lock goes down to shared: nobody will change the inode. NULL: as above.
 	 */
 	void (*downgrade)(void *ctx, uint64_t ino);
+	void (*waits)(void *ctx); /* the calling thread is about to wait for the device */
 	void (*lost)(void *ctx, const char *why); /* the volume answers EIO from now on */
 };
 

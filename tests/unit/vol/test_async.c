@@ -242,6 +242,38 @@ static void nothing_is_started_under_a_lock_that_is_not_held(void **s)
 	sc_run(not_held_body, NULL);
 }
 
+static void count_wait(void *ctx)
+{
+	++*(unsigned *)ctx;
+}
+
+static void told_body(struct simcluster *t)
+{
+	unsigned waits = 0;
+	struct bench b;
+	size_t done;
+
+	t->opt.cb.ctx = &waits;
+	t->opt.cb.waits = count_wait;
+	set_up(t, &b);
+	waits = 0;
+	assert_true(start(&b, false, 0, PAGE, 0));
+	assert_int_equal(waits, 0);
+	answer(&b, 0);
+	SC_OK(t, vol_io_end(&b.x, false, &done));
+	assert_int_equal(waits, 0);
+	assert_int_equal(sc_read(t, 0, b.id, 0, b.buf, PAGE), PAGE);
+	assert_int_equal(waits, 1);
+	tear_down(&b);
+	t->opt.cb.waits = NULL;
+}
+
+static void whoever_waits_for_the_device_says_so_before(void **s)
+{
+	(void)s;
+	sc_run(told_body, NULL);
+}
+
 /* ---- other answers ----------------------------------------------------------------------------
  */
 
@@ -329,6 +361,7 @@ int main(void)
 	    cmocka_unit_test(
 		only_whole_written_blocks_are_started_and_no_privilege_outlives_a_write),
 	    cmocka_unit_test(nothing_is_started_under_a_lock_that_is_not_held),
+	    cmocka_unit_test(whoever_waits_for_the_device_says_so_before),
 	    cmocka_unit_test(a_started_transfer_without_an_answer_is_drained_and_sent_again),
 	    cmocka_unit_test(a_started_write_that_may_still_land_stops_the_volume),
 	    cmocka_unit_test(an_error_of_a_started_transfer_is_its_answer_and_lets_go_of_the_locks),
