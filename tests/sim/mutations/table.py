@@ -70,7 +70,7 @@ MUTATIONS = [
         "a lock is given up before the transaction that changed its blocks is committed",
         ["calm", "crash"],
         "fs/txn/checkpoint.c",
-        "r = t->failed ? -EIO : txn_wait_done(t, g->last_tid);",
+        "r = t->failed ? -EIO : txn_wait_done(t, g->last_tid, false);",
         "r = t->failed ? -EIO : 0;",
     ),
     Mutation(
@@ -241,7 +241,7 @@ MUTATIONS = [
         "a lock is handed over before its transaction is committed and in place",
         [CUTS],
         "fs/txn/checkpoint.c",
-        "r = t->failed ? -EIO : txn_wait_done(t, g->last_tid);",
+        "r = t->failed ? -EIO : txn_wait_done(t, g->last_tid, false);",
         "r = t->failed ? -EIO : 0;",
     ),
     Mutation(
