@@ -51,6 +51,7 @@ umount_host b
 mount_host b
 stat "$(mnt b)/d" "$(mnt b)/d/m" >/dev/null
 mkfifo "$WORK/go" "$WORK/went"
+# shellcheck disable=SC2016 # the inner shell expands it
 unshare -m --propagation private bash -c 'mount -t tmpfs none "$1" && touch "$1/inside" && echo >"$3" &&
 	read -r <"$2" && [ -e "$1/inside" ]; echo $? >"$3"' - "$(mnt b)/d/m" "$WORK/go" "$WORK/went" &
 read -r <"$WORK/went"
