@@ -196,22 +196,14 @@ static int read_record(struct acq *a)
 	return rc;
 }
 
-/*
- * How long a grant takes, so that most first looks see it: a little less whenever one does, more
- * when it does not.
- */
+/* How long a grant takes. */
 static void learn_grant(const struct acq *a, struct past *p)
 {
-	uint64_t took = lock_now(a->ls) - a->from_ns, ns = p->grant_ns;
+	uint64_t took = lock_now(a->ls) - a->from_ns;
 
-	if (!ns)
-		ns = took;
-	else if (a->looks <= 1)
-		ns -= ns / 32;
-	else
-		ns = ns + ns / 4 < took ? ns + ns / 4 : took;
-	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
-	p->grant_ns = ns < LOCK_LOOK_MAX_NS ? ns : LOCK_LOOK_MAX_NS;
+	if (!p->grant.ns)
+		p->grant.ns = LOCK_POLL_MIN_NS;
+	timing_learn(&p->grant, a->looks <= 1, took < LOCK_LOOK_MAX_NS ? took : LOCK_LOOK_MAX_NS);
 }
 
 /*
@@ -260,8 +252,8 @@ static uint64_t until_look(struct acq *a)
 	if (!a->looks) {
 		mtx_lock(&s->mtx);
 		p = table_past(s, a->l->addr, false);
-		if (p && p->grant_ns && !a->moved)
-			first = p->grant_ns;
+		if (p && p->grant.ns && !a->moved)
+			first = p->grant.ns;
 		mtx_unlock(&s->mtx);
 		ns = first > past ? first - past : 0;
 	}

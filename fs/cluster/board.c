@@ -80,7 +80,7 @@ void board_reset(struct locks *ls)
 	memset(b->col, 0, sizeof(b->col));
 	b->wishes = 0;
 	b->hot_until_ns = b->full_ns = b->read_ns = b->look_ns = 0;
-	b->idle_ns = b->rhythm_ns = BOARD_FAST_NS;
+	b->idle_ns = b->rhythm.ns = BOARD_FAST_NS;
 	b->look_now = true;
 	if (!b->row_buf)
 		b->row_buf = dev_buf_alloc(ls->env.geo->board_row_bytes);
@@ -109,7 +109,7 @@ void board_received(struct locks *ls)
 	b->hot_until_ns = now + BOARD_HOT_NS;
 	if (!b->look_ns)
 		b->look_last_ns = now + BOARD_SLOW_NS;
-	b->look_ns = now + b->rhythm_ns < b->look_last_ns ? now + b->rhythm_ns : b->look_last_ns;
+	b->look_ns = now + b->rhythm.ns < b->look_last_ns ? now + b->rhythm.ns : b->look_last_ns;
 	cond_broadcast(&b->cond);
 	mtx_unlock(&b->mtx);
 }
@@ -376,19 +376,6 @@ static void heed_column(struct locks *ls, unsigned column)
 /* ---- the poller ----------------------------------------------------------------------------- */
 
 /*
- * A look after a lock was received finds the next wish most of the time: a little sooner whenever
- * it does, later when it does not.
- */
-static void learn_rhythm(struct board *b, bool found)
-{
-	uint64_t ns = b->rhythm_ns;
-
-	ns = found ? ns - ns / 32 : ns + ns / 4;
-	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
-	b->rhythm_ns = ns < BOARD_LOOK_MAX_NS ? ns : BOARD_LOOK_MAX_NS;
-}
-
-/*
  * The row was read at @now: how long until the next time, if nothing happens. What the look after a
  * lock was received has found is served first, and its next wish comes after the next receipt.
  */
@@ -406,7 +393,7 @@ static void set_interval(struct locks *ls, bool found, bool looked, uint64_t now
 	if (found)
 		b->idle_ns = looked ? 2 * BOARD_FAST_NS : BOARD_FAST_NS;
 	else if (looked)
-		b->idle_ns = b->rhythm_ns / 2;
+		b->idle_ns = b->rhythm.ns / 2;
 	else
 		b->idle_ns += now < b->hot_until_ns ? b->idle_ns / 2 : b->idle_ns;
 	if (b->idle_ns > limit)
@@ -428,7 +415,7 @@ static void plan_next(struct locks *ls, unsigned news, uint64_t looked)
 	bool found = b->news != news;
 
 	if (looked) {
-		learn_rhythm(b, found);
+		timing_learn(&b->rhythm, found, BOARD_LOOK_MAX_NS);
 		if (b->look_ns == looked)
 			b->look_ns = 0;
 	}

@@ -28,6 +28,7 @@
 #define LOCK_POLL_MIN_NS 1000000ull  /* an asker who knows nothing reads the lock first then */
 #define LOCK_LOOK_MIN_NS 200000ull   /* nobody looks sooner, or again sooner */
 #define LOCK_LOOK_MAX_NS 10000000ull /* nobody looks first later than that */
+#define LOOKS_ENOUGH 16u	     /* found at once so often: it is looked for too late */
 #define LOCK_POLL_MAX_NS 25000000ull /* and so often at the least */
 #define LOCK_SERVE_NS 5000000ull     /* a received lock serves this host so long at least */
 #define LOCK_USE_NS 1000000000ull    /* used so recently: a downgrade keeps it shared */
@@ -105,17 +106,33 @@ struct lock {
 TAILQ_HEAD(lock_list, lock);
 TAILQ_HEAD(waiter_list, waiter);
 
+/* When to look for something, so that most first looks find it. */
+struct timing {
+	uint64_t ns;	/* 0: not known */
+	unsigned found; /* so many first looks in a row found it */
+};
+static inline void timing_learn(struct timing *t, bool found, uint64_t max_ns)
+{
+	t->found = found ? t->found + 1 : 0;
+	if (!found)
+		t->ns += t->ns / 4;
+	else
+		t->ns -= t->found > LOOKS_ENOUGH ? t->ns / 8 : t->ns / 32;
+	t->ns = t->ns < max_ns ? t->ns : max_ns;
+	t->ns = t->ns > LOCK_LOOK_MIN_NS ? t->ns : LOCK_LOOK_MIN_NS;
+}
+
 /*
  * What is remembered of a lock that hosts hand each other, for as long as nothing displaces it. It
  * tells whom to ask, for what, and when to look, and is never taken for more than that.
  */
 #define PASTS 64u
 struct past {
-	uint64_t addr;	   /* 0: nothing is here */
-	uint64_t to;	   /* owner id that it was last given to exclusively, 0: none */
-	uint64_t grant_ns; /* who asks for it looks then, 0: not known */
-	bool back;	   /* the last time it came back from there */
-	bool upgrades;	   /* received shared it was soon wanted exclusively */
+	uint64_t addr;	     /* 0: nothing is here */
+	uint64_t to;	     /* owner id that it was last given to exclusively, 0: none */
+	struct timing grant; /* from the wish to the grant */
+	bool back;	     /* the last time it came back from there */
+	bool upgrades;	     /* received shared it was soon wanted exclusively */
 };
 
 struct stripe {
@@ -167,7 +184,7 @@ struct board {
 	uint64_t read_ns;      /* when the row was read last */
 	uint64_t look_ns;      /* a lock was received: somebody may ask for it by then, 0: no */
 	uint64_t look_last_ns; /* other locks that are received put it off until then */
-	uint64_t rhythm_ns;    /* from one to the other, as learned */
+	struct timing rhythm;  /* from one to the other */
 	unsigned news;	       /* wishes seen for the first time, ever */
 	bool look_now;
 	uint64_t full_ns; /* when the whole row was read last */
