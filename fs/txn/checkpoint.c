@@ -374,13 +374,20 @@ int checkpoint_all(struct txns *t)
 /* ---- giving up a guard ------------------------------------------------------------------------
  */
 
-/* The pass under way may be writing something of this guard that was superseded since. */
-static void wait_pass_locked(struct txns *t)
+/*
+ * The pass under way may be writing something of this guard, which may have been superseded since.
+ * What is of other guards is none of its business: locks that are given up one by one would wait
+ * for a pass each.
+ */
+static void wait_pass_locked(struct txns *t, uint64_t addr)
 {
+	const struct guard_idx *g = gidx_find(t, addr);
 	uint64_t passes = t->passes;
 
-	while (t->pass_busy && t->passes == passes)
+	while (g && g->writing && t->pass_busy && t->passes == passes) {
 		cond_wait(&t->pass_cv, &t->mtx, CLOCK_FOREVER);
+		g = gidx_find(t, addr);
+	}
 }
 
 static int checkpoint_guard_locked(struct txns *t, uint64_t addr)
@@ -430,7 +437,7 @@ int txn_flush_guard(struct txns *t, uint64_t guard_addr, enum lock_mode keep)
 	if (g && g->last_tid > t->durable_tid)
 		r = t->failed ? -EIO : txn_wait_done(t, g->last_tid, false);
 	if (!r)
-		wait_pass_locked(t);
+		wait_pass_locked(t, guard_addr);
 	if (!r)
 		r = checkpoint_guard_locked(t, guard_addr);
 	if (!r && keep == LOCK_NONE)
