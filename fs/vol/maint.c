@@ -114,14 +114,16 @@ static int put_maint(struct maint *m, const struct maint_info *mi)
 static int holder_alive(struct maint *m, bool *alive)
 {
 	enum owner_state st;
+	bool dead;
 	int rc;
 
 	*alive = false;
 	if (!m->info.holder || m->info.holder == host_owner(m->v->host))
 		return 0;
+	/* In this order: our own recovery of it may end in between, and then it is over. */
+	dead = host_looks_dead(m->v->host, LUNFS_OWNER_SLOT(m->info.holder));
 	rc = host_owner_state(m->v->host, m->info.holder, true, &st);
-	*alive = rc == 0 && st != OWNER_OVER &&
-		 !host_looks_dead(m->v->host, LUNFS_OWNER_SLOT(m->info.holder));
+	*alive = rc == 0 && st != OWNER_OVER && !dead;
 	return rc;
 }
 
