@@ -196,13 +196,13 @@ static void punch_once(void *arg)
 	p->ended = true;
 }
 
-/* What this host asks of others takes long. */
-static void slow_wishes(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+/* Host 1 hears late of what others ask of it. */
+static void slow_to_hear(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
 			struct simdev_fault *out)
 {
 	const struct simcluster *t = ctx;
 
-	if (d == t->dev[0] && cmd->op == SIMDEV_WRITE && in_board(&t->geo, cmd->off_bytes))
+	if (d == t->dev[1] && cmd->op == SIMDEV_READ && in_board(&t->geo, cmd->off_bytes))
 		*out = (struct simdev_fault){.kind = SIMDEV_DELAY, .delay_ns = 300 * MS};
 }
 
@@ -223,7 +223,7 @@ SCENARIO(a_hole_that_was_seen_is_not_denied_because_the_file_is_gone, 6)
 	p.id = sc_mkfile(t, 1, root, "f");
 	scen_fill(t, 1, p.id, 'x', OPEN_BYTES);
 	SC_OK(t, vol_setattr(t->v[0], &sc_root, p.id, &(struct stat){0}, VSET_MTIME_NOW, &va));
-	simdev_set_hook(t->medium, slow_wishes, t);
+	simdev_set_hook(t->medium, slow_to_hear, t);
 	task = sc_task(t, 0, punch_once, &p);
 	rest(t, 20 * MS);
 	EXPECT(t, !p.ended);
