@@ -435,7 +435,8 @@ static bool same_volume(const struct maint *m)
 	char why[256];
 
 	return vol_read_super(m->v->env.dev, &g, &copy, why, sizeof(why)) ||
-	       !memcmp(g.vol_id, m->v->geo.vol_id, sizeof(g.vol_id));
+	       !memcmp(g.vol_id, m->v->geo.vol_id, sizeof(g.vol_id)) ||
+	       !memcmp(g.vol_id, m->cfg.passed_over, sizeof(g.vol_id));
 }
 
 /* @rc: why the claim was not to be had. */

@@ -19,6 +19,7 @@ struct maint_config {
 	/* One sentence on what is being waited for; may be NULL. */
 	void (*say)(void *ctx, const char *sentence);
 	void *ctx;
+	uint8_t passed_over[16]; /* the id of a main superblock that is not believed; or zero */
 };
 
 /*
