@@ -20,8 +20,9 @@ struct run {
 	struct clock *clk;
 	struct maint *maint;
 	struct fsck f;
-	bool found_super;  /* --find-superblock: .geo was found or made anew */
-	bool log_finished; /* an earlier repair was brought to its end */
+	uint8_t passed_over[16]; /* super_choose() */
+	bool found_super;	 /* --find-superblock: .geo was found or made anew */
+	bool log_finished;	 /* an earlier repair was brought to its end */
 	uint64_t written;
 	char why[512];
 };
@@ -71,29 +72,49 @@ static int open_device(struct run *r, uint32_t sector_bytes)
 	return dev_open(r->opt.device, flags, sector_bytes, &r->dev, r->why, sizeof(r->why));
 }
 
+/* -b; no choice that would make all else look foreign. */
+static int read_super_at(struct run *r, struct super_choice *c)
+{
+	int rc = super_at(r->dev, r->opt.super_blk, &c->geo, r->why, sizeof(r->why));
+	struct geo g;
+
+	if (rc)
+		return rc;
+	g = c->geo;
+	memset(c, 0, sizeof(*c));
+	return super_contradicted(r->dev, &g, c) ? -ESTALE : 0;
+}
+
+static void say_find_super(struct run *r)
+{
+	size_t n = strlen(r->why);
+
+	snprintf(r->why + n, sizeof(r->why) - n,
+		 "; 'fsck.lunfs --find-superblock %s' searches all of it for one, and can make "
+		 "one anew",
+		 r->opt.device);
+}
+
 /* What the search came to counts until the volume has a superblock of its own. */
 static int read_super(struct run *r)
 {
-	struct geo g;
-	bool copy; /* reported as a problem */
+	struct super_choice c;
 	int rc;
 
 	if (r->opt.super_blk)
-		return super_at(r->dev, r->opt.super_blk, &r->geo, r->why, sizeof(r->why));
-	rc = vol_read_super(r->dev, &g, &copy, r->why, sizeof(r->why));
-	if (r->found_super && (rc || memcmp(g.vol_id, r->geo.vol_id, sizeof(g.vol_id)) != 0))
+		rc = read_super_at(r, &c);
+	else
+		rc = super_choose(r->dev, &c, r->why, sizeof(r->why));
+	if (r->found_super && (rc || memcmp(c.geo.vol_id, r->geo.vol_id, sizeof(c.vol_id)) != 0))
 		return 0;
-	if (rc == 0)
-		r->geo = g;
-	if (rc == -EINVAL || rc == -EUCLEAN) {
-		size_t n = strlen(r->why);
-
-		snprintf(
-		    r->why + n, sizeof(r->why) - n,
-		    "; 'fsck.lunfs --find-superblock %s' searches all of it for one, and can make "
-		    "one anew",
-		    r->opt.device);
+	if (rc == 0) {
+		r->geo = c.geo;
+		memcpy(r->passed_over, c.passed_over, sizeof(r->passed_over));
 	}
+	if (rc == -ESTALE)
+		super_say_contradicted(&c, r->opt.device, r->why, sizeof(r->why));
+	if (rc == -ESTALE || (!r->opt.super_blk && (rc == -EINVAL || rc == -EUCLEAN)))
+		say_find_super(r);
 	return rc;
 }
 
@@ -135,6 +156,7 @@ static int claim(struct run *r)
 
 	if (gethostname(cfg.host.name, sizeof(cfg.host.name) - 1))
 		snprintf(cfg.host.name, sizeof(cfg.host.name), "localhost");
+	memcpy(cfg.passed_over, r->passed_over, sizeof(cfg.passed_over));
 	cfg.host.fence = r->opt.fence;
 	cfg.host.claim_wait_ms = 4 * r->geo.lease_ms;
 	rc = maint_begin(r->dev, r->clk, &r->geo, &cfg, &r->maint, r->why, sizeof(r->why));
@@ -159,7 +181,7 @@ static int finish_log(struct run *r)
 		rc = read_super(r);
 	if (rc == 0)
 		r->f.geo = r->geo;
-	return rc == -EUCLEAN ? 0 : rc; /* then all is checked and repaired anew */
+	return rc == -EUCLEAN || rc == -ESTALE ? 0 : rc; /* then all is checked and repaired anew */
 }
 
 /* ---- repairing ------------------------------------------------------------------------------- */
@@ -421,8 +443,7 @@ static bool ask_to_use(const char *what)
 /* With -n, -y or a yes it goes on to the check; else @code is the exit code. */
 static bool use_found(struct run *r, bool rebuilt, int *code)
 {
-	struct geo g;
-	bool copy;
+	struct super_choice c;
 	char why[256];
 
 	*code = rebuilt ? EX_FSCK_LEFT : EX_FSCK_CLEAN;
@@ -435,7 +456,7 @@ static bool use_found(struct run *r, bool rebuilt, int *code)
 				r->opt.device);
 		return !rebuilt;
 	}
-	if (!rebuilt && vol_read_super(r->dev, &g, &copy, why, sizeof(why)) == 0)
+	if (!rebuilt && super_choose(r->dev, &c, why, sizeof(why)) == 0)
 		return false; /* the usual search finds it */
 	if (!r->opt.json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
 		return ask_to_use(rebuilt ? "that" : "the newest of them");

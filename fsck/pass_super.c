@@ -15,6 +15,13 @@ static bool same_volume(const struct fsck *f, const struct geo *g)
 	       g->sector_bytes == f->geo.sector_bytes;
 }
 
+static const char *how_other(const struct fsck *f, const struct geo *g)
+{
+	if (!same_volume(f, g))
+		return "of another volume";
+	return g->sb_seq != f->geo.sb_seq ? "of another time" : "not what most copies say";
+}
+
 static int check_copy(struct fsck *f, uint64_t off, bool main_one, const void *want)
 {
 	enum problem_code code = main_one ? PROBLEM_SB_DAMAGED : PROBLEM_SB_COPY;
@@ -31,8 +38,8 @@ static int check_copy(struct fsck *f, uint64_t off, bool main_one, const void *w
 			      rc == -EINVAL ? "no superblock is there" : strerror(-rc));
 	else if (memcmp(buf, want, LUNFS_BLOCK_BYTES) != 0)
 		fix = problem(&f->problems, code, off / LUNFS_BLOCK_BYTES,
-			      "superblock at byte %llu is of another %s (sequence %llu, not %llu)",
-			      (unsigned long long)off, same_volume(f, &g) ? "time" : "volume",
+			      "superblock at byte %llu is %s (sequence %llu, not %llu)",
+			      (unsigned long long)off, how_other(f, &g),
 			      (unsigned long long)g.sb_seq, (unsigned long long)f->geo.sb_seq);
 	rc = fix ? store_write(&f->store, off, LUNFS_BLOCK_BYTES, want) : 0;
 	free(buf);

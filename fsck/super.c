@@ -35,17 +35,17 @@ int super_at(struct dev *dev, uint64_t blk, struct geo *out, char *why, size_t w
 	return rc;
 }
 
-/* One that stands where a superblock of its volume stands; an image in a file, say, does not. */
-static bool at_home(const struct geo *g, uint64_t off)
+void super_say_contradicted(const struct super_choice *c, const char *device, char *why,
+			    size_t why_len)
 {
-	uint64_t blk = off / LUNFS_BLOCK_BYTES, group;
+	char says[UUID_STR_LEN], named[UUID_STR_LEN];
 
-	if (off == LUNFS_SB_OFF || off == sb_tail_off(g->dev_blks * LUNFS_BLOCK_BYTES))
-		return true;
-	if (blk < g->group0_blk || blk >= g->end_blk)
-		return false;
-	group = geo_group_of(g, blk);
-	return geo_group_blk(g, group) == blk && sb_group_has_copy(group);
+	uuid_unparse_lower(c->geo.vol_id, says);
+	uuid_unparse_lower(c->vol_id, named);
+	snprintf(why, why_len,
+		 "The superblock of %s names volume id %s, but %u of %u sectors at fixed places "
+		 "name %s; nothing was changed",
+		 device, says, c->naming, c->fixed, named);
 }
 
 struct search {
@@ -60,7 +60,7 @@ static const char *unfit(const struct search *s, uint64_t off, const struct geo 
 {
 	if (s->vol_id && memcmp(s->vol_id, g->vol_id, sizeof(g->vol_id)) != 0)
 		return ", of another volume";
-	if (!at_home(g, off))
+	if (!super_at_home(g, off))
 		return ", not in its place";
 	if (g->dev_blks > s->dev->id.size_bytes / LUNFS_BLOCK_BYTES)
 		return ", larger than the device";

@@ -28,6 +28,27 @@ struct super_search {
  */
 void super_search(struct dev *dev, const uint8_t *vol_id, FILE *to, struct super_search *out);
 
+/* ---- super_choose.c -------------------------------------------------------------------------- */
+
+struct super_choice {
+	struct geo geo;
+	uint8_t vol_id[16];	 /* that most of the sectors at fixed places name */
+	unsigned naming, fixed;	 /* so many of so many name it */
+	uint8_t passed_over[16]; /* the id of the superblock that is not believed, or zero */
+};
+/*
+ * The superblock to go by. -ESTALE: what vol_read_super() finds, .geo, has another id than most
+ * sectors at fixed places, and no copy that was found has theirs. Others as vol_read_super(), @why
+ * for them alone.
+ */
+int super_choose(struct dev *dev, struct super_choice *out, char *why, size_t why_len);
+/* Is @g's id another than most sectors at fixed places name? Where none is left it is not. */
+bool super_contradicted(struct dev *dev, const struct geo *g, struct super_choice *out);
+void super_say_contradicted(const struct super_choice *c, const char *device, char *why,
+			    size_t why_len);
+/* One that stands where a superblock of its volume stands; an image in a file, say, does not. */
+bool super_at_home(const struct geo *g, uint64_t off);
+
 /* ---- super_rebuild.c ------------------------------------------------------------------------- */
 
 struct super_rebuilt {

@@ -28,136 +28,6 @@ int rebuild_fail(const struct rebuild *r, const char *what)
 	return -ENOENT;
 }
 
-void read_what_can_be(struct dev *dev, uint64_t off, size_t len, uint8_t *buf)
-{
-	if (dev_read(dev, off, len, buf) == 0)
-		return;
-	for (size_t i = 0; i < len; i += BLK)
-		if (dev_read(dev, off + i, BLK, buf + i))
-			memset(buf + i, 0, BLK);
-}
-
-/* ---- the volume's id ------------------------------------------------------------------------- */
-
-#define FIXED_BYTES (LUNFS_ANCHOR_OFF - LUNFS_MAINT_OFF + LUNFS_ANCHORS * LUNFS_ANCHOR_STRIDE)
-#define MAX_VOTES (1 + 2 * LUNFS_ANCHORS + TABLE_SLOTS)
-
-struct votes {
-	uint8_t id[MAX_VOTES][16];
-	unsigned n;
-};
-
-static void vote(struct votes *v, const uint8_t *id)
-{
-	if (v->n < MAX_VOTES && !mem_is_zero(id, 16))
-		memcpy(v->id[v->n++], id, 16);
-}
-
-static bool ats_ok_at(const void *rec, enum lunfs_ats_type type, uint64_t off)
-{
-	const struct lunfs_ats_hdr *h = rec;
-
-	return le32_get(h->magic) == LUNFS_ATS_MAGIC && le16_get(h->type) == type &&
-	       le64_get(h->sector_off) == off &&
-	       crc_ok(rec, sizeof(struct lunfs_lock_rec), offsetof(struct lunfs_ats_hdr, crc));
-}
-
-/* A payload that is what it says, of whichever volume. */
-static bool payload_ok(const void *pl, enum lunfs_blk_type type, uint64_t addr)
-{
-	struct geo any;
-
-	memcpy(any.vol_id, ((const struct lunfs_blk_hdr *)pl)->vol_id, sizeof(any.vol_id));
-	return blk_check(&any, pl, (uint16_t)type, addr) == 0;
-}
-
-static const uint8_t *anchor_at(const uint8_t *fixed, int a, uint32_t payload_off)
-{
-	uint64_t cell = geo_anchor_cell((enum lunfs_anchor)a);
-	const uint8_t *pl = fixed + geo_blk_off(cell) - LUNFS_MAINT_OFF + payload_off;
-
-	return payload_ok(pl, LUNFS_BLK_ANCHOR, cell) ? pl : NULL;
-}
-
-static void vote_fixed(struct votes *v, const uint8_t *fixed)
-{
-	if (ats_ok_at(fixed, LUNFS_ATS_MAINT, LUNFS_MAINT_OFF))
-		vote(v, ((const struct lunfs_ats_hdr *)fixed)->vol_id);
-	for (int a = 0; a < LUNFS_ANCHORS; a++) {
-		uint64_t off = geo_blk_off(geo_anchor_cell((enum lunfs_anchor)a));
-		const uint8_t *lock = fixed + off - LUNFS_MAINT_OFF, *pl = anchor_at(fixed, a, 512);
-
-		if (ats_ok_at(lock, LUNFS_ATS_LOCK, off))
-			vote(v, ((const struct lunfs_ats_hdr *)lock)->vol_id);
-		pl = pl ? pl : anchor_at(fixed, a, BLK);
-		if (pl)
-			vote(v, ((const struct lunfs_blk_hdr *)pl)->vol_id);
-	}
-}
-
-static const struct lunfs_slot_rec *slot_at(const uint8_t *table, unsigned slot)
-{
-	const struct lunfs_slot_rec *rec = (const void *)(table + slot * LUNFS_SLOT_STRIDE);
-
-	return ats_ok_at(rec, LUNFS_ATS_SLOT, geo_slot_off(slot)) && le16_get(rec->slot) == slot
-		   ? rec
-		   : NULL;
-}
-
-/* How many name the winner. */
-static unsigned count_votes(const struct votes *v, uint8_t winner[16])
-{
-	unsigned best = 0;
-
-	for (unsigned i = 0; i < v->n; i++) {
-		unsigned n = 0;
-
-		for (unsigned k = 0; k < v->n; k++)
-			n += !memcmp(v->id[i], v->id[k], 16);
-		if (n > best) {
-			best = n;
-			memcpy(winner, v->id[i], 16);
-		}
-	}
-	return best;
-}
-
-/* @fixed, @table: what stands there; the caller's. */
-static int elect(struct dev *dev, uint8_t *fixed, uint8_t *table, uint8_t winner[16],
-		 unsigned *votes, unsigned *all)
-{
-	struct votes *v = calloc(1, sizeof(*v));
-
-	lunfs_assert(v);
-	read_what_can_be(dev, LUNFS_MAINT_OFF, FIXED_BYTES, fixed);
-	read_what_can_be(dev, LUNFS_HOST_TABLE_OFF, TABLE_SLOTS * LUNFS_SLOT_STRIDE, table);
-	vote_fixed(v, fixed);
-	for (unsigned i = 0; i < TABLE_SLOTS; i++)
-		if (slot_at(table, i))
-			vote(v, slot_at(table, i)->hdr.vol_id);
-	*votes = count_votes(v, winner);
-	*all = v->n;
-	free(v);
-	return *votes ? 0 : -ENOENT;
-}
-
-static bool too_small(const struct dev *dev)
-{
-	return dev->id.size_bytes < LUNFS_MIN_BYTES;
-}
-
-int super_vol_id(struct dev *dev, uint8_t vol_id[16])
-{
-	uint8_t *fixed = dev_buf_alloc(FIXED_BYTES);
-	uint8_t *table = dev_buf_alloc(TABLE_SLOTS * LUNFS_SLOT_STRIDE);
-	unsigned votes, all;
-	int rc = too_small(dev) ? -ENOENT : elect(dev, fixed, table, vol_id, &votes, &all);
-
-	free(fixed);
-	free(table);
-	return rc;
-}
-
 /* ---- cells, slots, timings ------------------------------------------------------------------- */
 
 void rebuild_shape(struct rebuild *r, uint32_t cell_blks)
@@ -263,9 +133,10 @@ static int rebuild(struct rebuild *r, struct clock *clk, uint8_t *fixed, uint8_t
 	unsigned all = 0;
 	int rc;
 
-	if (too_small(r->dev))
+	if (r->dev->id.size_bytes < LUNFS_MIN_BYTES)
 		return rebuild_fail(r, "the device is too small for a volume");
-	rc = elect(r->dev, fixed, table, r->g->vol_id, &r->out->votes, &all);
+	read_fixed(r->dev, fixed, table);
+	rc = super_elect(fixed, table, r->g->vol_id, &r->out->votes, &all);
 	if (rc)
 		return rebuild_fail(r, "nothing of a lunfs volume is at the fixed places");
 	r->out->votes_other = all - r->out->votes;
@@ -293,7 +164,7 @@ int super_rebuild(struct dev *dev, struct clock *clk, bool any_sector, struct su
 {
 	struct rebuild *r = calloc(1, sizeof(*r));
 	uint8_t *fixed = dev_buf_alloc(FIXED_BYTES);
-	uint8_t *table = dev_buf_alloc(TABLE_SLOTS * LUNFS_SLOT_STRIDE);
+	uint8_t *table = dev_buf_alloc(TABLE_BYTES);
 	int rc;
 
 	lunfs_assert(r);

@@ -3,18 +3,19 @@
 #include "fuzz.h"
 
 #include "fsck/fsck.h"
+#include "fsck/super.h"
 
 #include <errno.h>
 #include <string.h>
 
-static int read_super(struct dev *dev, struct geo *geo)
+static int choose_super(struct dev *dev, struct super_choice *c)
 {
 	char why[512];
-	int rc = vol_read_super(dev, geo, NULL, why, sizeof(why));
+	int rc = super_choose(dev, c, why, sizeof(why));
 
-	if (rc == 0 && geo->sector_bytes != dev->id.sector_bytes)
+	if (rc == 0 && c->geo.sector_bytes != dev->id.sector_bytes)
 		return -EMEDIUMTYPE;
-	if (rc == 0 && dev->id.size_bytes / LUNFS_BLOCK_BYTES < geo->dev_blks)
+	if (rc == 0 && dev->id.size_bytes / LUNFS_BLOCK_BYTES < c->geo.dev_blks)
 		return -ENOSPC;
 	return rc;
 }
@@ -37,15 +38,15 @@ static void note(const struct fsck *f, int rc, struct fuzz_fsck *out)
 void fuzz_check(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
 {
 	struct dev *dev = simdev_attach(b->medium);
+	struct super_choice c;
 	struct fsck f = {0};
-	struct geo geo;
 
 	*out = (struct fuzz_fsck){0};
 	bed_allow_writes(b, false, 0);
-	out->rc = read_super(dev, &geo);
+	out->rc = choose_super(dev, &c);
 	out->no_super = out->rc != 0;
 	if (out->rc == 0) {
-		fsck_init(&f, dev, &geo, MODE_CHECK, NULL);
+		fsck_init(&f, dev, &c.geo, MODE_CHECK, NULL);
 		f.clk = clk;
 		note(&f, fsck_run(&f), out);
 		fsck_free(&f);
@@ -56,19 +57,24 @@ void fuzz_check(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
 /* An unfinished repair is finished first; then the superblock may be another. */
 static int finish_log(struct fsck *f)
 {
+	struct super_choice c;
 	int rc = redo_finish(&f->store);
 
-	if (rc > 0)
-		rc = read_super(f->dev, &f->geo);
-	return rc == -EUCLEAN ? 0 : rc;
+	if (rc > 0) {
+		rc = choose_super(f->dev, &c);
+		if (rc == 0)
+			f->geo = c.geo;
+	}
+	return rc == -EUCLEAN || rc == -ESTALE ? 0 : rc;
 }
 
-static int claim(struct dev *dev, struct clock *clk, const struct geo *geo, struct maint **m)
+static int claim(struct dev *dev, struct clock *clk, const struct super_choice *c, struct maint **m)
 {
-	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 4 * geo->lease_ms};
+	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 4 * c->geo.lease_ms};
 	char why[512];
 
-	return maint_begin(dev, clk, geo, &cfg, m, why, sizeof(why));
+	memcpy(cfg.passed_over, c->passed_over, sizeof(cfg.passed_over));
+	return maint_begin(dev, clk, &c->geo, &cfg, m, why, sizeof(why));
 }
 
 void fuzz_repair(struct bed *b, struct clock *clk, struct fuzz_fsck *out)
@@ -87,19 +93,19 @@ void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct
 {
 	struct dev *dev = simdev_attach(b->medium);
 	struct maint *m = NULL;
+	struct super_choice c;
 	struct fsck f = {0};
-	struct geo geo;
-	int rc = read_super(dev, &geo);
+	int rc = choose_super(dev, &c);
 
 	*out = (struct fuzz_fsck){.rc = rc, .no_super = rc != 0};
 	if (rc)
 		goto out;
-	bed_allow_writes(b, true, geo.dev_blks * LUNFS_BLOCK_BYTES);
-	rc = claim(dev, clk, &geo, &m);
+	bed_allow_writes(b, true, c.geo.dev_blks * LUNFS_BLOCK_BYTES);
+	rc = claim(dev, clk, &c, &m);
 	*out = (struct fuzz_fsck){.rc = rc, .no_claim = rc != 0};
 	if (rc)
 		goto out;
-	fsck_init(&f, dev, &geo, MODE_YES, m);
+	fsck_init(&f, dev, &c.geo, MODE_YES, m);
 	f.clk = clk;
 	rc = open_undo(&f, undo);
 	if (rc == 0)
@@ -116,27 +122,14 @@ out:
 	dev_close(dev);
 }
 
-/* A good superblock with the identity of another volume: nothing else on the device is that one's.
- */
-static bool other_volume(struct bed *b)
-{
-	struct geo geo;
-
-	return read_super(b->look, &geo) == 0 &&
-	       memcmp(geo.vol_id, b->geo.vol_id, sizeof(geo.vol_id)) != 0;
-}
-
 void fuzz_mend(struct bed *b, struct clock *clk)
 {
-	bool other = other_volume(b);
 	struct fuzz_fsck r, again;
 
 	fuzz_repair(b, clk, &r);
 	if (r.no_super || r.no_claim)
 		return;
 	FUZZ_CHECK(r.rc == 0, "the repair ends with %d (%s)", r.rc, r.first ? r.first : "");
-	if (other)
-		return;
 	FUZZ_CHECK(r.left <= r.hopeless, "%llu problems are left (%s)", (unsigned long long)r.left,
 		   r.first ? r.first : "");
 	fuzz_check(b, clk, &again);

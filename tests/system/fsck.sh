@@ -4,6 +4,8 @@
 # cleanly against a mount, may be killed at any time, and can be taken back.
 . "$(dirname "$0")/lib.sh"
 
+EDIT=$BUILD/tests/images/lunfs-edit
+
 fsck() { # expected exit code, options...
 	local want=$1 rc=0
 	shift
@@ -37,6 +39,10 @@ head -c 3000000 /dev/urandom >"$(mnt a)/big"
 fsck 8 -y
 says "mounted by host a"
 fsck 8 -p
+"$EDIT" "$DEV" 'superblock.vol_id[7]^=8' # neither by a superblock that would make its slot look foreign
+fsck 8 -y
+says "mounted by host a"
+"$EDIT" "$DEV" 'superblock.vol_id[7]^=8'
 echo more >"$(mnt a)/d/more"
 
 # Its host dead: recovered, what was fsynced is there.
@@ -126,4 +132,21 @@ umount_host c
 fsck 8 --put-back "$WORK/undo"
 grep -q 'mounted the volume since' "$WORK/fsck.log" || fail "what was written since is torn by putting back: $(cat "$WORK/fsck.log")"
 check_clean
+
+# A superblock that all its copies agree with and nothing else does: not followed, and not mounted.
+"$EDIT" "$DEV" 'superblock:*.vol_id[7]^=8'
+cp "$DEV" "$WORK/bad.img"
+for how in -n -p -y "-y -b 16"; do
+	# shellcheck disable=SC2086 # options
+	fsck 8 $how
+	says "names volume id .*, but [0-9]* of [0-9]* sectors at fixed places name .*; nothing was changed; 'fsck.lunfs --find-superblock"
+	cmp "$DEV" "$WORK/bad.img" || fail "fsck.lunfs $how changed a volume whose superblock is contradicted"
+done
+"$MOUNT" -o host=x "$DEV" "$(mnt x)" 2>"$WORK/mount.log" && fail "a volume whose superblock is contradicted was mounted"
+fsck 1 -y --find-superblock
+check_clean
+mount_host c
+[ "$(tree_sum c)" = "$good" ] || fail "the tree is not what it was after a superblock was made anew"
+umount_host c
+say "a superblock that is contradicted is not followed"
 pass "fsck.lunfs leaves the living alone, recovers the dead, can be killed and taken back"
