@@ -98,15 +98,17 @@ static void say_find_super(struct run *r)
 /* What the search came to counts until the volume has a superblock of its own. */
 static int read_super(struct run *r)
 {
-	struct super_choice c;
+	struct super_choice c = {0};
 	int rc;
 
 	if (r->opt.super_blk)
 		rc = read_super_at(r, &c);
 	else
 		rc = super_choose(r->dev, &c, r->why, sizeof(r->why));
-	if (r->found_super && (rc || memcmp(c.geo.vol_id, r->geo.vol_id, sizeof(c.vol_id)) != 0))
+	if (r->found_super && (rc || memcmp(c.geo.vol_id, r->geo.vol_id, sizeof(c.vol_id)) != 0)) {
+		memcpy(r->passed_over, rc ? c.passed_over : c.geo.vol_id, sizeof(r->passed_over));
 		return 0;
+	}
 	if (rc == 0) {
 		r->geo = c.geo;
 		memcpy(r->passed_over, c.passed_over, sizeof(r->passed_over));
