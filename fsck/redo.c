@@ -126,8 +126,8 @@ static size_t parse(const struct geo *g, const uint8_t *log, size_t blks, struct
 			uint64_t e = le64_get(d->entry[i]);
 
 			items[n] = (struct redo_item){e >> 8, (uint8_t)e, log + (at + 1 + i) * BLK};
-			if (items[n].blk >= g->dev_blks)
-				return 0;
+			if (items[n].blk < LUNFS_SB_OFF / BLK || items[n].blk >= g->dev_blks)
+				return 0; /* what stands before the superblock is not ours */
 		}
 		at += 1 + le32_get(d->entries);
 	}
