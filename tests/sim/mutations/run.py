@@ -32,6 +32,7 @@ RUN_SECONDS = 600
 CHUNK = 20  # seeds between two looks at the result
 CUTS_PLAN = "one,random:40"
 DIRECTED = {
+    "ats": "tests/unit/cluster/test_ats",
     "locks": "tests/sim/scenarios/test_scenario_locks",
     "journal": "tests/sim/scenarios/test_scenario_journal",
     "replay": "tests/unit/txn/test_replay",

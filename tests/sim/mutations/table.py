@@ -39,7 +39,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an own image that had no answer is replaced whatever it says",
-        ["flaky"],
+        ["ats:an_own_image_that_gave_the_lock_away_is_found_and_not_replaced", "flaky"],
         "fs/cluster/ats.c",
         "	return t->op != HEALTH_LOCK ||\n",
         "	return true ||\n",
@@ -125,7 +125,7 @@ MUTATIONS = [
     ),
     Mutation(
         "replay writes images whose guard has moved on",
-        ["power"],
+        ["replay:images_of_a_guard_that_moved_on_are_not_written", "power"],
         "fs/txn/replay.c",
         "m->live = g && g->live && g->possession == m->possession;",
         "m->live = g != NULL;",
