@@ -3,12 +3,14 @@
 # Fuzzes the targets of tests/fuzz (tests/README.md, "Fuzzing"), from the recipes' edits, each for LUNFS_FUZZ_SECONDS
 # (default 70), as many side by side as there are processors. A finding fails; its input is kept in LUNFS_FUZZ_KEEP
 # (default: fuzz-found in the build folder). LUNFS_FUZZ_BUILD: that folder. LUNFS_FUZZ_CORPUS: a folder in which inputs
-# that reach something new are kept for the next time. Arguments: the targets, instead of all. Last line: what was executed.
+# that reach something new are kept for the next time. LUNFS_FUZZ_SEED: of the changes (default 1, so that a run can be
+# repeated; 0: another one each time). Arguments: the targets, instead of all. Last line: what was executed.
 set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${LUNFS_FUZZ_BUILD:-$TOP/build-fuzz}
 KEEP=${LUNFS_FUZZ_KEEP:-$BUILD/fuzz-found}
 SECONDS_EACH=${LUNFS_FUZZ_SECONDS:-70}
+SEED=${LUNFS_FUZZ_SEED:-1}
 ALL=(decode undo check repair redo journal mount look)
 # Inputs are mutated by what structures look like, not by comparisons seen, which would only take time.
 COVERAGE="-fsanitize-coverage=inline-8bit-counters,pc-table -fsanitize-coverage-ignorelist=$TOP/tests/fuzz/uncovered.txt"
@@ -47,7 +49,7 @@ total=0 found=0
 
 start() { # target
 	mkdir -p "$CORPUS/$1"
-	"$BUILD/tests/fuzz/fuzz_$1" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=3000 -max_len=4096 \
+	"$BUILD/tests/fuzz/fuzz_$1" -seed="$SEED" -max_total_time="$SECONDS_EACH" -timeout=60 -rss_limit_mb=3000 -max_len=4096 \
 		-entropic=0 -reload=0 -print_final_stats=1 -artifact_prefix="$KEEP/$1-" "$CORPUS/$1" "$WORK/seeds/$1" \
 		>"$WORK/$1.log" 2>&1 </dev/null &
 	pid[$1]=$!

@@ -314,7 +314,7 @@ static int watch(struct acq *a)
 	return 0;
 }
 
-static int wait_recovered(struct acq *a)
+static int wait_recovered(struct acq *a, uint64_t owner)
 {
 	uint64_t dark_limit = 2ull * a->ls->env.geo->lease_ms * 1000000;
 
@@ -322,6 +322,8 @@ static int wait_recovered(struct acq *a)
 		return -EAGAIN;
 	if (a->dark_ns && lock_now(a->ls) > a->dark_ns + dark_limit)
 		return -EIO; /* a record or a slot is damaged; the host layer has said which */
+	if (host_recovery_hopeless(a->ls->host, owner))
+		return -EIO; /* the journal is; it has said so, too */
 	host_kick(a->ls->host);
 	nap(a, RECOVERY_NAP_NS);
 	a->fresh = true;
@@ -483,7 +485,7 @@ static int step(struct acq *a)
 	case V_PEND:
 		return pend(a);
 	case V_WAIT:
-		return wait_recovered(a);
+		return wait_recovered(a, v.who[0]);
 	default:
 		return -EUCLEAN;
 	}

@@ -180,6 +180,11 @@ uint64_t host_tag_owner(struct host *h, unsigned slot, uint16_t tag);
 void host_table(struct host *h, struct host_info *out, size_t n);
 /* @slot is not FREE, and its record stood still for the lease that it advertises, as we saw. */
 bool host_looks_dead(struct host *h, unsigned slot);
+/*
+ * @owner died, and its journal, or a lock that it names, is damaged, as this host found several
+ * times in a row: what it had locked is not to be had before fsck.lunfs.
+ */
+bool host_recovery_hopeless(struct host *h, uint64_t owner);
 /* This host tries to recover @slot, again and again in vain. */
 bool host_recovery_fails(struct host *h, unsigned slot);
 /* Look at the table now instead of at the next beat (a lock wait suspects a death). */

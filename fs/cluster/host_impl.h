@@ -54,6 +54,7 @@ struct job {		      /* the recovery of one slot by this host */
 	enum job_stage stage; /* changed by the recovery thread only, under mtx */
 	uint64_t next_ns;     /* not before */
 	unsigned failures;    /* in a row */
+	bool damaged;	      /* the last replay said so of the journal, or of a lock that it names */
 	struct host_info dead;
 	uint64_t fence_too; /* owner id of a recoverer that died over it, 0 = none */
 	uint64_t taken_ns;  /* RECOVERING was set by us at this time */

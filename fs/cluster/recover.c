@@ -30,6 +30,7 @@ void recover_begin(struct host *h, unsigned slot)
 	j->sec.kind = "slot";
 	j->sec.addr = slot;
 	j->failures = 0;
+	j->damaged = false;
 	j->next_ns = 0;
 	j->stage = JOB_TAKE;
 	cond_signal(&h->rec_wake);
@@ -53,6 +54,22 @@ bool host_recovery_fails(struct host *h, unsigned slot)
 	fails = h->jobs[slot].stage != JOB_NONE && h->jobs[slot].failures >= GIVE_UP_FAILURES;
 	mtx_unlock(&h->mtx);
 	return fails;
+}
+
+bool host_recovery_hopeless(struct host *h, uint64_t owner)
+{
+	unsigned slot = LUNFS_OWNER_SLOT(owner);
+	const struct job *j;
+	bool hopeless;
+
+	if (slot >= h->n)
+		return false;
+	mtx_lock(&h->mtx);
+	j = &h->jobs[slot];
+	hopeless = j->stage == JOB_REPLAY && j->damaged && j->failures >= GIVE_UP_FAILURES &&
+		   j->dead.generation == LUNFS_OWNER_GEN(owner);
+	mtx_unlock(&h->mtx);
+	return hopeless;
 }
 
 /* A RECOVERING image that names this host, or the FREE one, after @prev. */
@@ -210,14 +227,20 @@ static enum step replay(struct host *h, unsigned slot)
 		r = h->cb.replay(h->cb.ctx, slot, owner, j->dead.nonce);
 	if (!r)
 		r = dev_flush(h->env.dev);
+	mtx_lock(&h->mtx);
+	j->damaged = r == -EUCLEAN;
+	mtx_unlock(&h->mtx);
 	if (!r)
 		return STEP_ON;
 	if (j->failures % TELL_FAILURES == 0)
 		log_err(
 		    "host-replay-failed",
 		    "The journal of %s could not be replayed (error %d); it is tried again, and "
-		    "what that host had locked stays locked until then.",
-		    host_label(&j->dead, name), r);
+		    "what that host had locked stays locked until then%s.",
+		    host_label(&j->dead, name), r,
+		    r == -EUCLEAN ? " and answers with an I/O error: unmount everywhere and run "
+				    "fsck.lunfs"
+				  : "");
 	return STEP_RETRY;
 }
 
