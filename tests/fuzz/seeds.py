@@ -35,6 +35,8 @@ UNDO = [(0, 1, 0, 3), (0, 1, 1, 5), (0, 0, 0, 256), (1, 1, 0, 1), (2, 2, 100, 25
 
 # An entry of the log that names a block before the superblock.
 REDO = [b"base redo\nredo.entry[3]&=bitmap:3,0\nblock:23.le32[35]=-1\n"]
+# The journal of a dead host names a lock that is noise.
+MOUNT = [b"base dead\nrandom lock:inode:/hard1 440\n"]
 
 
 def edits(out):
@@ -65,6 +67,7 @@ def main():
                         for kind in range(KINDS) for example in range(EXAMPLES) for flags in (0, 2)
                         if base == 0 or example < 2] + [bytes([0, kind]) + data for kind, data in OTHERS])
     raw(out, "redo", REDO)
+    raw(out, "mount", MOUNT)
     ops = [struct.pack("<BBHI", *op) for op in UNDO]
     raw(out, "undo", [bytes([base]) + op for base in range(2) for op in ops + [b""]] + [b"\0" + b"".join(ops[:4])])
 
