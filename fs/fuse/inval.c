@@ -21,9 +21,8 @@
 #define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
 #define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
 #define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
-#define NAMES_QUIET_NS                                                                             \
-	(2000ull * 1000000) /* names in a directory that others want: none so long                 \
-			     */
+/* Names in a directory that others want: none are given out for so long. */
+#define NAMES_QUIET_NS (2000ull * 1000000)
 
 struct job {
 	struct job *prev, *next;

@@ -246,8 +246,8 @@ void callbacks_run(struct callback_list *list, bool ok);
 
 /* checkpoint.c */
 void checkpoint_main(void *arg);
-void checkpoint_wake_locked(
-    struct txns *t); /* if a commit gave it work before it looks by itself */
+/* If a commit gave it work before it looks by itself. */
+void checkpoint_wake_locked(struct txns *t);
 void image_supersede(struct txns *t, struct image *im); /* the mutex is held */
 void image_commit(struct txns *t, struct image *im);	/* the mutex is held */
 int checkpoint_all(struct txns *t);

@@ -205,8 +205,7 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
 int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
 int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
 
-/* ---- ops_write.c ------------------------------------------------------------------------------
- */
+/* ---- ops_write.c ----------------------------------------------------------------------------- */
 
 /* Are the time stamps of @i new enough for data that was overwritten just now? */
 bool vol_is_stamped(struct volume *v, const struct inode *i);
