@@ -157,6 +157,12 @@ int pass_space(struct fsck *f);
  */
 bool lost_chunk(struct fsck *f, uint64_t addr);
 
+/*
+ * pass_groups.c: no header of a chunk is where group @g lists that of @window. True: the chunk's
+ * header is elsewhere, and chunk[] says now where.
+ */
+bool misplaced_chunk(struct fsck *f, uint64_t g, unsigned window);
+
 /* ---- maps.c ---------------------------------------------------------------------------------- */
 
 int maps_init(struct fsck *f); /* after the watermark is known */

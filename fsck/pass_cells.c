@@ -276,6 +276,16 @@ static bool rebuild(struct fsck *f, struct chunk *c, int err)
 	return true;
 }
 
+static int read_header(struct fsck *f, struct chunk *c, unsigned window, uint8_t *sector,
+		       uint8_t *payload)
+{
+	int rc;
+
+	c->header = c->first_blk + (uint64_t)(c->fg->chunk[window] - 1u) * f->geo.cell_blks;
+	rc = peek_cell(f, c->header, sector, payload);
+	return rc == 0 && !header_ok(f, c, (const void *)payload) ? -EUCLEAN : rc;
+}
+
 static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf)
 {
 	uint32_t cb = f->geo.cell_blks;
@@ -284,10 +294,9 @@ static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf
 	int rc;
 
 	c.first_blk = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;
-	c.header = c.first_blk + (uint64_t)(c.fg->chunk[window] - 1u) * cb;
-	rc = peek_cell(f, c.header, sector, payload);
-	if (rc == 0 && !header_ok(f, &c, (const void *)payload))
-		rc = -EUCLEAN;
+	rc = read_header(f, &c, window, sector, payload);
+	if (rc == -EUCLEAN && misplaced_chunk(f, g, window))
+		rc = read_header(f, &c, window, sector, payload);
 	if (rc == 0)
 		check_counts(f, &c, (const void *)payload);
 	else if (rebuild(f, &c, rc))

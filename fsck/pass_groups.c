@@ -7,7 +7,7 @@
  */
 #include "base/bitmap.h"
 #include "base/crc.h"
-#include "fsck/fsck.h"
+#include "fsck/trees.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,26 +42,37 @@ static enum seen look_at(struct fsck *f, uint64_t addr, uint64_t first)
 	return seen;
 }
 
+static uint64_t window_first(const struct fsck *f, uint64_t g, unsigned window)
+{
+	return geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * f->geo.cell_blks;
+}
+
+/* A chunk's header can stand there: neither in the group's own metadata nor where the root is. */
+static bool can_be_header(const struct fsck *f, uint64_t addr)
+{
+	return blk_range_ok(&f->geo, addr, f->geo.cell_blks) && !is_place(f, addr);
+}
+
 /*
  * 1 + index of the header of the window's chunk, 0: there is none. If the header itself is lost
- * too, what it had under it tells of it: it was the first cell of all. If that one looks sound, its
- * lock is lost as well, and any free cell serves.
+ * too (@sure stays false), what it had under it tells of it: it was the first cell of all. If that
+ * one looks sound, its lock is lost as well, and any free cell serves.
  */
-static uint16_t find_chunk(struct fsck *f, uint64_t g, unsigned window)
+static uint16_t find_chunk(struct fsck *f, uint64_t g, unsigned window, bool *sure)
 {
-	uint32_t cb = f->geo.cell_blks;
-	uint64_t first = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;
+	uint64_t addr = window_first(f, g, window), first = addr;
 	unsigned at[SEEN_HEADER]; /* 1 + index of the first one */
 
 	for (unsigned i = 0; i < SEEN_HEADER; i++)
 		at[i] = LUNFS_CHUNK_CELLS + 1;
-	for (unsigned i = 0; i < LUNFS_CHUNK_CELLS; i++) {
-		enum seen seen = look_at(f, first + (uint64_t)i * cb, first);
+	for (unsigned i = 1; i <= LUNFS_CHUNK_CELLS; i++, addr += f->geo.cell_blks) {
+		enum seen seen = can_be_header(f, addr) ? look_at(f, addr, first) : SEEN_NOTHING;
 
-		if (seen == SEEN_HEADER)
-			return (uint16_t)(i + 1);
-		if (at[seen] > i + 1)
-			at[seen] = i + 1;
+		*sure = seen == SEEN_HEADER;
+		if (*sure)
+			return (uint16_t)i;
+		if (at[seen] > i)
+			at[seen] = i;
 	}
 	if (at[SEEN_USED] > LUNFS_CHUNK_CELLS)
 		return 0;
@@ -73,10 +84,11 @@ static uint16_t find_chunk(struct fsck *f, uint64_t g, unsigned window)
 static void find_chunks(struct fsck *f, uint64_t g, struct fsck_group *fg)
 {
 	uint32_t blks = LUNFS_CHUNK_CELLS * f->geo.cell_blks;
+	bool sure;
 
 	for (unsigned w = 0; w < LUNFS_GROUP_WINDOWS && w * blks < fg->nblks; w++) {
 		progress(f, "chunks", w, LUNFS_GROUP_WINDOWS);
-		fg->chunk[w] = find_chunk(f, g, w);
+		fg->chunk[w] = find_chunk(f, g, w, &sure);
 	}
 	progress(f, "chunks", 1, 1);
 }
@@ -117,6 +129,7 @@ bool lost_chunk(struct fsck *f, uint64_t addr)
 	struct fsck_group *fg = map_find(f, addr, &bit);
 	uint16_t found;
 	unsigned w;
+	bool sure;
 
 	if (!fg)
 		return false;
@@ -127,8 +140,8 @@ bool lost_chunk(struct fsck *f, uint64_t addr)
 	if (bit_get(f->probed, g * LUNFS_GROUP_WINDOWS + w))
 		return false;
 	bit_set(f->probed, g * LUNFS_GROUP_WINDOWS + w);
-	found = find_chunk(f, g, w);
-	blk = geo_group_blk(&f->geo, g) + (uint64_t)w * LUNFS_CHUNK_CELLS * f->geo.cell_blks;
+	found = find_chunk(f, g, w, &sure);
+	blk = window_first(f, g, w);
 	if (!found ||
 	    !problem(&f->problems, PROBLEM_CHUNK_LOST, blk,
 		     "chunk at %llu of group %llu, to which "
@@ -137,6 +150,28 @@ bool lost_chunk(struct fsck *f, uint64_t addr)
 	    list_chunk(f, g, w, found))
 		return false;
 	f->restart = true;
+	return true;
+}
+
+bool misplaced_chunk(struct fsck *f, uint64_t g, unsigned window)
+{
+	uint64_t first = window_first(f, g, window);
+	uint16_t *listed = &f->group[g].chunk[window], found;
+	enum seen seen = look_at(f, first + (uint64_t)(*listed - 1u) * f->geo.cell_blks, first);
+	bool sure, fix;
+
+	if (seen == SEEN_LOCK || seen == SEEN_HEADER)
+		return false; /* the header is damaged, and its place is right */
+	found = find_chunk(f, g, window, &sure);
+	if (!found || found == *listed || (!sure && seen != SEEN_USED))
+		return false;
+	fix = problem(&f->problems, PROBLEM_CHUNK_PLACE, geo_group_header(&f->geo, g),
+		      "the header of the chunk at %llu is its cell %u, group %llu says %u",
+		      (unsigned long long)first, found - 1u, (unsigned long long)g, *listed - 1u);
+	if (!fsck_goes_on(f, fix))
+		return false;
+	f->group[g].rewrite |= fix;
+	*listed = found;
 	return true;
 }
 
@@ -243,8 +278,9 @@ static bool header_ok(const struct fsck *f, uint64_t g, const struct lunfs_group
 	for (uint32_t w = 0; w < LUNFS_GROUP_WINDOWS; w++) {
 		uint32_t c = le16_get(p->chunk[w]);
 
-		if (c > LUNFS_CHUNK_CELLS ||
-		    (c && (w * LUNFS_CHUNK_CELLS + c) * f->geo.cell_blks > nblks))
+		if (c > LUNFS_CHUNK_CELLS)
+			return false;
+		if (c && !can_be_header(f, window_first(f, g, w) + (c - 1u) * f->geo.cell_blks))
 			return false;
 	}
 	return true;

@@ -49,6 +49,8 @@ enum problem_preen { PREEN_FIX, PREEN_STOP }; /* what -p does */
 	X(CHUNK, SEV_DAMAGE, PREEN_STOP, "Build it anew", "a chunk header is damaged")             \
 	X(CHUNK_LOST, SEV_DAMAGE, PREEN_STOP, "List it",                                           \
 	  "a chunk that is in use is not listed by its group")                                     \
+	X(CHUNK_PLACE, SEV_DAMAGE, PREEN_STOP, "List it there",                                    \
+	  "a group lists a chunk's header where it is not")                                        \
 	X(CHUNK_COUNT, SEV_MINOR, PREEN_FIX, "Correct it",                                         \
 	  "a count of chunks or free cells is wrong")                                              \
 	X(CELL, SEV_LOSS, PREEN_STOP, "Free the cell", "a used cell is damaged")                   \

@@ -66,7 +66,9 @@ tell() { # target exit-code
 	fi
 	found=$((found + 1))
 	echo "$1: FOUND after ${n:-?} executions (exit code $2):"
-	grep -vE '^#[0-9]+\s+(NEW|REDUCE|pulse|RELOAD)' "$WORK/$1.log" | tail -n 40
+	sed -n 's/^\(Base64: .*\)/    \1/p' "$WORK/$1.log" # the input, for who has only this output
+	grep -vE '^#[0-9]+\s+(NEW|REDUCE|pulse|RELOAD)|^\s*NEW_FUNC|^INFO|^(0x..,)+|^Base64|^stat::' "$WORK/$1.log" |
+		cut -c 1-200 | tail -n 34
 }
 
 # The next one of those that run to end.

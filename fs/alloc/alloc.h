@@ -113,6 +113,27 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 	      uint32_t len);
 void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
 
+/* ---- giving free space back to the device ----------------------------------------------------- */
+
+struct alloc_trim {
+	uint64_t blk, end;   /* what is still to be looked at */
+	uint32_t min_blks;   /* shorter runs stay */
+	uint32_t step_blks;  /* at once; adapts itself to the device */
+	uint64_t done_blks;  /* given back */
+	/* An error ends it: nothing of it may still land then, or no lock here moves any more. */
+	int (*discard)(void *ctx, uint64_t off_bytes, uint64_t len_bytes);
+	void *ctx;
+	uint64_t want; /* out, with -EAGAIN */
+};
+void alloc_trim_init(struct alloc_trim *t, uint64_t blk, uint64_t end);
+/*
+ * Discard free blocks from t->blk on in its group, with no transaction joined; t->blk moves. Ends
+ * early when another host wants the group. To be called until t->blk == t->end.
+ */
+int alloc_trim(struct alloc *a, struct alloc_trim *t);
+/* What has been freed so far becomes available: a commit, and its call-backs have been made. */
+int alloc_settle_frees(struct alloc *a);
+
 /* ---- the whole ----------------------------------------------------------------------------------
  */
 

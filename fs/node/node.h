@@ -177,11 +177,12 @@ int symlink_get(const struct node_env *ne, struct inode *i, char *buf, size_t si
  * nodes at the end of either fork. prepare fills @step and @frees (-EAGAIN with frees->want);
  * commit applies it inside a transaction of step->credits blocks (all included), frees the blocks
  * and cells, and writes the inode. step->done: nothing is left to do, both forks were empty
- * already; the inode's own cell can be freed. -ENOTEMPTY: a directory with entries.
+ * already; the inode's own cell can be freed. step->last: that will be so after this step.
+ * -ENOTEMPTY: a directory with entries.
  */
 struct node_shrink {
 	unsigned credits;
-	bool done;
+	bool done, last;
 	unsigned n_ext;
 	struct ext ext[ALLOC_CELLS_MAX];
 	unsigned n_cell;

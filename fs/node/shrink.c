@@ -101,6 +101,8 @@ static int prepare_leaf(const struct bt *bt, struct bt_path *p, struct node_shri
 	if (!rc && (step->n_ext == items || !has_extents(bt->i, bt->fork)))
 		rc = collect_cells(bt, p, step, frees);
 	step->fork = bt->fork;
+	step->last = p->n == 1 && (step->n_ext == items || !has_extents(bt->i, bt->fork)) &&
+		     (bt->fork == FORK_XATTR || bt->i->xattr_format != LUNFS_FORK_TREE);
 	step->credits = 1 + p->n + step->n_cell * CELL_FREE_CREDITS +
 			groups_of(bt->ne->env->geo, step) * BLK_FREE_CREDITS;
 	return rc;

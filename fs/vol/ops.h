@@ -134,6 +134,13 @@ int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done);
 /* @mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]. */
 int vol_fallocate(struct volume *v, const struct op_ctx *c, struct nodeid id, int mode,
 		  uint64_t off_bytes, uint64_t len_bytes);
+/*
+ * Give free space in [@off_bytes, @off_bytes + @len_bytes) of the device back to it, in runs of at
+ * least @min_bytes; *@done_bytes, also with an error, says how much. Space that another host holds
+ * is asked for. -EOPNOTSUPP: the device takes no discards. -EINVAL: it begins beyond the end.
+ */
+int vol_trim(struct volume *v, const struct op_ctx *c, uint64_t off_bytes, uint64_t len_bytes,
+	     uint64_t min_bytes, uint64_t *done_bytes);
 int vol_lseek(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	      int whence, uint64_t *out); /* SEEK_DATA, SEEK_HOLE */
 int vol_fsync(struct volume *v, const struct op_ctx *c, struct nodeid id, bool data_only);

@@ -150,58 +150,6 @@ struct reap {
 	bool freed; /* out */
 };
 
-static int shrink_step(struct op *o, struct inode *i, struct node_shrink *step)
-{
-	const struct node_env *ne = &o->v->ne;
-	struct change ch;
-	int rc;
-
-	change_init(&ch, o);
-	rc = change_want(&ch, node_shrink_prepare(ne, i, step, &ch.frees));
-	if (rc == 0 && !step->done) {
-		change_credits(&ch, step->credits + 1);
-		ch.counted = true;
-		rc = change_begin(&ch, i->ino, ALLOC_RESERVE_OK);
-		if (rc == 0)
-			rc = node_shrink_commit(ne, &ch.nt, i, step);
-		if (rc && ch.nt.h)
-			change_broken(&ch, rc, "an inode that is given up");
-	}
-	change_end(&ch);
-	return rc;
-}
-
-static int free_inode(struct op *o, struct inode *i)
-{
-	struct volume *v = o->v;
-	uint64_t ino = i->ino, version;
-	struct inode *odir;
-	struct change ch;
-	int rc;
-
-	change_init(&ch, o);
-	change_credits(&ch, 2 + CELL_FREE_CREDITS);
-	rc = orphan_leave_prepare(o, &ch, i, &odir);
-	if (rc == 0)
-		rc = change_want(&ch, cell_free_prepare(v->alloc, &ch.frees, ino));
-	if (rc == 0)
-		rc = change_begin(&ch, ino, ALLOC_RESERVE_OK);
-	if (rc == 0) {
-		rc = orphan_leave(&ch, i, odir);
-		if (rc) {
-			change_broken(&ch, rc, "an orphan directory");
-		} else {
-			version = mblk_forget(ch.nt.h, i->m);
-			i->m = NULL;
-			op_forget(o, i);
-			cell_free(ch.nt.h, v->alloc, &ch.frees, ino);
-			cell_free_version(v->alloc, &ch.frees, ino, version);
-		}
-	}
-	change_end(&ch);
-	return rc;
-}
-
 /* First a look that takes nothing away from others; it also clears an OPEN mark of this host. */
 static int look_body(struct op *o, void *arg)
 {
@@ -233,9 +181,9 @@ static int reap_body(struct op *o, void *arg)
 	if (a->later)
 		return 0;
 	while (rc == 0 && !step.done)
-		rc = shrink_step(o, i, &step);
+		rc = giveup_step(o, i, &step);
 	if (rc == 0)
-		rc = free_inode(o, i);
+		rc = giveup_inode(o, i);
 	a->freed = rc == 0;
 	return rc;
 }
