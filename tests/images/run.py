@@ -17,6 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 BUILD = pathlib.Path(sys.argv[1]).resolve()
 FSCK, MKFS, MOUNT = BUILD / "fsck/fsck.lunfs", BUILD / "mkfs/mkfs.lunfs", BUILD / "fs/mount.lunfs"
 EDIT, POPULATE = BUILD / "tests/images/lunfs-edit", BUILD / "tests/images/lunfs-populate"
+DIES = BUILD / "tests/images/lunfs-fsck-dies"
 TIMING = "150,400,800"  # milliseconds: a dead host is waited for
 
 
@@ -25,7 +26,7 @@ class Wrong(Exception):
 
 
 def recipe(path):
-    r = {"size": "96M", "mkfs": ["--hosts", "2"], "tree": [], "edit": [], "options": [], "expect": set(), "may": set(), "finds": set(), "preen": None,
+    r = {"size": "96M", "mkfs": ["--hosts", "2"], "tree": [], "unfinished": [], "edit": [], "options": [], "expect": set(), "may": set(), "finds": set(), "preen": None,
          "repair": 1, "keep": [], "gone": [], "lost": None}
     for line in path.read_text(encoding="utf-8").splitlines():
         line = line.split("#", 1)[0].strip()
@@ -33,7 +34,7 @@ def recipe(path):
             continue
         key, _, value = line.partition(" ")
         value = value.strip()
-        if key in ("tree", "edit"):
+        if key in ("tree", "edit", "unfinished"):
             r[key].append(value)
         elif key in ("expect", "may", "finds"):
             r[key].update(value.split())
@@ -123,6 +124,17 @@ def check_files(r, image, work, before):
         os.unlink(probe)
 
 
+def mounts(tree):
+    """The lines of @tree, a list for each time that the volume is mounted."""
+    lists = [[]]
+    for line in tree:
+        if line == "again":
+            lists.append([])
+        else:
+            lists[-1].append(line)
+    return [lines for lines in lists if lines]
+
+
 def base_image(r, cache, work):
     key = hashlib.sha256(repr((r["size"], r["mkfs"], r["tree"])).encode()).hexdigest()[:16]
     path = f"{cache}/{key}.img"
@@ -130,8 +142,8 @@ def base_image(r, cache, work):
         new = f"{work}/new.img"
         run("truncate", "-s", r["size"], new)
         run(MKFS, "-q", "--timing", TIMING, *r["mkfs"], new)
-        if r["tree"]:
-            run(POPULATE, new, *r["tree"])
+        for lines in mounts(r["tree"]):
+            run(POPULATE, new, *lines)
         os.rename(new, path)
     return path
 
@@ -170,6 +182,9 @@ def one(path, cache):
         before = sums_before(r, base, work)
         bad = f"{work}/bad.img"
         copy(base, bad)
+        if r["unfinished"]:
+            run(EDIT, bad, "-", feed="\n".join(r["unfinished"]) + "\n")
+            run(DIES, "-y", bad, ok=(-9,))
         if r["edit"]:
             run(EDIT, bad, "-", feed="\n".join(r["edit"]) + "\n")
         found, _ = codes(run(FSCK, "-n", "--json", *r["options"], bad, ok=(4,) if r["expect"] or r["finds"] else (0,)))
