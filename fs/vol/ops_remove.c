@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Names that go: unlink and rmdir. An inode that loses its last name moves into this host's orphan
- * directory in the same transaction; its space is given up later by the orphan worker.
+ * Names that go: unlink and rmdir. An inode that loses its last name is given up in the same
+ * transaction, or becomes an orphan in it (giveup.c).
  */
 #include "vol/vol_impl.h"
 
@@ -9,7 +9,7 @@ struct removal {
 	struct nodeid dir;
 	const char *name;
 	bool rmdir;
-	struct nodeid gone; /* out: the inode without a name, ino 0 if it has others */
+	struct nodeid gone; /* out: an orphan by this; or ino 0 */
 };
 
 static int may_remove(const struct removal *a, const struct inode *i)
@@ -21,34 +21,35 @@ static int may_remove(const struct removal *a, const struct inode *i)
 	return i->size ? -ENOTEMPTY : 0;
 }
 
+static int drop_link(struct change *ch, struct inode *i)
+{
+	i->nlink--;
+	inode_touch(ch->o->v, i);
+	inode_update(ch->nt.h, i);
+	return 0;
+}
+
+/* @p NULL: it is not the last name. */
 static int write_removal(struct change *ch, struct removal *a, struct inode *dir, struct inode *i,
-			 struct inode *odir, bool last)
+			 struct parting *p)
 {
 	struct volume *v = ch->o->v;
 	int rc = dir_remove(&v->ne, &ch->nt, dir, a->name);
 
 	if (rc == 0) {
-		i->nlink = last ? 0 : i->nlink - 1;
-		inode_touch(v, i);
 		if (S_ISDIR(i->mode))
 			dir->nlink--;
 		inode_touch_data(v, dir);
-		if (last)
-			rc = orphan_insert(ch, i, odir);
+		inode_update(ch->nt.h, dir);
+		rc = p ? parting_commit(ch, i, p, &a->gone) : drop_link(ch, i);
 	}
-	if (rc)
-		return change_broken(ch, rc, "a directory from which a name goes");
-	inode_update(ch->nt.h, i);
-	inode_update(ch->nt.h, dir);
-	if (last)
-		a->gone = (struct nodeid){i->ino, i->generation};
-	return 0;
+	return rc ? change_broken(ch, rc, "a directory from which a name goes") : 0;
 }
 
 static int remove_from(struct op *o, struct removal *a, struct inode *dir, struct inode *i)
 {
 	bool last = S_ISDIR(i->mode) || i->nlink <= 1;
-	struct inode *odir = NULL;
+	struct parting p;
 	struct change ch;
 	int rc;
 
@@ -56,14 +57,14 @@ static int remove_from(struct op *o, struct removal *a, struct inode *dir, struc
 	change_credits(&ch, 1);
 	rc = change_need(&ch, dir, FORK_DATA, 1);
 	if (rc == 0 && last)
-		rc = orphan_prepare(o, &ch, i, &odir);
+		rc = parting_prepare(&ch, i, &p);
 	/* If the lock to give an emptied tree node up is not to be had, the node stays. */
 	if (rc == 0 && dir_remove_prepare(&o->v->ne, dir, a->name, &ch.frees) == -EIO)
 		rc = -EIO;
 	if (rc == 0)
 		rc = change_begin(&ch, dir->ino, ALLOC_RESERVE_OK);
 	if (rc == 0)
-		rc = write_removal(&ch, a, dir, i, odir, last);
+		rc = write_removal(&ch, a, dir, i, last ? &p : NULL);
 	change_end(&ch);
 	return rc;
 }

@@ -16,13 +16,13 @@ struct renaming {
 	bool noreplace, exchange;
 	uint64_t walked_src, walked_tgt; /* the ancestors were walked for these ... */
 	bool cycle;			 /* ... and they are among them */
-	struct nodeid gone;		 /* out: lost its last name */
+	struct nodeid gone;		 /* out: an orphan by this */
 };
 
 struct rn {					/* what one round found */
 	struct inode *dir, *newdir, *src, *tgt; /* tgt NULL: the new name is free */
 	struct dir_entry src_de, tgt_de;
-	struct inode *odir;
+	struct parting tgt_parts;
 	bool tgt_last;
 };
 
@@ -197,7 +197,7 @@ static int rename_needs(struct op *o, struct change *ch, const struct renaming *
 		return rc;
 	r->tgt_last = r->tgt && (S_ISDIR(r->tgt->mode) || r->tgt->nlink <= 1);
 	if (r->tgt_last)
-		rc = orphan_prepare(o, ch, r->tgt, &r->odir);
+		rc = parting_prepare(ch, r->tgt, &r->tgt_parts);
 	if (rc == 0 && dir_remove_prepare(&o->v->ne, r->dir, a->name, &ch->frees) == -EIO)
 		rc = -EIO;
 	return rc;
@@ -236,20 +236,24 @@ static int write_names(struct change *ch, const struct renaming *a, struct rn *r
 	return rc;
 }
 
+static void touch(struct change *ch, struct inode *i)
+{
+	inode_touch(ch->o->v, i);
+	inode_update(ch->nt.h, i);
+}
+
 /* The inode that was replaced loses this name. */
 static int drop_target(struct change *ch, struct renaming *a, struct rn *r)
 {
 	struct inode *t = r->tgt;
-	int rc = 0;
 
-	t->nlink = r->tgt_last ? 0 : t->nlink - 1;
 	if (S_ISDIR(t->mode))
 		r->newdir->nlink--;
-	if (r->tgt_last) {
-		rc = orphan_insert(ch, t, r->odir);
-		a->gone = (struct nodeid){t->ino, t->generation};
-	}
-	return rc;
+	if (r->tgt_last)
+		return parting_commit(ch, t, &r->tgt_parts, &a->gone);
+	t->nlink--;
+	touch(ch, t);
+	return 0;
 }
 
 static int write_rename(struct change *ch, struct renaming *a, struct rn *r)
@@ -262,13 +266,10 @@ static int write_rename(struct change *ch, struct renaming *a, struct rn *r)
 	if (rc)
 		return change_broken(ch, rc, "directories for a rename");
 	move_parent(r->src, r->dir, r->newdir);
-	if (a->exchange)
+	touch(ch, r->src);
+	if (a->exchange) {
 		move_parent(r->tgt, r->newdir, r->dir);
-	inode_touch(v, r->src);
-	inode_update(ch->nt.h, r->src);
-	if (r->tgt) {
-		inode_touch(v, r->tgt);
-		inode_update(ch->nt.h, r->tgt);
+		touch(ch, r->tgt);
 	}
 	inode_touch_data(v, r->dir);
 	if (r->newdir != r->dir) {

@@ -205,6 +205,26 @@ int orphan_insert(struct change *ch, struct inode *i, struct inode *odir);
 int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struct inode **odir);
 int orphan_leave(struct change *ch, struct inode *i, struct inode *odir);
 
+/* ---- giveup.c -------------------------------------------------------------------------------- */
+
+/* A transaction that frees a part of what @i holds, or nothing with step->done. */
+int giveup_step(struct op *o, struct inode *i, struct node_shrink *step);
+/* It holds nothing any more and stands in an orphan directory: free it. It is gone after 0. */
+int giveup_inode(struct op *o, struct inode *i);
+
+/*
+ * The last name of an inode goes. Before the transaction: can it be given up with it, or what does
+ * an orphan directory need? Inside, with the name: it is gone, or *@gone is the worker's
+ * (orphans_add() when all locks are let go). @i may not be used afterwards.
+ */
+struct parting {
+	bool at_once;
+	struct inode *odir;
+	struct node_shrink step;
+};
+int parting_prepare(struct change *ch, struct inode *i, struct parting *p);
+int parting_commit(struct change *ch, struct inode *i, struct parting *p, struct nodeid *gone);
+
 /* ---- ops_write.c ----------------------------------------------------------------------------- */
 
 /* Are the time stamps of @i new enough for data that was overwritten just now? */

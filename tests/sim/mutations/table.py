@@ -233,9 +233,9 @@ MUTATIONS = [
     Mutation(
         "an unlinked file is not put among the orphans",
         [CUTS],
-        "fs/vol/ops_remove.c",
-        "		if (last)\n			rc = orphan_insert(ch, i, odir);\n",
-        "		(void)odir;\n",
+        "fs/vol/giveup.c",
+        "		rc = orphan_insert(ch, i, p->odir);\n",
+        "		rc = 0;\n",
     ),
     Mutation(
         "a lock is handed over before its transaction is committed and in place",

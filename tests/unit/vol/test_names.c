@@ -265,6 +265,82 @@ static void unlinked_file_lives_until_its_last_close(void **s)
 	sc_run(open_unlinked_body, NULL);
 }
 
+static uint64_t freed_by_worker(struct simcluster *t)
+{
+	uint64_t waiting, freed;
+
+	sc_settle(t, 0);
+	orphans_count(t->v[0]->orphans, &waiting, &freed);
+	assert_int_equal(waiting, 0);
+	return freed;
+}
+
+/* A directory, files without data, with inline data, with blocks: unlinked, removed, replaced. */
+static void unused_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t), gone[5], left;
+	uint8_t *buf = dev_buf_alloc(1 << 16);
+	struct volume *v = t->v[0];
+	uint64_t free0, freed;
+	struct vattr va;
+
+	memset(buf, 'u', 1 << 16);
+	left = sc_mkfile(t, 0, root, "left");
+	free0 = sc_free_blks(t, 0);
+	freed = freed_by_worker(t);
+	gone[0] = sc_mkfile(t, 0, root, "empty");
+	gone[1] = sc_mkfile(t, 0, root, "inline");
+	sc_write(t, 0, gone[1], 0, buf, 100);
+	gone[2] = sc_mkfile(t, 0, root, "blocks");
+	sc_write(t, 0, gone[2], 0, buf, 1 << 16);
+	gone[3] = sc_mkfile(t, 0, root, "replaced");
+	sc_write(t, 0, gone[3], 0, buf, 1 << 16);
+	assert_int_equal(vol_mkdir(v, &sc_root, root, "dir", 0755, &va), 0);
+	gone[4] = va.id;
+	assert_int_equal(vol_unlink(v, &sc_root, root, "empty"), 0);
+	assert_int_equal(vol_unlink(v, &sc_root, root, "inline"), 0);
+	assert_int_equal(vol_unlink(v, &sc_root, root, "blocks"), 0);
+	assert_int_equal(vol_rmdir(v, &sc_root, root, "dir"), 0);
+	assert_int_equal(vol_rename(v, &sc_root, root, "left", root, "replaced", 0), 0);
+	for (unsigned k = 0; k < 5; k++)
+		assert_int_equal(vol_getattr(v, &sc_root, gone[k], &va), -ESTALE);
+	assert_int_equal(vol_lookup(v, &sc_root, root, "replaced", &va), 0);
+	assert_int_equal(va.id.ino, left.ino);
+	assert_int_equal(freed_by_worker(t), freed);
+	assert_int_equal(vol_syncfs(v), 0);
+	assert_int_equal(sc_free_blks(t, 0), free0);
+	free(buf);
+}
+
+static void unused_inode_is_given_up_with_its_last_name(void **s)
+{
+	(void)s;
+	sc_run(unused_body, NULL);
+}
+
+/* More extents than go in one transaction. */
+static void many_pieces_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t), id = sc_mkfile(t, 0, root, "pieces");
+	uint8_t *buf = dev_buf_alloc(4096);
+	uint64_t freed = freed_by_worker(t);
+	struct vattr va;
+
+	memset(buf, 'p', 4096);
+	for (uint64_t k = 0; k < 200; k++)
+		sc_write(t, 0, id, k * 8192, buf, 4096);
+	assert_int_equal(vol_unlink(t->v[0], &sc_root, root, "pieces"), 0);
+	assert_int_equal(freed_by_worker(t), freed + 1);
+	assert_int_equal(vol_getattr(t->v[0], &sc_root, id, &va), -ESTALE);
+	free(buf);
+}
+
+static void inode_of_many_pieces_is_left_to_the_orphan_worker(void **s)
+{
+	(void)s;
+	sc_run(many_pieces_body, NULL);
+}
+
 /* ---- attributes, xattrs, ACLs ---------------------------------------------------------------- */
 
 static void attrs_body(struct simcluster *t)
@@ -427,6 +503,8 @@ int main(void)
 	    cmocka_unit_test(directory_never_moves_below_itself),
 	    cmocka_unit_test(listing_is_complete_while_names_go),
 	    cmocka_unit_test(unlinked_file_lives_until_its_last_close),
+	    cmocka_unit_test(unused_inode_is_given_up_with_its_last_name),
+	    cmocka_unit_test(inode_of_many_pieces_is_left_to_the_orphan_worker),
 	    cmocka_unit_test(attributes_are_set_as_asked),
 	    cmocka_unit_test(xattrs_of_all_sizes_come_back),
 	    cmocka_unit_test(acls_are_inherited_and_follow_the_mode),
