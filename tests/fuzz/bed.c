@@ -21,42 +21,6 @@
 
 static const char *const base_name[BASES] = {"tree", "dead", "redo", "4k"};
 
-static const char *const tree[] = {
-    "dir /d1",
-    "dir /d1/d2",
-    "dir /d1/d2/d3",
-    "file /d1/d2/d3/deep 5000",
-    "dir /gone",
-    "file /empty 0",
-    "file /inline 100",
-    "file /small 10000",
-    "file /big 262144",
-    "sparse /frag 150",
-    "hole /hole 1048576",
-    "prealloc /prealloc 65536",
-    "dir /many",
-    "files /many 100",
-    "file /d1/target 10",
-    "dir /tall",
-    "links /d1/target /tall 60",
-    "file /hard1 6000",
-    "link /hard1 /d1/hard2",
-    "file /xattr-small 0",
-    "xattr /xattr-small user.a 10",
-    "xattr /xattr-small security.s 40",
-    "file /xattr-big 0",
-    "xattr /xattr-big user.big 8000",
-    "xattrs /xattr-big 30",
-    "dir /acl",
-    "acl /acl",
-    "symlink /link-short 20",
-    "symlink /link-long 3900",
-    "fifo /fifo",
-    "socket /socket",
-    "char /char 1 3",
-    "block /block 7 1",
-};
-
 static struct bed beds[BASES];
 static struct clock *clk;
 static uint64_t zero_ns;
@@ -183,8 +147,7 @@ static void make_body(struct simcluster *t)
 	t->no_fsck = true;
 	b->geo = t->geo;
 	sc_up(t, 0);
-	for (unsigned i = 0; i < sizeof(tree) / sizeof(tree[0]); i++)
-		populate(t, tree[i]);
+	populate(t, "little");
 	if (b->kind == BASE_DEAD) {
 		populate(t, "sync");
 		populate(t, "orphan /open 9000");
