@@ -19,9 +19,12 @@ command -v clang >/dev/null || {
 	echo "clang is not installed: nothing was fuzzed"
 	exit 1
 }
-[ -f "$BUILD/build.ninja" ] ||
-	CC=clang meson setup "$BUILD" "$TOP" -Dc_args="$COVERAGE" -Db_lundef=false -Db_sanitize=address,undefined \
-		>/dev/null || exit 1
+[ -f "$BUILD/build.ninja" ] || {
+	said=$(CC=clang meson setup "$BUILD" "$TOP" -Dc_args="$COVERAGE" -Db_lundef=false -Db_sanitize=address,undefined 2>&1) || {
+		tail -n 10 <<<"$said"
+		exit 1
+	}
+}
 (($# > 0)) || set -- "${ALL[@]}"
 t0=$SECONDS
 ninja -C "$BUILD" "${@/#/tests/fuzz/fuzz_}" >"$BUILD/fuzz.log" 2>&1 || {
