@@ -39,7 +39,8 @@ static void judge(struct bits *b, struct check_result *r)
 	if (memcmp(b->seen, b->is, CELL_BYTES) ||
 	    memcmp(b->seen + (size_t)2 * CELL_BYTES, b->is + (size_t)2 * CELL_BYTES, CELL_BYTES)) {
 		result_say(r, CHECK_BAD, "A discard of one block destroyed what stood beside it.");
-		result_advise(r, "Do not mount with discard; look for a firmware that is sound.");
+		result_advise(
+		    r, "Do not run lunfs trim or fstrim on it; look for a firmware that is sound.");
 		return;
 	}
 	if (all_zero(middle, CELL_BYTES))
@@ -74,7 +75,7 @@ static void try_discard(struct check *c, struct check_result *r)
 		judge(&b, r);
 	} else {
 		result_say(r, CHECK_NOTE, "%s fails: %s.", what, io_error(rc));
-		result_advise(r, "Do not mount with discard; freed space stays occupied on a thin "
+		result_advise(r, "Freed space stays occupied on a thin "
 				 "LUN.");
 	}
 	free(b.is);

@@ -25,6 +25,7 @@ int cmd_hosts(const struct cli *c);
 int cmd_image(int argc, char **argv, bool json);
 int cmd_info(const struct cli *c);
 int cmd_stats(int argc, char **argv, bool json);
+int cmd_trim(int argc, char **argv, bool json);
 int cmd_udev(const struct cli *c);
 
 /* Open @name read-only and read its superblock; says what is wrong on standard error. */

@@ -21,6 +21,7 @@ static const struct command {
     {"image", "DEVICE FILE", "save the metadata in a sparse file", NULL, cmd_image},
     {"info", "DEVICE", "what the volume is: size, layout, timing, features", cmd_info},
     {"stats", "DIRECTORY", "counters and latencies of a mount point", NULL, cmd_stats},
+    {"trim", "DIRECTORY", "give free space back to the device", NULL, cmd_trim},
     {"udev", "DEVICE", "what udev(7) links by UUID and label; silent without a volume", cmd_udev},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

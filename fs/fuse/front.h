@@ -180,6 +180,9 @@ void req_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 void req_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void req_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
+void req_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+	       unsigned flags, const void *in, size_t in_len, size_t out_len);
+
 /* ---- wire.c ---------------------------------------------------------------------------------- */
 
 /* Requests and answers of a mounted session go through wire.c. 0 or -errno. */

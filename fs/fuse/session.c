@@ -78,6 +78,7 @@ static const struct fuse_lowlevel_ops ops = {
     .removexattr = req_removexattr,
     .fallocate = req_fallocate,
     .lseek = req_lseek,
+    .ioctl = req_ioctl,
 };
 
 struct fuse_session *front_session_new(struct front *f, struct fuse_args *args)
