@@ -201,7 +201,7 @@ void window_let_go(struct fsck *f);
 /* From now on facts are wanted of all that is read. */
 void windows_examine(struct fsck *f, bool on);
 void windows_free(struct fsck *f);
-/* A cell: @sector gets the lock sector's 512 bytes, @payload 3584 bytes. */
+/* A cell: @sector gets the lock sector (512 or 4096 bytes), @payload 3584 bytes. */
 int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);
 /* The same; reports read errors, which are repaired by lose_cell(). */
 int read_cell(struct fsck *f, uint64_t addr, void *sector, void *payload);

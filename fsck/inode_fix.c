@@ -19,7 +19,7 @@
 
 int inode_load(struct fsck *f, uint64_t ino, uint8_t *payload)
 {
-	uint8_t sector[512];
+	uint8_t sector[LUNFS_BLOCK_BYTES];
 
 	return peek_cell(f, ino, sector, payload);
 }

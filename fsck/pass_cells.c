@@ -290,7 +290,7 @@ static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf
 {
 	uint32_t cb = f->geo.cell_blks;
 	struct chunk c = {.g = g, .fg = &f->group[g], .buf = buf};
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	int rc;
 
 	c.first_blk = geo_group_blk(&f->geo, g) + (uint64_t)window * LUNFS_CHUNK_CELLS * cb;

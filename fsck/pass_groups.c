@@ -111,7 +111,7 @@ static void lose_header(struct fsck *f, uint64_t g, struct fsck_group *fg, int e
 static int list_chunk(struct fsck *f, uint64_t g, unsigned window, uint16_t found)
 {
 	uint64_t addr = geo_group_header(&f->geo, g);
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	struct lunfs_group_pl *p = (void *)payload;
 	int rc = peek_cell(f, addr, sector, payload);
 
@@ -193,7 +193,7 @@ static void take_bits(struct fsck_group *fg, unsigned i, const uint8_t *bits)
 /* False: it is lost and stays so. */
 static int read_bitmap(struct fsck *f, uint64_t g, struct fsck_group *fg, unsigned i, bool *ok)
 {
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	const struct lunfs_bitmap_pl *pl = (const void *)payload;
 	uint64_t addr = geo_group_bitmap(&f->geo, g, i);
 	int rc = peek_cell(f, addr, sector, payload);
@@ -290,7 +290,7 @@ static int check_group(struct fsck *f, uint64_t g)
 {
 	struct fsck_group *fg = &f->group[g];
 	uint64_t addr = geo_group_header(&f->geo, g);
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	const struct lunfs_group_pl *p = (const void *)payload;
 	int rc = peek_cell(f, addr, sector, payload);
 

@@ -204,7 +204,7 @@ static int check_board(struct fsck *f)
 /* Groups are initialised in order; what an older volume left has another volume id. */
 static uint64_t count_groups(struct fsck *f)
 {
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	uint64_t last = 0;
 
 	for (uint64_t g = 0; g < f->geo.groups; g++) {
@@ -250,7 +250,7 @@ static int check_watermark(struct fsck *f, const struct lunfs_anchor_pl *pl)
 static int check_anchor(struct fsck *f, enum lunfs_anchor a)
 {
 	static const char *const names[] = {"volume lock", "rename lock", "group watermark"};
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	const struct lunfs_anchor_pl *pl = (const void *)payload;
 	uint64_t addr = geo_anchor_cell(a);
 	int rc = peek_cell(f, addr, sector, payload);

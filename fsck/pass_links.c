@@ -38,7 +38,7 @@ static bool has_dir(struct fsck *f, uint64_t ino)
 /* In its place, which no tree uses. */
 static int make_top(struct fsck *f, uint64_t ino, uint64_t parent, uint32_t mode, uint32_t flags)
 {
-	uint8_t sector[512], payload[LUNFS_PAYLOAD_BYTES];
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	uint32_t bit;
 	struct fsck_group *fg = map_find(f, ino, &bit);
 

@@ -63,7 +63,7 @@ static bool check_known(struct fsck *f, struct fsck_inode *fi)
 static int check_inode(struct fsck *f, struct fsck_inode *fi)
 {
 	struct lunfs_inode_pl pl;
-	uint8_t sector[512];
+	uint8_t sector[LUNFS_BLOCK_BYTES];
 	bool known;
 
 	fi->walked = true;

@@ -17,9 +17,9 @@ int peek_cell(struct fsck *f, uint64_t addr, void *sector, void *payload)
 		rc = store_read(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), buf);
 	}
 	if (rc == 0) {
-		memcpy(sector, cell, sizeof(struct lunfs_lock_rec));
+		memcpy(sector, cell, f->geo.sector_bytes);
 		memcpy(payload, cell + f->geo.payload_off, LUNFS_PAYLOAD_BYTES);
-		store_patch(&f->store, geo_blk_off(addr), sizeof(struct lunfs_lock_rec), sector);
+		store_patch(&f->store, geo_blk_off(addr), f->geo.sector_bytes, sector);
 		store_patch(&f->store, geo_payload_off(&f->geo, addr), LUNFS_PAYLOAD_BYTES,
 			    payload);
 	}
@@ -63,13 +63,6 @@ static uint64_t version_of(const struct fsck *f, uint64_t addr, const void *payl
 static bool record_bad(struct fsck *f, uint64_t addr, const void *sector,
 		       struct lunfs_lock_rec *rec)
 {
-	uint8_t full[LUNFS_BLOCK_BYTES];
-
-	if (f->geo.sector_bytes > sizeof(*rec)) {
-		memset(full, 0, sizeof(full));
-		memcpy(full, sector, sizeof(*rec));
-		sector = full;
-	}
 	return lock_rec_decode(&f->geo, sector, addr, rec) &&
 	       problem(&f->problems, PROBLEM_LOCK_RECORD, addr, "lock of cell %llu",
 		       (unsigned long long)addr);

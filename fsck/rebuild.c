@@ -144,7 +144,7 @@ static bool looks_like_xattrs(struct fsck *f, struct fsck_inode *fi, const struc
 
 static void adopt(struct fsck *f, struct fsck_group *fg, uint32_t bit, uint64_t addr)
 {
-	uint8_t payload[LUNFS_PAYLOAD_BYTES], sector[512];
+	uint8_t payload[LUNFS_PAYLOAD_BYTES], sector[LUNFS_BLOCK_BYTES];
 	const struct lunfs_bt_pl *node = (const void *)payload;
 	struct fsck_inode *fi;
 	struct fork_job *j;

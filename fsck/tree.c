@@ -152,7 +152,7 @@ static bool resealed(struct fsck *f, struct tree_visit *v, uint64_t addr, uint8_
 static bool claim_child(struct fsck *f, struct tree_visit *v, uint64_t addr, void *payload,
 			struct node_range r)
 {
-	uint8_t sector[512];
+	uint8_t sector[LUNFS_BLOCK_BYTES];
 	uint32_t bit;
 	struct fsck_group *fg = map_find(f, addr, &bit);
 
@@ -183,7 +183,7 @@ static bool claim_child(struct fsck *f, struct tree_visit *v, uint64_t addr, voi
 bool tree_node(struct fsck *f, uint64_t addr, uint64_t ino, uint64_t generation, void *payload)
 {
 	const struct lunfs_blk_hdr *h = payload;
-	uint8_t sector[512];
+	uint8_t sector[LUNFS_BLOCK_BYTES];
 
 	return peek_cell(f, addr, sector, payload) == 0 &&
 	       blk_check(&f->geo, payload, LUNFS_BLK_BTREE, addr) == 0 &&
