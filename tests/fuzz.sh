@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Fuzzes the targets of tests/fuzz (tests/README.md, "Fuzzing"), from the recipes' edits, each for LUNFS_FUZZ_SECONDS
-# (default 45), as many side by side as there are processors. A finding fails; its input is kept in LUNFS_FUZZ_KEEP
+# (default 120), as many side by side as there are processors. A finding fails; its input is kept in LUNFS_FUZZ_KEEP
 # (default: fuzz-found in the build folder). LUNFS_FUZZ_BUILD: that folder. LUNFS_FUZZ_CORPUS: a folder in which inputs
 # that reach something new are kept for the next time. LUNFS_FUZZ_SEED: of the changes (default 1, so that a run can be
 # repeated; 0: another one each time). Arguments: the targets, instead of all. Last line: what was executed.
@@ -9,7 +9,7 @@ set -uo pipefail
 TOP=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${LUNFS_FUZZ_BUILD:-$TOP/build-fuzz}
 KEEP=${LUNFS_FUZZ_KEEP:-$BUILD/fuzz-found}
-SECONDS_EACH=${LUNFS_FUZZ_SECONDS:-45}
+SECONDS_EACH=${LUNFS_FUZZ_SECONDS:-120}
 SEED=${LUNFS_FUZZ_SEED:-1}
 ALL=(decode undo check repair redo journal mount look)
 # Inputs are mutated by what structures look like, not by comparisons seen, which would only take time.
