@@ -9,8 +9,8 @@
  *   pend   shared by others and wanted exclusively: one ATS keeps newcomers out, then ask
  *   wait   its holder is dead and being recovered
  * A lock that two hosts hand to and fro is asked for where it went the last time, before its record
- * is read. A record that did not change for a beat is judged again with the hosts' slots read
- * afresh.
+ * is read. Who stands in the record's queue (queue.c) does not ask, but looks when its turn comes.
+ * A record that did not change for a beat is judged again with the hosts' slots read afresh.
  */
 #include "cluster/lock_impl.h"
 
@@ -38,11 +38,15 @@ struct acq {
 	struct lock *l;
 	struct waiter *w;
 	struct wish wish;
-	bool asked;	  /* the wish is on the board */
-	bool hinted;	  /* it was put there before the record was read */
-	bool moved;	  /* from one host to another since */
-	unsigned looks;	  /* at the record since then, or since it moved */
-	uint64_t from_ns; /* when that was */
+	bool asked;	   /* the wish is on the board */
+	bool hinted;	   /* it was put there before the record was read */
+	bool moved;	   /* from one host to another since */
+	bool noted;	   /* it may come without having been asked for */
+	bool impatient;	   /* the queue stands still: ask */
+	uint64_t gave_seq; /* hinted: the image by which this host gave it away the last time */
+	uint64_t still_ns, still_seq; /* the record was seen with that number first then */
+	unsigned looks;		      /* at the record since then, or since it moved */
+	uint64_t from_ns;	      /* when that was */
 	uint64_t granter;
 	bool cell_valid; /* w->cell was read with the record that l->known is */
 	bool cold;
@@ -208,8 +212,9 @@ static void learn_grant(const struct acq *a, struct past *p)
 
 /*
  * While a wish of ours stands, seeing the lock in our name is the hand-over. Where it was put there
- * before anything was read, the record must be another host's image: what this host set itself
- * tells nothing that it did not know.
+ * before anything was read, or none was, the record must be another host's image, and a later one
+ * than that by which this host gave it away: what this host set itself tells nothing that it did
+ * not know.
  */
 static void notice_grant(struct acq *a)
 {
@@ -217,10 +222,13 @@ static void notice_grant(struct acq *a)
 	struct stripe *s = table_stripe(a->ls, l->addr);
 	enum lock_mode says = rec_holds(&l->known, a->ls->owner);
 	uint64_t setter = le64_get(l->known.hdr.setter_owner);
-	bool waiters = false;
+	bool waiters = false, queue = rec_queue(&l->known);
 	struct past *p;
 
-	if (!a->asked || says <= l->held || l->unsettled || (a->hinted && setter == a->ls->owner))
+	if (!a->asked || says <= l->held || l->unsettled)
+		return;
+	if (a->hinted &&
+	    (setter == a->ls->owner || le64_get(l->known.hdr.image_seq) <= a->gave_seq))
 		return;
 	for (unsigned i = 0; i < sizeof(l->known.waiters); i++)
 		waiters |= l->known.waiters[i] != 0;
@@ -231,30 +239,78 @@ static void notice_grant(struct acq *a)
 	l->eager = a->wish.mode > a->w->mode && says == LOCK_EX;
 	p = table_past(s, l->addr, true);
 	p->back = p->to && p->to == setter;
+	past_came_back(p);
 	if (!a->moved)
 		learn_grant(a, p);
+	l->asked_for = queue;
+	l->again = queue && p->again;
+	l->rests = 0;
+	l->usual = queue ? p->rests : 0;
 	mtx_unlock(&s->mtx);
 	LOCK_COUNT(a->ls, received);
-	a->granter = setter;
+	a->granter = a->noted ? 0 : setter;
 	a->w->current = payload_current(a);
+	if (queue) {
+		board_due(a->ls, l->addr, l->received_ns + queue_tenure_ns(a->ls));
+		board_queued(a->ls);
+		return;
+	}
 	if (waiters)
 		board_heat(a->ls);
 	board_received(a->ls);
 }
 
-/* When to look at the record again: first when it is likely, then seldomer and seldomer. */
+/* Is it this host's turn soon? Then it need not ask. */
+static bool in_queue(const struct acq *a)
+{
+	return !a->impatient && rec_place(&a->l->known, a->ls->slot);
+}
+
+/* The record was read: how fast does the queue move? */
+static void learn_step(struct acq *a)
+{
+	struct stripe *s = table_stripe(a->ls, a->l->addr);
+	uint64_t seq = le64_get(a->l->known.hdr.image_seq), now = lock_now(a->ls);
+
+	if (a->still_ns && seq <= a->still_seq)
+		return;
+	mtx_lock(&s->mtx);
+	if (a->still_ns)
+		past_learn_step(table_past(s, a->l->addr, true), now - a->still_ns,
+				seq - a->still_seq);
+	mtx_unlock(&s->mtx);
+	a->still_ns = now;
+	a->still_seq = seq;
+	a->impatient = false;
+}
+
+/*
+ * When to look at the record again: first when it is likely, then seldomer and seldomer. Who stands
+ * in a queue sleeps for most of the turns before its own.
+ */
 static uint64_t until_look(struct acq *a)
 {
 	struct stripe *s = table_stripe(a->ls, a->l->addr);
+	unsigned place =
+	    a->l->known_valid && in_queue(a) ? rec_place(&a->l->known, a->ls->slot) : 0;
 	uint64_t past = lock_now(a->ls) - a->from_ns, first = LOCK_POLL_MIN_NS, ns = past / 3;
+	struct past was = {.addr = 0};
 	const struct past *p;
 
+	mtx_lock(&s->mtx);
+	p = table_past(s, a->l->addr, false);
+	if (p)
+		was = *p;
+	mtx_unlock(&s->mtx);
+	if (place > 1 && was.step_ns) {
+		ns = (place - 1) * was.step_ns * 3 / 4;
+		return ns < LOCK_STEP_MAX_NS ? ns : LOCK_STEP_MAX_NS;
+	}
 	if (!a->looks) {
-		mtx_lock(&s->mtx);
-		p = table_past(s, a->l->addr, false);
-		if (p && p->grant.ns && !a->moved)
-			first = p->grant.ns;
-		mtx_unlock(&s->mtx);
+		if (was.grant.ns && !a->moved)
+			first = was.grant.ns;
+		else if (place && was.step_ns)
+			first = was.step_ns / 2;
 		ns = first > past ? first - past : 0;
 	}
 	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
@@ -271,7 +327,10 @@ static int look(struct acq *a)
 	if (rc)
 		return rc;
 	a->looks++;
-	return read_record(a);
+	rc = read_record(a);
+	if (!rc)
+		learn_step(a);
+	return rc;
 }
 
 /*
@@ -288,10 +347,25 @@ static void moved_on(struct acq *a)
 	a->looks = 0;
 }
 
+/* A beat, or until the queue has stood still for so long that it is not relied on. */
+static uint64_t watch_ns(struct acq *a)
+{
+	struct stripe *s = table_stripe(a->ls, a->l->addr);
+	uint64_t ns;
+
+	if (!in_queue(a))
+		return a->ls->beat_ns;
+	mtx_lock(&s->mtx);
+	ns = queue_patience_ns(table_past(s, a->l->addr, false),
+			       rec_place(&a->l->known, a->ls->slot));
+	mtx_unlock(&s->mtx);
+	return ns < a->ls->beat_ns ? ns : a->ls->beat_ns;
+}
+
 /* Read the lock sector until it changes, for a beat at most. */
 static int watch(struct acq *a)
 {
-	uint64_t until = lock_now(a->ls) + a->ls->beat_ns;
+	uint64_t until = lock_now(a->ls) + watch_ns(a);
 	uint64_t suspect = lock_now(a->ls) + LOOK_AFTER_NS;
 	struct lunfs_lock_rec before = a->l->known;
 	unsigned over = atomic_load(&a->ls->owners_over);
@@ -310,7 +384,10 @@ static int watch(struct acq *a)
 			return 0;
 		}
 	}
-	a->fresh = true;
+	if (in_queue(a))
+		a->impatient = true;
+	else
+		a->fresh = true;
 	return 0;
 }
 
@@ -432,8 +509,14 @@ static int ask_back(struct acq *a, bool *asked)
 
 	mtx_lock(&s->mtx);
 	p = table_past(s, a->l->addr, false);
-	if (p && p->back)
+	if (p && (p->back || p->noted))
 		who = p->to;
+	a->noted = p && p->noted;
+	a->gave_seq = p ? p->gave_seq : 0;
+	if (a->noted) {
+		a->still_ns = p->gave_ns;
+		a->still_seq = p->gave_seq;
+	}
 	mtx_unlock(&s->mtx);
 	*asked = who && !(a->w->flags & LOCK_TRY) && host_lease_ok(a->ls->host) &&
 		 host_live_owner(a->ls->host, LUNFS_OWNER_SLOT(who)) == who;
@@ -441,7 +524,8 @@ static int ask_back(struct acq *a, bool *asked)
 		return 0;
 	begin_to_ask(a, true);
 	a->hinted = true;
-	wish_ask(a->ls, &a->wish, &who, 1);
+	if (!a->noted)
+		wish_ask(a->ls, &a->wish, &who, 1);
 	return look(a);
 }
 
@@ -454,8 +538,11 @@ static int ask(struct acq *a, const struct verdict *v)
 	if (v->yield && rec_holds(&a->l->known, a->ls->owner) == LOCK_SH)
 		return after_ats(a, lock_put_right(a->ls, a->l)); /* a share nobody here knew of */
 	begin_to_ask(a, v->died);
-	wish_ask(a->ls, &a->wish, v->who, v->n);
 	a->fresh = false;
+	if (in_queue(a))
+		a->noted = true;
+	else
+		wish_ask(a->ls, &a->wish, v->who, v->n);
 	return watch(a);
 }
 

@@ -8,6 +8,7 @@
  */
 #include "cluster/lock_impl.h"
 
+#include "base/bitmap.h"
 #include "base/crc.h"
 #include "base/log.h"
 
@@ -78,6 +79,7 @@ void board_reset(struct locks *ls)
 
 	mtx_lock(&b->mtx);
 	memset(b->col, 0, sizeof(b->col));
+	memset(b->due, 0, sizeof(b->due));
 	b->wishes = 0;
 	b->hot_until_ns = b->full_ns = b->read_ns = b->look_ns = 0;
 	b->idle_ns = b->rhythm.ns = BOARD_FAST_NS;
@@ -110,6 +112,40 @@ void board_received(struct locks *ls)
 	if (!b->look_ns)
 		b->look_last_ns = now + BOARD_SLOW_NS;
 	b->look_ns = now + b->rhythm.ns < b->look_last_ns ? now + b->rhythm.ns : b->look_last_ns;
+	cond_broadcast(&b->cond);
+	mtx_unlock(&b->mtx);
+}
+
+void board_queued(struct locks *ls)
+{
+	struct board *b = &ls->board;
+
+	mtx_lock(&b->mtx);
+	if (lock_now(ls) >= b->read_ns + BOARD_QUEUE_NS) {
+		b->look_now = true;
+		cond_broadcast(&b->cond);
+	}
+	mtx_unlock(&b->mtx);
+}
+
+void board_due(struct locks *ls, uint64_t addr, uint64_t ns)
+{
+	struct board *b = &ls->board;
+	unsigned at = BOARD_DUES, last = 0;
+
+	mtx_lock(&b->mtx);
+	for (unsigned i = 0; i < BOARD_DUES; i++) {
+		if (b->due[i].ns && b->due[i].addr == addr)
+			at = i;
+		else if (at == BOARD_DUES && !b->due[i].ns)
+			at = i;
+		if (b->due[i].ns > b->due[last].ns)
+			last = i;
+	}
+	if (at == BOARD_DUES)
+		at = last; /* that one is asked for on the board after a while */
+	b->due[at].addr = addr;
+	b->due[at].ns = ns;
 	cond_broadcast(&b->cond);
 	mtx_unlock(&b->mtx);
 }
@@ -240,6 +276,30 @@ static void insert_cand(struct cand *out, unsigned n, const struct cand *c)
 	out[n] = *c;
 }
 
+/* Hosts that the record notes as a queue and that show no wish. */
+static unsigned add_queue(struct locks *ls, const struct lock *l, struct cand *out, unsigned n)
+{
+	unsigned all = geo_all_slots(ls->env.geo);
+	uint8_t seen[sizeof(l->known.waiters)] = {0};
+
+	for (unsigned i = 0; i < n; i++) {
+		if (out[i].slot < LUNFS_MAX_SLOTS)
+			bit_set(seen, out[i].slot);
+	}
+	for (unsigned i = 0; i < all && i < LUNFS_MAX_SLOTS; i++) {
+		struct cand c = {.asker = host_live_owner(ls->host, i),
+				 .slot = i,
+				 .rank = (i + all - ls->slot) % all,
+				 .mode = LOCK_EX,
+				 .waiter = true};
+
+		if (i == ls->slot || !c.asker || bit_get(seen, i) || !rec_waits(&l->known, i))
+			continue;
+		insert_cand(out, n++, &c);
+	}
+	return n;
+}
+
 /*
  * Granted already, and its withdrawal is on the way. Should it stand for longer, then whoever asks
  * has lost what it got, and what we hold decides again.
@@ -254,6 +314,7 @@ static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l
 {
 	struct board *b = &ls->board;
 	unsigned all = geo_all_slots(ls->env.geo), n = 0;
+	bool queue = l && rec_queue(&l->known);
 
 	mtx_lock(&b->mtx);
 	for (unsigned i = 0; i < all && b->wishes; i++) {
@@ -273,12 +334,14 @@ static unsigned wishes_for(struct locks *ls, uint64_t addr, const struct lock *l
 
 			if (w->addr != addr || served(ls, w) || (l && c->read_ns < l->since_ns))
 				continue;
+			if (queue && cand.waiter)
+				cand.first_ns = 0; /* in a circle */
 			insert_cand(out, n++, &cand);
 			break;
 		}
 	}
 	mtx_unlock(&b->mtx);
-	return n;
+	return queue ? add_queue(ls, l, out, n) : n;
 }
 
 unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand out[BOARD_COLS])
@@ -310,6 +373,8 @@ bool lock_wanted(struct locks *ls, uint64_t addr)
 /* A received lock serves this host first: until its first unpin, or for a few ms if others wait. */
 static bool promised(struct locks *ls, const struct lock *l)
 {
+	if (l->asked_for && l->again && queue_keeps(ls, l))
+		return true;
 	if (!l->received_ns || lock_now(ls) >= l->received_ns + LOCK_SERVE_NS)
 		return false;
 	return !l->served || l->nwaiters;
@@ -385,8 +450,10 @@ static void set_interval(struct locks *ls, bool found, bool looked, uint64_t now
 	unsigned long long pins = atomic_load_explicit(&ls->pins, memory_order_relaxed);
 	uint64_t limit = BOARD_IDLE_NS < ls->beat_ns ? BOARD_IDLE_NS : ls->beat_ns;
 
-	if (pins != b->pins_seen && limit > BOARD_BUSY_NS)
+	if (pins >= b->pins_seen + BOARD_BUSY_PINS && limit > BOARD_BUSY_NS)
 		limit = BOARD_BUSY_NS;
+	else if (pins != b->pins_seen && limit > BOARD_CALM_NS)
+		limit = BOARD_CALM_NS;
 	b->pins_seen = pins;
 	if (now < b->hot_until_ns && limit > BOARD_SLOW_NS)
 		limit = BOARD_SLOW_NS;
@@ -406,6 +473,49 @@ static uint64_t next_ns(const struct board *b)
 	if (b->look_now)
 		return 0;
 	return b->look_ns ? b->look_ns : b->read_ns + b->idle_ns;
+}
+
+/* When a lock of a queue has to be given on. */
+static uint64_t next_due_ns(const struct board *b)
+{
+	uint64_t ns = UINT64_MAX;
+
+	for (unsigned i = 0; i < BOARD_DUES; i++) {
+		if (b->due[i].ns && b->due[i].ns < ns)
+			ns = b->due[i].ns;
+	}
+	return ns;
+}
+
+static void give_on(struct locks *ls, uint64_t addr)
+{
+	struct stripe *s = table_stripe(ls, addr);
+	struct lock *l;
+
+	mtx_lock(&s->mtx);
+	l = table_find(s, addr);
+	if (l && l->asked_for && l->state == LST_IDLE && !queue_keeps(ls, l)) {
+		l->asked_for = false;
+		work_queue(ls, l, WORK_REVOKE);
+	}
+	mtx_unlock(&s->mtx);
+}
+
+/* b->mtx is held, and let go meanwhile. */
+static void give_on_due(struct locks *ls, uint64_t now)
+{
+	struct board *b = &ls->board;
+
+	for (unsigned i = 0; i < BOARD_DUES; i++) {
+		uint64_t addr = b->due[i].addr;
+
+		if (!b->due[i].ns || b->due[i].ns > now)
+			continue;
+		b->due[i].ns = 0;
+		mtx_unlock(&b->mtx);
+		give_on(ls, addr);
+		mtx_lock(&b->mtx);
+	}
 }
 
 /* @looked: a lock was received before the row was read, and that was the look after it. */
@@ -445,8 +555,14 @@ void board_poller(void *arg)
 		unsigned news = b->news;
 
 		atomic_store(&ls->poller_ns, now);
+		if (now >= next_due_ns(b)) {
+			give_on_due(ls, now);
+			continue;
+		}
 		if (now < next_ns(b)) {
-			cond_wait(&b->cond, &b->mtx, next_ns(b));
+			uint64_t due = next_due_ns(b), next = next_ns(b);
+
+			cond_wait(&b->cond, &b->mtx, due < next ? due : next);
 			continue;
 		}
 		b->look_now = false;

@@ -339,7 +339,9 @@ int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_loc
 	return rc;
 }
 
-static void unpin(struct locks *ls, struct lock *l, enum lock_local local, bool used)
+enum unpin { UNPIN_DONE, UNPIN_UNUSED, UNPIN_AGAIN };
+
+static void unpin(struct locks *ls, struct lock *l, enum lock_local local, enum unpin how)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
 
@@ -351,13 +353,16 @@ static void unpin(struct locks *ls, struct lock *l, enum lock_local local, bool 
 		lunfs_assert(l->pins_shared);
 		l->pins_shared--;
 	}
-	l->served = used;
-	if (!used)
+	if (how != UNPIN_AGAIN)
+		l->served = how == UNPIN_DONE;
+	if (how == UNPIN_UNUSED)
 		l->received_ns = lock_now(ls);
+	if (how == UNPIN_DONE && !lock_pins(l) && l->rests < UINT8_MAX)
+		l->rests++;
 	table_touch(s, l);
 	if (l->drop && !lock_pins(l) && l->state == LST_IDLE)
 		reap_queue(ls, l);
-	if (l->asked_for && used && !lock_pins(l) && !l->nwaiters && l->state == LST_IDLE) {
+	if (l->asked_for && how == UNPIN_DONE && l->state == LST_IDLE && !queue_keeps(ls, l)) {
 		l->asked_for = false;
 		work_queue(ls, l, WORK_REVOKE);
 	}
@@ -377,12 +382,17 @@ static void unpin(struct locks *ls, struct lock *l, enum lock_local local, bool 
 
 void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local)
 {
-	unpin(ls, l, local, true);
+	unpin(ls, l, local, UNPIN_DONE);
 }
 
 void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local)
 {
-	unpin(ls, l, local, false);
+	unpin(ls, l, local, UNPIN_UNUSED);
+}
+
+void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local)
+{
+	unpin(ls, l, local, UNPIN_AGAIN);
 }
 
 void lock_intr_fire(struct locks *ls, struct lock_intr *intr)

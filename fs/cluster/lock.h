@@ -80,6 +80,8 @@ void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local);
  * round for ever without anybody's using it.
  */
 void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local);
+/* Unpin in the middle of an operation that comes back at once: others are still to come after it. */
+void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local);
 void lock_intr_fire(struct locks *ls, struct lock_intr *intr); /* wakes the waiter */
 
 /*

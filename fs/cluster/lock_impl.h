@@ -8,6 +8,7 @@
  *   settle.c   one ATS on a lock's record, unknown fates, what a host does not know that it owns
  *   acquire.c  from "not held" to "held"
  *   wishes.c   what we ask of others, on the board      board.c  what others ask of us
+ *   queue.c    hosts that hand a lock round without asking
  *   revoke.c   giving a lock up because it is asked for  reaper.c  giving up what nobody uses
  *   guards.c   renewal of a dead host's guards
  *
@@ -24,24 +25,32 @@
 #include <sys/queue.h>
 
 #define LOCK_STRIPES 16u
-#define LOCK_CACHE_MAX 131072u	     /* locks held in core before unused ones are given up */
-#define LOCK_POLL_MIN_NS 1000000ull  /* an asker who knows nothing reads the lock first then */
-#define LOCK_LOOK_MIN_NS 200000ull   /* nobody looks sooner, or again sooner */
-#define LOCK_LOOK_MAX_NS 10000000ull /* nobody looks first later than that */
-#define LOOKS_ENOUGH 16u	     /* found at once so often: it is looked for too late */
-#define LOCK_POLL_MAX_NS 25000000ull /* and so often at the least */
-#define LOCK_SERVE_NS 5000000ull     /* a received lock serves this host so long at least */
-#define LOCK_USE_NS 1000000000ull    /* used so recently: a downgrade keeps it shared */
-#define LOCK_RETRY_NS 50000000ull    /* after a revoke that failed */
-#define LOCK_UPGRADE_NS 100000000ull /* shared, and within that wanted exclusively */
-#define BOARD_FAST_NS 2000000ull     /* poll of our row while being asked, at first */
-#define BOARD_SLOW_NS 8000000ull     /* and at last */
-#define BOARD_LOOK_MAX_NS 4000000ull /* after a lock was received somebody asks by then, or not */
+#define LOCK_CACHE_MAX 131072u	      /* locks held in core before unused ones are given up */
+#define LOCK_POLL_MIN_NS 1000000ull   /* an asker who knows nothing reads the lock first then */
+#define LOCK_LOOK_MIN_NS 200000ull    /* nobody looks sooner, or again sooner */
+#define LOCK_LOOK_MAX_NS 10000000ull  /* nobody looks first later than that */
+#define LOOKS_ENOUGH 16u	      /* found at once so often: it is looked for too late */
+#define LOCK_POLL_MAX_NS 25000000ull  /* and so often at the least */
+#define LOCK_SERVE_NS 5000000ull      /* a received lock serves this host so long at least */
+#define LOCK_USE_NS 1000000000ull     /* used so recently: a downgrade keeps it shared */
+#define LOCK_RETRY_NS 50000000ull     /* after a revoke that failed */
+#define LOCK_UPGRADE_NS 100000000ull  /* shared, and within that wanted exclusively */
+#define BOARD_FAST_NS 2000000ull      /* poll of our row while being asked, at first */
+#define BOARD_SLOW_NS 8000000ull      /* and at last */
+#define BOARD_LOOK_MAX_NS 4000000ull  /* after a lock was received somebody asks by then, or not */
 #define BOARD_BUSY_NS 50000000ull    /* and at the slowest while operations run */
-#define BOARD_IDLE_NS 1000000000ull  /* and while nothing happens */
-#define BOARD_HOT_NS 100000000ull    /* "being asked" lasts this long after the last sign */
+#define BOARD_BUSY_PINS 16u	     /* so many of them since the last time */
+#define BOARD_CALM_NS 250000000ull   /* and after fewer */
+#define BOARD_IDLE_NS 1000000000ull   /* and while nothing happens */
+#define BOARD_HOT_NS 100000000ull     /* "being asked" lasts this long after the last sign */
+#define BOARD_QUEUE_NS 20000000ull    /* in a queue: look for newcomers when received, so often */
+#define LOCK_STEP_MAX_NS 100000000ull /* a queue whose steps take longer counts as that slow */
+#define TENURE_GIVES 4u		      /* wanted again at once: kept as long as so many hand-overs */
+#define TENURE_MIN_NS 1000000ull
+#define TENURE_MAX_NS 10000000ull
 #define REVOKERS_MIN 4u
 #define REVOKERS_MAX 16u
+#define BOARD_DUES 8u
 #define REC_BYTES 512u
 #define BOARD_COLS (LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS)
 
@@ -87,6 +96,9 @@ struct lock {
 	bool on_reap;
 	bool served;	/* unpinned once since it was received */
 	bool asked_for; /* whoever asks for it waits for that */
+	bool again;	/* received in a queue, and wanted again at once the last time */
+	uint8_t rests;	/* so often nobody here pinned it any more since it was received */
+	uint8_t usual;	/* received in a queue: so many rests it had the last time */
 	bool eager;	/* received exclusively, though less was wanted */
 	bool used_ex;	/* pinned exclusively since it was received */
 	bool unsettled; /* the fate of an ATS is unknown: neither held nor free */
@@ -132,7 +144,14 @@ struct past {
 	uint64_t to;	     /* owner id that it was last given to exclusively, 0: none */
 	struct timing grant; /* from the wish to the grant */
 	bool back;	     /* the last time it came back from there */
-	bool upgrades;	     /* received shared it was soon wanted exclusively */
+	bool noted;	     /* when it was given away this host stood in the queue */
+	bool again;	     /* and wanted it before it was gone */
+	uint8_t rests;	     /* while it was held the last time */
+	int turns;	     /* so often in a row it came back; below 0: do not count on it */
+	int penalty;
+	uint64_t gave_ns, gave_seq; /* when, and the number of that image */
+	uint64_t step_ns;	    /* from one hand-over of a queue to the next; 0: not known */
+	bool upgrades;		    /* received shared it was soon wanted exclusively */
 };
 
 struct stripe {
@@ -186,6 +205,9 @@ struct board {
 	uint64_t look_last_ns; /* other locks that are received put it off until then */
 	struct timing rhythm;  /* from one to the other */
 	unsigned news;	       /* wishes seen for the first time, ever */
+	struct {
+		uint64_t addr, ns; /* ns 0: none */
+	} due[BOARD_DUES];	   /* locks of a queue that are to be given on then */
 	bool look_now;
 	uint64_t full_ns; /* when the whole row was read last */
 	unsigned long long pins_seen;
@@ -255,6 +277,7 @@ struct locks {
 	atomic_ullong pins;	 /* ever */
 	atomic_ullong poller_ns; /* when the poller last went round */
 	atomic_uint owners_over; /* slots that became FREE, to wake whoever waits for one */
+	atomic_ullong give_ns;	 /* what giving a lock away takes */
 	struct stripe stripe[LOCK_STRIPES];
 	struct born_set born;
 	struct board board;
@@ -295,6 +318,25 @@ void rec_grant_ex(struct lunfs_lock_rec *r, const struct rec_me *me, uint64_t to
 void rec_downgrade(struct lunfs_lock_rec *r, const struct rec_me *me, bool keep);
 void rec_add_sharer(struct lunfs_lock_rec *r, uint64_t owner);
 void rec_born(const struct geo *g, uint64_t addr, uint64_t owner, uint64_t nonce, void *sector);
+
+/* ---- queue.c --------------------------------------------------------------------------------- */
+
+/* Do all whom the record notes want the lock exclusively, and wait to be handed it unasked? */
+bool rec_queue(const struct lunfs_lock_rec *r);
+/* How many hand-overs until it is @slot's turn; 0: it is not in the queue. */
+unsigned rec_place(const struct lunfs_lock_rec *r, unsigned slot);
+void rec_note_self(struct lunfs_lock_rec *r, unsigned slot);
+void rec_note_queue(struct lunfs_lock_rec *r); /* if anybody is noted */
+/* With the stripe's mutex held. */
+bool past_expects(const struct past *p, uint64_t from); /* will it come back from there? */
+void past_given(struct past *p, uint64_t to, const struct lock *l);
+void past_came_back(struct past *p);
+void past_not_wanted(struct past *p);
+void past_learn_step(struct past *p, uint64_t ns, uint64_t steps);
+uint64_t queue_patience_ns(const struct past *p, unsigned place);
+uint64_t queue_tenure_ns(struct locks *ls);
+bool queue_keeps(struct locks *ls, const struct lock *l);
+void queue_learn_give(struct locks *ls, uint64_t ns);
 
 /* ---- table.c, born.c ------------------------------------------------------------------------ */
 
@@ -385,6 +427,10 @@ void board_reset(struct locks *ls);
 void board_heat(struct locks *ls); /* poll fast for a while */
 /* A lock was handed to us: look for the next who wants it when that is likely. */
 void board_received(struct locks *ls);
+/* The same where a queue says who is next: look for newcomers now and then. */
+void board_queued(struct locks *ls);
+/* Give lock @addr on at @ns if it is still here and asked for. */
+void board_due(struct locks *ls, uint64_t addr, uint64_t ns);
 void board_poller(void *arg);
 /*
  * Wishes for @l, in the order to serve them: noted waiters first, then the oldest. Only those that

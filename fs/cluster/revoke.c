@@ -178,23 +178,53 @@ static void plan_ex(struct locks *ls, struct lock *l, bool shared_only, struct g
 		g->take++;
 }
 
-static void set_waiters(struct lunfs_lock_rec *r, const struct grant *g)
+/* Does this host want the lock back exclusively, as far as it knows? */
+static bool want_back(struct locks *ls, struct lock *l, const struct grant *g)
 {
+	struct stripe *s = table_stripe(ls, l->addr);
+	bool yes;
+
+	mtx_lock(&s->mtx);
+	if (l->nwaiters)
+		yes = TAILQ_FIRST(&l->waiters)->mode == LOCK_EX;
+	else
+		yes = l->used_ex && past_expects(table_past(s, l->addr, false), g->cand[0].asker);
+	mtx_unlock(&s->mtx);
+	return yes;
+}
+
+/* If all who wait want it exclusively, they are a queue. */
+static void set_waiters(struct locks *ls, struct lock *l, struct lunfs_lock_rec *r,
+			const struct grant *g)
+{
+	bool queue = g->ex;
+
 	memset(r->waiters, 0, sizeof(r->waiters));
 	for (unsigned i = g->take; i < g->n; i++) {
+		queue &= g->cand[i].slot < LUNFS_MAX_SLOTS && g->cand[i].mode == LOCK_EX;
 		if (g->cand[i].slot < LUNFS_MAX_SLOTS)
 			bit_set(r->waiters, g->cand[i].slot);
 	}
+	if (!queue)
+		return;
+	if (want_back(ls, l, g))
+		rec_note_self(r, ls->slot);
+	rec_note_queue(r);
 }
 
 static void mark_served(struct locks *ls, struct lock *l, const struct grant *g)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
+	struct past *p;
 
 	for (unsigned i = 0; i < g->take; i++)
 		board_served(ls, l->addr, &g->cand[i]);
 	mtx_lock(&s->mtx);
-	table_past(s, l->addr, true)->to = g->ex ? g->cand[0].asker : 0;
+	p = table_past(s, l->addr, true);
+	past_given(p, g->ex ? g->cand[0].asker : 0, l);
+	p->noted = rec_place(&l->known, ls->slot) != 0;
+	p->gave_ns = lock_now(ls);
+	p->gave_seq = le64_get(l->known.hdr.image_seq);
 	mtx_unlock(&s->mtx);
 	LOCK_COUNT(ls, handed_over);
 }
@@ -236,7 +266,7 @@ static int give_ex(struct locks *ls, struct lock *l, enum lock_mode keep)
 		rec_downgrade(&next, &me, keep == LOCK_SH);
 	for (unsigned i = 0; !g.ex && i < g.take; i++)
 		rec_add_sharer(&next, g.cand[i].asker);
-	set_waiters(&next, &g);
+	set_waiters(ls, l, &next, &g);
 	sync_rows(ls, &g);
 	rc = lock_ats(ls, l, &next);
 	if (!rc)
@@ -287,7 +317,7 @@ static int leave_once(struct locks *ls, struct lock *l)
 		g.take = 1;
 		g.ex = true;
 		rec_grant_ex(&next, &me, g.cand[0].asker);
-		set_waiters(&next, &g);
+		set_waiters(ls, l, &next, &g);
 		sync_rows(ls, &g);
 	} else {
 		rec_leave(&next, &me);
@@ -337,6 +367,7 @@ static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
 static void finish(struct locks *ls, struct lock *l)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
+	uint64_t began = lock_now(ls);
 	int rc = flush(ls, l, l->keep);
 
 	judge_eager(ls, l);
@@ -344,6 +375,7 @@ static void finish(struct locks *ls, struct lock *l)
 		rc = l->held == LOCK_EX ? give_ex(ls, l, l->keep) : lock_leave_shared(ls, l);
 	if (rc == -EINPROGRESS)
 		rc = lock_settle(ls, l); /* else the reaper does, or whoever wants it next */
+	queue_learn_give(ls, lock_now(ls) - began);
 	mtx_lock(&s->mtx);
 	l->retry_ns = rc ? lock_now(ls) + LOCK_RETRY_NS : 0;
 	lock_end_work(s, l);
@@ -385,6 +417,8 @@ static void probe(struct locks *ls, struct lock *l)
 
 	lock_probe(ls, l);
 	mtx_lock(&s->mtx);
+	if (l->held == LOCK_EX)
+		past_not_wanted(table_past(s, l->addr, true));
 	lock_end_work(s, l);
 	table_put(s, l);
 	mtx_unlock(&s->mtx);

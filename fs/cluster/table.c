@@ -181,10 +181,12 @@ void lock_set_held(struct lock *l, enum lock_mode held)
 		atomic_fetch_sub(&l->ls->cached, 1);
 		atomic_store(&l->priv, NULL);
 	}
-	if (held > l->held)
+	if (held > l->held) {
 		l->since_ns = lock_now(l->ls);
+		l->rests = l->usual = 0;
+	}
 	if (held != l->held)
-		l->asked_for = l->eager = l->used_ex = false;
+		l->asked_for = l->again = l->eager = l->used_ex = false;
 	l->held = held;
 }
 

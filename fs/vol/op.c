@@ -178,13 +178,16 @@ static void unload(struct op *o, struct opn *e)
 	e->loaded = false;
 }
 
-static void let_go(struct op *o)
+/* @goes_on: it comes back at once for what it has not done yet. */
+static void let_go(struct op *o, bool goes_on)
 {
 	for (unsigned k = o->n; k-- > 0;) {
 		struct opn *e = &o->e[k];
 
 		unload(o, e);
-		if (e->l)
+		if (e->l && goes_on)
+			lock_unpin_again(o->v->locks, e->l, e->local);
+		else if (e->l)
 			lock_unpin(o->v->locks, e->l, e->local);
 		e->l = NULL;
 	}
@@ -238,7 +241,7 @@ int op_get(struct op *o, struct nodeid id, enum lock_mode mode, enum lock_local 
 		e->local = local > e->local ? local : e->local;
 		if (e->l) {
 			unload(o, e);
-			lock_unpin(o->v->locks, e->l, was);
+			lock_unpin_again(o->v->locks, e->l, was);
 			e->l = NULL;
 			return OP_RESTART;
 		}
@@ -399,7 +402,7 @@ int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 		rc = enter(o, arg);
 		if (rc == 0)
 			rc = body(o, arg);
-		let_go(o);
+		let_go(o, rc == OP_RESTART || (rc == 0 && o->goes_on));
 	} while (again(o, &rc));
 	/*
 	 * While suspended this host keeps its locks and nobody else takes them before the slot has
@@ -430,5 +433,5 @@ int op_try(struct op *o)
 
 void op_leave(struct op *o)
 {
-	let_go(o);
+	let_go(o, false);
 }

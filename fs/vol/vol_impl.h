@@ -85,6 +85,7 @@ struct op {
 	unsigned pin_flags; /* LOCK_DRAIN for reads and writes of file data */
 	bool rename;	    /* pin the rename lock too */
 	bool reading;	    /* changes nothing: allowed read-only */
+	bool goes_on;	    /* the body: another op under the same locks follows at once */
 	struct lock *vlock, *rlock;
 	unsigned n;
 	struct opn e[OP_NODES];

@@ -170,7 +170,7 @@ struct lunfs_lock_rec {
 	le64 owner;		  /* 0x050 owner id of the exclusive holder, 0 if none */
 	le64 payload_version;	 /* 0x058 payload's version at last release, downgrade, hand-over */
 	le64 ex_pending;	 /* 0x060 owner id waiting for exclusive, 0 if none */
-	uint8_t waiters[16];	 /* 0x068 bit a slot: has a wish for this lock on the board */
+	uint8_t waiters[16];	 /* 0x068 bit a slot: waits; the holder's own: they are a queue */
 	uint8_t reserved1[0x88]; /* 0x078 */
 	le16 entry[LUNFS_MAX_SLOTS]; /* 0x100 a host each: tag, SHARED, OPEN */
 };

@@ -176,8 +176,8 @@ proctype worker(byte h)
 		ADD(known, h);
 		pc[h] = JUDGE
 	   }
-	/* notice_grant(): asked for, and there it stands in our name */
-	:: d_step { UP(h) && pc[h] == JUDGE && LEASE_OK(h) && MINE_SEEN(h) && wish[h] -> holds(h) }
+	/* notice_grant(): asked for, or waited for in the queue, and there it stands in our name */
+	:: d_step { UP(h) && pc[h] == JUDGE && LEASE_OK(h) && MINE_SEEN(h) && (wish[h] || QUEUES) -> holds(h) }
 	/* judge(): it is free; past the gate */
 	:: d_step { UP(h) && pc[h] == JUDGE && GATE(h) && seen[h] == NOBODY -> go(h, TAKE) }
 	/* judge(): it is ours, and nobody here knew; past the gate */
@@ -282,6 +282,17 @@ proctype worker(byte h)
 	:: d_step { UP(h) && pc[h] == CACHED && GATE(h) && IN_PLACE(h) && WISHES(1, h) -> give_to(h, 1, wish[1]) }
 #if N > 2
 	:: d_step { UP(h) && pc[h] == CACHED && GATE(h) && IN_PLACE(h) && WISHES(2, h) -> give_to(h, 2, wish[2]) }
+#endif
+#if QUEUES
+	/* In place; handed on unasked to a host that lived when it was looked: fs/cluster/queue.c. Past the gate */
+	:: d_step { UP(h) && pc[h] == CACHED && GATE(h) && SENDS(h, 0) ->
+		REAPED;
+		give_to(h, 0, slot_gen[0])
+	   }
+	:: d_step { UP(h) && pc[h] == CACHED && GATE(h) && SENDS(h, 1) ->
+		REAPED;
+		give_to(h, 1, slot_gen[1])
+	   }
 #endif
 	/* The ATS of a release or a hand-over lands, or does not match. */
 	:: d_step { UP(h) && pc[h] == GIVE ->

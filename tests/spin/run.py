@@ -77,6 +77,7 @@ CHECKS = [
     cluster("no-guard-renewal", SAFE, "M_NO_GUARD_RENEWAL", N=2, FENCE_PR=TIMER),
     cluster("replay-of-any-possession", SAFE, "M_NO_POSSESSION", N=2),
     cluster("release-before-checkpoint", SAFE, "M_RELEASE_BEFORE_CHECKPOINT", N=2),
+    cluster("sent-on-before-checkpoint", SAFE, "M_SEND_BEFORE_CHECKPOINT", N=2),
     cluster("release-without-drain", SAFE, "M_NO_DRAIN", N=2),
     cluster("read-settles-unknown", SAFE, "M_READ_SETTLES", N=2),
     cluster("take-over-unfenced", SAFE, "M_TAKE_OVER_UNFENCED", N=3, LATES=0, WORKERS=2),

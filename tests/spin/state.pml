@@ -244,6 +244,20 @@ byte reaps = REAPS;
 #define MAY_REAP true
 #define REAPED skip
 #endif
+/* A lock goes to who did not ask (fs/cluster/queue.c); with three hosts that makes too many states. */
+#ifndef QUEUES
+#if N == 2
+#define QUEUES 1
+#else
+#define QUEUES 0
+#endif
+#endif
+#ifdef M_SEND_BEFORE_CHECKPOINT
+#define SEND_IN_PLACE(h) true
+#else
+#define SEND_IN_PLACE(h) IN_PLACE(h)
+#endif
+#define SENDS(h, j) (h != j && slot[j] == LIVE && SEND_IN_PLACE(h) && !WISHED(h) && MAY_REAP)
 #ifdef M_CLAIM_RECOVERING
 #define MAY_CLAIM(h) (slot[h] != LIVE)
 #else

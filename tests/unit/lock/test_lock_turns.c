@@ -50,16 +50,16 @@ static void count_turns(struct fix *f, enum lock_mode first, double most)
 	    (double)f->io.board_writes / TURNS,
 	    (double)(clock_now_ns(f->clk) - since) / TURNS / 1e6);
 	assert_int_equal(f->io.cell_caws, TURNS);
-	assert_in_range(f->io.board_writes, TURNS, TURNS + TURNS / 10);
+	assert_in_range(f->io.board_writes, 0, TURNS / 10); /* it is sent back unasked */
 	assert_true(each <= most);
 }
 
 static void body_turns(struct fix *f)
 {
-	count_turns(f, EX, 6);
+	count_turns(f, EX, 3);
 }
 
-static void a_hand_over_to_and_fro_costs_three_device_ios_a_host_at_most(void **state)
+static void a_hand_over_to_and_fro_costs_three_device_ios_at_most(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed < 6; seed++)
@@ -68,7 +68,7 @@ static void a_hand_over_to_and_fro_costs_three_device_ios_a_host_at_most(void **
 
 static void body_upgrading_turns(struct fix *f)
 {
-	count_turns(f, SH, 6);
+	count_turns(f, SH, 3);
 }
 
 static void what_was_soon_upgraded_is_asked_for_exclusively_the_next_time(void **state)
@@ -198,7 +198,7 @@ static void four_hosts_that_all_want_a_lock_neither_starve_nor_storm(void **stat
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(a_hand_over_to_and_fro_costs_three_device_ios_a_host_at_most),
+	    cmocka_unit_test(a_hand_over_to_and_fro_costs_three_device_ios_at_most),
 	    cmocka_unit_test(what_was_soon_upgraded_is_asked_for_exclusively_the_next_time),
 	    cmocka_unit_test(who_no_longer_upgrades_shares_again),
 	    cmocka_unit_test(lock_that_went_elsewhere_is_found_there),
