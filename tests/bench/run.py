@@ -57,7 +57,7 @@ def settle(o):
     o.qemu_count = 2000 if o.quick else 10000
     o.files = 1000 if o.quick else 3000
     o.dbench_seconds = 2
-    o.idle_seconds = 2 if o.quick else 10
+    o.idle_seconds = 2 if o.quick else 30
     o.settle_seconds = 1 if o.quick else 16
     o.tar_files = 300 if o.quick else TREE_FILES
     o.contenders = chosen(o.only, CONTENDERS, {}) or CONTENDERS

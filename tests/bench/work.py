@@ -368,6 +368,7 @@ def idle(bed):
 
     def run():
         (bed.stage.dirs[0] / "something").write_bytes(bytes(100))
+        # whoever asks for the figures is an operation, too, after which the daemon looks oftener for a second
         time.sleep(bed.o.settle_seconds)
         before, from_s = [device_ios(bed.stage.stats(h)) for h in (0, 1)], time.monotonic()
         time.sleep(bed.o.idle_seconds)
