@@ -151,7 +151,8 @@ static void let_go(struct chunk *c, unsigned i, bool good)
 	bit_clear(c->map, i);
 	if (good && i < c->cursor)
 		c->cursor = i;
-	atomic_store(&c->none_ours, false);
+	if (atomic_load(&c->none_ours) && is_ours(c->o.a, addr_of(c, i)))
+		atomic_store(&c->none_ours, false);
 	chunk_count(c, 1);
 	mtx_unlock(&c->o.mtx);
 }
@@ -259,16 +260,24 @@ static unsigned own_chunks(struct cell_want *w, bool stale, uint64_t *addr)
 	struct alloc *a = w->a;
 	bool ours = (w->flags & ALLOC_NEED_LOCK) && !stale;
 	uint64_t near = 0;
+	bool not_near = false;
 	unsigned n = 0;
 
 	if (w->goal && blk_range_ok(a->env.geo, w->goal, 1) &&
 	    hint_chunk_of(a, w->goal, &near) == 0)
 		addr[n++] = near;
 	mtx_lock(&a->mtx);
-	for (struct chunk *c = a->chunks; c && n < OWN_BATCH; c = c->next)
-		if (c->o.addr != near && !(ours && atomic_load(&c->none_ours)))
+	for (struct chunk *c = a->chunks; c && n < OWN_BATCH; c = c->next) {
+		bool none = ours && atomic_load(&c->none_ours);
+
+		if (c->o.addr == near)
+			not_near = none;
+		else if (!none)
 			addr[n++] = c->o.addr;
+	}
 	mtx_unlock(&a->mtx);
+	if (not_near)
+		addr[0] = addr[--n];
 	return n;
 }
 
