@@ -102,6 +102,12 @@ struct blk_res {
  * wait for a commit of this host before it says -ENOSPC.
  */
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res);
+/*
+ * The same for a file that grows: where it cannot go on at @goal it goes where there is room for
+ * @ahead blocks, which nobody else goes to who can help it. Nothing is reserved by that.
+ */
+int blk_reserve_ahead(struct alloc *a, uint32_t max, uint32_t ahead, uint64_t goal, unsigned flags,
+		      struct blk_res *res);
 #define BLK_TAKE_CREDITS 3u
 /* The first @n blocks become allocated in this transaction (n <= len); the rest is let go. */
 void blk_take(struct txn_handle *h, struct alloc *a, struct blk_res *res, uint32_t n);
@@ -113,13 +119,14 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 	      uint32_t len);
 void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
 
-/* ---- giving free space back to the device ----------------------------------------------------- */
+/* ---- giving free space back to the device -----------------------------------------------------
+ */
 
 struct alloc_trim {
-	uint64_t blk, end;   /* what is still to be looked at */
-	uint32_t min_blks;   /* shorter runs stay */
-	uint32_t step_blks;  /* at once; adapts itself to the device */
-	uint64_t done_blks;  /* given back */
+	uint64_t blk, end;  /* what is still to be looked at */
+	uint32_t min_blks;  /* shorter runs stay */
+	uint32_t step_blks; /* at once; adapts itself to the device */
+	uint64_t done_blks; /* given back */
 	/* An error ends it: nothing of it may still land then, or no lock here moves any more. */
 	int (*discard)(void *ctx, uint64_t off_bytes, uint64_t len_bytes);
 	void *ctx;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define GOOD_RUN 64u	  /* a run at the goal itself is taken from this length on */
+#define AHEAD_PART 8u	  /* of a group is kept apart for one file at most */
 #define RUNS_LOOKED 4096u /* bound of one search in a map */
 
 struct run {
@@ -43,39 +44,68 @@ static struct run longest_run(const struct group *g, uint32_t from, uint32_t to,
 	return best;
 }
 
-/* o.mtx held. len 0: there is none. */
-static struct run choose_run(struct group *g, uint64_t goal, uint32_t max)
+struct pick { /* one blk_reserve */
+	uint32_t max, keep, ahead;
+	uint64_t goal;
+	struct run run;
+};
+
+/* Free blocks at the goal itself. */
+static struct run run_at_goal(const struct group *g, const struct pick *p, uint32_t max)
 {
-	uint32_t at = g->cursor, good = max < GOOD_RUN ? max : GOOD_RUN;
-	struct run near = {0, 0}, r;
+	uint32_t at, stop;
+
+	if (p->goal < g->first_blk + g->meta_blks || p->goal >= g->first_blk + g->nblks)
+		return (struct run){0, 0};
+	at = (uint32_t)(p->goal - g->first_blk);
+	if (bit_get(g->map, at))
+		return (struct run){at, 0};
+	stop = g->nblks - at > max ? at + max : g->nblks;
+	return (struct run){at, (uint32_t)bit_find(g->map, at, stop, true) - at};
+}
+
+/*
+ * o.mtx held. len 0: there is none.
+ *
+ * A file that grows and cannot go on where it ends gets a place with room for p->ahead blocks, of
+ * which nothing is set aside: the cursor moves behind it, so the next that looks for such a place
+ * finds another one. Files that grow at the same time lie in few pieces, and nothing is to be taken
+ * back when they do not.
+ */
+static struct run choose_run(struct group *g, const struct pick *p, uint32_t max)
+{
+	uint32_t good = max < GOOD_RUN ? max : GOOD_RUN, want = max, at = g->cursor;
+	struct run near = run_at_goal(g, p, max), r;
 	unsigned looked = 0;
 
-	if (goal >= g->first_blk + g->meta_blks && goal < g->first_blk + g->nblks) {
-		at = (uint32_t)(goal - g->first_blk);
-		if (!bit_get(g->map, at)) {
-			uint32_t stop = g->nblks - at > max ? at + max : g->nblks;
-
-			near.first = at;
-			near.len = (uint32_t)bit_find(g->map, at, stop, true) - at;
-		}
-		if (near.len >= good)
-			return near;
-	}
-	r = longest_run(g, at, g->nblks, max, &looked);
-	if (r.len < max && at > g->meta_blks) {
-		struct run low = longest_run(g, g->meta_blks, at, max, &looked);
+	if (near.len >= good && near.len)
+		return near;
+	if (p->ahead > max)
+		want = p->ahead < g->nblks / AHEAD_PART ? p->ahead : g->nblks / AHEAD_PART;
+	else if (near.first)
+		at = near.first;
+	if (want < max)
+		want = max;
+	r = longest_run(g, at, g->nblks, want, &looked);
+	if (r.len < want && at > g->meta_blks) {
+		struct run low = longest_run(g, g->meta_blks, at, want, &looked);
 
 		if (low.len > r.len)
 			r = low;
 	}
-	return r.len > near.len ? r : near;
+	if (near.len && near.len >= r.len)
+		return near;
+	if (r.len < want && r.len / 2 >= max) { /* where it begins another file may end and grow */
+		r.first += r.len / 2;
+		r.len -= r.len / 2;
+	}
+	g->cursor = r.first + r.len;
+	if (g->cursor >= g->nblks)
+		g->cursor = g->meta_blks;
+	if (r.len > max)
+		r.len = max;
+	return r;
 }
-
-struct pick { /* one blk_reserve */
-	uint32_t max, keep;
-	uint64_t goal;
-	struct run run;
-};
 
 /* group_search.fn */
 static int pick_run(struct group *g, void *arg)
@@ -88,12 +118,9 @@ static int pick_run(struct group *g, void *arg)
 	avail = atomic_load(&g->avail);
 	if (avail > p->keep) {
 		max = avail - p->keep < p->max ? avail - p->keep : p->max;
-		p->run = choose_run(g, p->goal, max);
+		p->run = choose_run(g, p, max);
 		if (p->run.len > 0) {
 			group_hold(g, p->run.first, p->run.len);
-			g->cursor = p->run.first + p->run.len;
-			if (g->cursor >= g->nblks)
-				g->cursor = g->meta_blks;
 			rc = 0;
 		}
 	}
@@ -153,8 +180,15 @@ static void guard_reserve(struct alloc *a, const struct group *g, unsigned flags
 
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res)
 {
+	return blk_reserve_ahead(a, max, 0, goal, flags, res);
+}
+
+int blk_reserve_ahead(struct alloc *a, uint32_t max, uint32_t ahead, uint64_t goal, unsigned flags,
+		      struct blk_res *res)
+{
 	struct pick p = {
 	    .max = max < LUNFS_BITMAP_BITS ? max : LUNFS_BITMAP_BITS,
+	    .ahead = ahead,
 	    .keep = flags & ALLOC_RESERVE_OK ? 0 : reserve_blks(a->env.geo),
 	    .goal = goal,
 	};
@@ -198,8 +232,9 @@ void blk_take(struct txn_handle *h, struct alloc *a, struct blk_res *res, uint32
 	mtx_lock(&g->o.mtx);
 	group_bits_set(h, g, first, n);
 	if (n < res->len) {
+		if (g->cursor == first + res->len)
+			g->cursor = first + n;
 		group_release(g, first + n, res->len - n);
-		g->cursor = first + n;
 	}
 	mtx_unlock(&g->o.mtx);
 	res->group = NULL;

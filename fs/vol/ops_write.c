@@ -20,7 +20,9 @@
 #define PIECE_BYTES (1u << 20)
 #define TICK_NS 10000000 /* of the time stamps of overwritten data: jiffies with HZ=100 */
 #define PARTS_MAX 8u	 /* extents of a piece; more: the piece ends earlier */
-#define CHANGES_MAX 12u	 /* tree changes of a piece: cells for them fit in one reservation */
+#define AHEAD_MIN_BLKS 16u
+#define AHEAD_MAX_BLKS (1u << 15) /* 128 MiB */
+#define CHANGES_MAX 12u /* tree changes of a piece: cells for them fit in one reservation */
 
 struct writing {
 	struct nodeid id;
@@ -112,21 +114,38 @@ static bool is_stamped(struct volume *v, const struct inode *i, const struct wri
 
 /* ---- planning a piece ------------------------------------------------------------------------ */
 
-static uint64_t goal_for(struct volume *v, struct inode *i, uint64_t lblk, const struct piece *p)
+/* A file that grows is expected to double. */
+static uint32_t ahead_for(const struct inode *i, uint64_t lblk)
+{
+	uint64_t size_blks = (i->size + BLK - 1) / BLK;
+
+	if (lblk < size_blks)
+		return 0;
+	if (size_blks < AHEAD_MIN_BLKS)
+		return AHEAD_MIN_BLKS;
+	return size_blks < AHEAD_MAX_BLKS ? (uint32_t)size_blks : AHEAD_MAX_BLKS;
+}
+
+/* Behind the block before it; @ahead: and it is worth while to have room there. */
+static uint64_t goal_for(struct volume *v, struct inode *i, uint64_t lblk, const struct piece *p,
+			 uint32_t *ahead)
 {
 	struct ext e;
 
+	*ahead = ahead_for(i, lblk);
 	if (p->n)
 		return p->part[p->n - 1].blk + p->part[p->n - 1].len;
 	if (lblk && ext_map(&v->ne, i, lblk - 1, &e) == 0 && e.blk)
 		return e.blk + 1;
+	*ahead = 0;
 	return i->ino;
 }
 
 static int plan_new(struct op *o, struct inode *i, struct piece *p, struct part *t)
 {
-	int rc =
-	    blk_reserve(o->v->alloc, (uint32_t)t->len, goal_for(o->v, i, t->lblk, p), 0, &t->res);
+	uint32_t ahead;
+	uint64_t goal = goal_for(o->v, i, t->lblk, p, &ahead);
+	int rc = blk_reserve_ahead(o->v->alloc, (uint32_t)t->len, ahead, goal, 0, &t->res);
 
 	if (rc == -EAGAIN)
 		o->want = t->res.want;
@@ -464,7 +483,6 @@ static int write_body(struct op *o, void *arg)
 	if (rc == 0) {
 		a->done = a->len;
 		a->stamped = is_stamped(o->v, i, a);
-		o->goes_on = !a->stamped;
 	}
 	return rc;
 }

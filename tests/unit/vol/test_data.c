@@ -351,6 +351,56 @@ static void files_may_be_huge_and_sparse(void **s)
 	sc_run(limits_body, NULL);
 }
 
+/* ---- growing --------------------------------------------------------------------------------- */
+
+#define GROWN_BLKS 600u
+
+static unsigned pieces_of(struct simcluster *t, struct nodeid id)
+{
+	struct op o;
+	struct inode *i;
+	unsigned n = 0;
+	uint64_t at = 0;
+
+	op_init(&o, t->v[0], &sc_root);
+	op_plan(&o, id.ino, LOCK_EX, LOCAL_SHARED);
+	assert_int_equal(op_try(&o), 0);
+	assert_int_equal(op_get(&o, id, LOCK_EX, LOCAL_SHARED, &i), 0);
+	while (at < GROWN_BLKS) {
+		struct ext e;
+
+		assert_int_equal(ext_map(&t->v[0]->ne, i, at, &e), 0);
+		assert_true(e.blk != 0);
+		at += e.len;
+		n++;
+	}
+	op_leave(&o);
+	return n;
+}
+
+static void together_body(struct simcluster *t)
+{
+	uint8_t *buf = dev_buf_alloc(4096);
+	struct nodeid id[3];
+
+	sc_up(t, 0);
+	for (unsigned n = 0; n < 3; n++)
+		id[n] = sc_mkfile(t, 0, sc_root_id(t, 0), n == 0 ? "a" : n == 1 ? "b" : "c");
+	memset(buf, 'g', 4096);
+	for (unsigned k = 0; k < GROWN_BLKS; k++)
+		for (unsigned n = 0; n < 3; n++)
+			sc_write(t, 0, id[n], k * 4096ull, buf, 4096);
+	for (unsigned n = 0; n < 3; n++)
+		assert_in_range(pieces_of(t, id[n]), 1, 12);
+	free(buf);
+}
+
+static void files_that_grow_side_by_side_lie_in_few_pieces(void **state)
+{
+	(void)state;
+	sc_run(together_body, &(struct sc_shape){.hosts = 1});
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +410,7 @@ int main(void)
 	    cmocka_unit_test(full_volume_can_be_emptied_and_filled_again),
 	    cmocka_unit_test(space_of_a_deleted_file_can_be_used_at_once),
 	    cmocka_unit_test(files_may_be_huge_and_sparse),
+	    cmocka_unit_test(files_that_grow_side_by_side_lie_in_few_pieces),
 	};
 
 	return cmocka_run_group_tests_name("vol-data", tests, NULL, NULL);

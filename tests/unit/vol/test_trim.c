@@ -190,6 +190,7 @@ static void chaos_body(struct simcluster *t)
 	assert_true(a[1].trimmed && a[3].trimmed);
 	if (dies) {
 		sc_kill(t, 2);
+		clock_sleep_ns(t->clk, 3 * SC_S); /* it looks alive for so long */
 		sc_up(t, 2); /* after its recovery fsck has nothing to say */
 	}
 }
