@@ -483,6 +483,7 @@ static int write_body(struct op *o, void *arg)
 	if (rc == 0) {
 		a->done = a->len;
 		a->stamped = is_stamped(o->v, i, a);
+		o->goes_on = !a->stamped;
 	}
 	return rc;
 }
