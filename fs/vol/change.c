@@ -37,6 +37,15 @@ int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigne
 	return 0;
 }
 
+int change_need_removal(struct change *ch, struct inode *i)
+{
+	unsigned cells = ch->want_cells;
+	int rc = change_need(ch, i, FORK_DATA, 1);
+
+	ch->want_cells = cells;
+	return rc;
+}
+
 void change_credits(struct change *ch, unsigned n)
 {
 	ch->credits += n;

@@ -55,7 +55,7 @@ static int remove_from(struct op *o, struct removal *a, struct inode *dir, struc
 
 	change_init(&ch, o);
 	change_credits(&ch, 1);
-	rc = change_need(&ch, dir, FORK_DATA, 1);
+	rc = change_need_removal(&ch, dir);
 	if (rc == 0 && last)
 		rc = parting_prepare(&ch, i, &p);
 	/* If the lock to give an emptied tree node up is not to be had, the node stays. */

@@ -186,12 +186,11 @@ static int check_kinds(const struct renaming *a, const struct rn *r)
 
 static int rename_needs(struct op *o, struct change *ch, const struct renaming *a, struct rn *r)
 {
-	unsigned same = r->dir == r->newdir;
 	int rc;
 
 	change_credits(ch, 2);
-	rc = change_need(ch, r->dir, FORK_DATA, same ? 2 : 1);
-	if (rc == 0 && !same)
+	rc = a->exchange ? change_need(ch, r->dir, FORK_DATA, 1) : change_need_removal(ch, r->dir);
+	if (rc == 0)
 		rc = change_need(ch, r->newdir, FORK_DATA, 1);
 	if (rc || a->exchange)
 		return rc;

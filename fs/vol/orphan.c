@@ -117,7 +117,7 @@ int orphan_leave_prepare(struct op *o, struct change *ch, struct inode *i, struc
 	rc = dir_lookup(&o->v->ne, *odir, name, &de);
 	if (rc)
 		return rc == -ENOENT ? -EUCLEAN : rc;
-	rc = change_need(ch, *odir, FORK_DATA, 1);
+	rc = change_need_removal(ch, *odir);
 	/* If the lock to give an emptied tree node up is not to be had, the node stays. */
 	if (rc == 0 && dir_remove_prepare(&o->v->ne, *odir, name, &ch->frees) == -EIO)
 		rc = -EIO;

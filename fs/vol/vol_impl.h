@@ -141,6 +141,8 @@ struct change {
 void change_init(struct change *ch, struct op *o);
 /* Add what @changes insertions or removals in this fork need. */
 int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes);
+/* The same for one removal from the data fork, which takes no cells. */
+int change_need_removal(struct change *ch, struct inode *i);
 void change_credits(struct change *ch, unsigned n);
 /* Cells only, so that data can be written between this and change_begin(). */
 int change_reserve(struct change *ch, uint64_t goal, unsigned flags);
