@@ -613,6 +613,8 @@ int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 	if (rc && l->known_valid)
 		notice_grant(&a); /* given up, and granted all the same: it is cached */
 	wish_cancel(ls, &a.wish, a.granter);
+	if (rc && a.asked)
+		board_heat(ls); /* it may come all the same, and somebody else waits for it */
 	if (rc && l->known_valid && !l->unsettled)
 		lock_clear_pending(ls, l);
 	return rc;

@@ -36,6 +36,7 @@ DIRECTED = {
     "locks": "tests/sim/scenarios/test_scenario_locks",
     "journal": "tests/sim/scenarios/test_scenario_journal",
     "replay": "tests/unit/txn/test_replay",
+    "turns": "tests/unit/lock/test_lock_turns",
 }
 PROGRAMS = ["tests/sim/run/lunfs-sim", *DIRECTED.values(), "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
 

@@ -251,4 +251,18 @@ MUTATIONS = [
         "	if (!r)\n		r = checkpoint_guard_locked(t, guard_addr);\n",
         "",
     ),
+    Mutation(
+        "a lock in a queue is sent back to a host that did not want it the last time",
+        ["turns:lock_that_is_used_unevenly_is_not_sent_back_in_vain_each_time"],
+        "fs/cluster/queue.c",
+        "	p->turns = -p->penalty;\n",
+        "",
+    ),
+    Mutation(
+        "a queue that stands still is relied on",
+        ["turns:queue_goes_on_past_a_host_that_gave_up"],
+        "fs/cluster/queue.c",
+        "	return PATIENCE_NS + PATIENCE_STEPS * step",
+        "	return 1000 * PATIENCE_NS + PATIENCE_STEPS * step",
+    ),
 ]
