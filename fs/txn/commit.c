@@ -137,14 +137,30 @@ static size_t log_pieces(const struct txns *t, const struct txn *x, uint8_t *log
 	return n;
 }
 
+/*
+ * Fresh memory for each commit would cost more, in page faults, than what is written to it. There
+ * is one commit at a time.
+ */
+static uint8_t *log_mem_get(struct txns *t, uint32_t blks)
+{
+	if (blks > LOG_KEEP_BLKS)
+		return dev_buf_alloc((size_t)blks * LUNFS_BLOCK_BYTES);
+	if (!t->log_mem)
+		t->log_mem = dev_buf_alloc(LOG_KEEP_BLKS * (size_t)LUNFS_BLOCK_BYTES);
+	return t->log_mem;
+}
+
 static int write_log(struct txns *t, struct txn *x, unsigned entries)
 {
 	uint32_t max = LOG_WRITE_BYTES / LUNFS_BLOCK_BYTES;
 	struct dev_io *io = txn_zalloc((x->log_blks / max + 3) * sizeof(*io));
-	uint8_t *log = journal_encode(t, x, entries, x->log_blks);
-	int r = txn_write(t, io, log_pieces(t, x, log, io));
+	uint8_t *log = log_mem_get(t, x->log_blks);
+	int r;
 
-	free(log);
+	journal_encode(t, x, entries, log);
+	r = txn_write(t, io, log_pieces(t, x, log, io));
+	if (log != t->log_mem)
+		free(log);
 	free(io);
 	return r;
 }

@@ -90,14 +90,15 @@ static void fill_commit(const struct txns *t, const struct txn *x, uint32_t blks
 	crc_seal(c, sizeof(*c), offsetof(struct lunfs_jcommit, crc));
 }
 
-void *journal_encode(const struct txns *t, const struct txn *x, unsigned entries, uint32_t blks)
+void journal_encode(const struct txns *t, const struct txn *x, unsigned entries, uint8_t *log)
 {
-	uint8_t *log = dev_buf_alloc((size_t)blks * LUNFS_BLOCK_BYTES);
 	unsigned n_desc = (entries + LUNFS_JDESC_ENTRIES - 1) / LUNFS_JDESC_ENTRIES;
 	uint8_t *body = log + (size_t)n_desc * LUNFS_BLOCK_BYTES;
+	uint8_t *end = log + (size_t)x->log_blks * LUNFS_BLOCK_BYTES;
 	const struct image *im;
 	unsigned i = 0;
 
+	memset(log, 0, (size_t)n_desc * LUNFS_BLOCK_BYTES);
 	TAILQ_FOREACH(im, &x->images, of_txn)
 	{
 		struct lunfs_jdesc *d =
@@ -110,8 +111,8 @@ void *journal_encode(const struct txns *t, const struct txn *x, unsigned entries
 		}
 		i++;
 	}
-	lunfs_assert(i == entries);
-	fill_desc_heads(t, x, entries, blks, log);
-	fill_commit(t, x, blks, log);
-	return log;
+	lunfs_assert(i == entries && body <= end - LUNFS_BLOCK_BYTES);
+	memset(body, 0, (size_t)(end - body));
+	fill_desc_heads(t, x, entries, x->log_blks, log);
+	fill_commit(t, x, x->log_blks, log);
 }

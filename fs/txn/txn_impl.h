@@ -42,6 +42,7 @@
 #define READ_TRIES 4u			  /* of a payload that fails its checks */
 #define READ_RETRY_NS 2000000ull
 #define LOG_WRITE_BYTES (1u << 20) /* one device write of the log */
+#define LOG_KEEP_BLKS 64u	   /* a log so long is encoded in memory that is there already */
 #define TXN_BLKS_MAX 4096u	   /* log blocks of a transaction others may still join */
 #define STUCK_LEASES 4u		   /* a commit that takes so many leases is no progress */
 
@@ -190,6 +191,7 @@ struct txns {
 	uint32_t head, tail;
 	uint32_t log_used; /* from the tail in the header on disk */
 	uint64_t next_seq;
+	uint8_t *log_mem; /* of the commit under way: LOG_KEEP_BLKS, kept from one to the next */
 
 	/* flushes */
 	bool flush_busy;
@@ -258,8 +260,8 @@ uint32_t log_need(unsigned entries); /* upper bound of a transaction's log block
 uint32_t log_blks_of(unsigned entries, unsigned images);
 void journal_header(const struct geo *g, unsigned slot, uint64_t generation, uint64_t nonce,
 		    uint32_t tail_blk, uint64_t tail_seq, void *sector);
-/* The bytes of a transaction, log_blks_of() blocks; the caller frees. */
-void *journal_encode(const struct txns *t, const struct txn *x, unsigned entries, uint32_t blks);
+/* The bytes of a transaction, log_blks_of() blocks, into @log; all of them. */
+void journal_encode(const struct txns *t, const struct txn *x, unsigned entries, uint8_t *log);
 
 /* io.c: the mutex is not held */
 int txn_write(struct txns *t, struct dev_io *io, size_t n); /* gated; all written, or the errno */

@@ -188,6 +188,7 @@ void txns_free(struct txns *t)
 		txn_free(x);
 	}
 	cache_drop_all(t);
+	free(t->log_mem);
 	cond_destroy(&t->load_cv);
 	cond_destroy(&t->commit_cv);
 	cond_destroy(&t->drain_cv);
