@@ -362,6 +362,39 @@ static void what_others_do_to_the_file_meanwhile_takes_nothing_back(void **s)
 	sc_run_seeds(others_body, 25);
 }
 
+/* ---- zeroing --------------------------------------------------------------------------------- */
+
+static void zeroing_body(struct simcluster *t)
+{
+	uint8_t *buf = dev_buf_alloc(FILE_BYTES);
+	uint64_t size = 64 * FILE_BYTES;
+	struct nodeid id;
+	struct cost c;
+
+	sc_up(t, 0);
+	id = full_file(t, buf);
+	for (unsigned k = 1; k < 64; k++)
+		sc_write(t, 0, id, k * FILE_BYTES, buf, FILE_BYTES);
+	SC_OK(t, vol_syncfs(t->v[0]));
+	cost_begin(t, &c);
+	SC_OK(t, vol_fallocate(t->v[0], &sc_root, id, FALLOC_FL_ZERO_RANGE, 100, size - 200));
+	cost_end(t);
+	assert_in_range(c.writes, 1, 2); /* its ends */
+	assert_int_equal(sc_read(t, 0, id, 40 * FILE_BYTES, buf, FILE_BYTES), FILE_BYTES);
+	for (unsigned k = 0; k < FILE_BYTES; k++)
+		assert_int_equal(buf[k], 0);
+	assert_int_equal(sc_read(t, 0, id, 0, buf, PAGE), PAGE);
+	assert_int_equal(buf[99], 'o');
+	assert_int_equal(buf[100], 0);
+	free(buf);
+}
+
+static void zeroing_a_long_range_writes_its_ends_only(void **state)
+{
+	(void)state;
+	sc_run(zeroing_body, &(struct sc_shape){.hosts = 1});
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +405,7 @@ int main(void)
 	    cmocka_unit_test(time_stamps_survive_a_power_cut_after_fsync),
 	    cmocka_unit_test(what_one_host_wrote_is_durable_when_any_host_has_synced_it),
 	    cmocka_unit_test(what_others_do_to_the_file_meanwhile_takes_nothing_back),
+	    cmocka_unit_test(zeroing_a_long_range_writes_its_ends_only),
 	};
 
 	return cmocka_run_group_tests_name("vol-sync", tests, NULL, NULL);
