@@ -368,7 +368,9 @@ def idle(bed):
 
     def run():
         (bed.stage.dirs[0] / "something").write_bytes(bytes(100))
-        # whoever asks for the figures is an operation, too, after which the daemon looks oftener for a second
+        # to ask for the figures is an operation, too: the first time it brings locks from host to host
+        for h in (0, 1):
+            bed.stage.stats(h)
         time.sleep(bed.o.settle_seconds)
         before, from_s = [device_ios(bed.stage.stats(h)) for h in (0, 1)], time.monotonic()
         time.sleep(bed.o.idle_seconds)
