@@ -31,7 +31,7 @@ void op_init(struct op *o, struct volume *v, const struct op_ctx *c)
 	o->v = v;
 	o->c = c;
 	o->pin_flags = 0;
-	o->rename = o->reading = o->made_room = o->part_fits = false;
+	o->rename = o->reading = o->made_room = o->part_fits = o->goes_on = false;
 	o->vlock = o->rlock = NULL;
 	o->n = o->round = o->waits = 0;
 	o->top = o->want = 0;
