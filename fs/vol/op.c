@@ -34,7 +34,7 @@ void op_init(struct op *o, struct volume *v, const struct op_ctx *c)
 	o->rename = o->reading = o->made_room = o->part_fits = o->goes_on = false;
 	o->vlock = o->rlock = NULL;
 	o->n = o->round = o->waits = 0;
-	o->top = o->want = 0;
+	o->top = o->want = o->waited = 0;
 	o->first = NULL;
 }
 
