@@ -28,7 +28,10 @@
 
 /* ---- work.c: workloads ----------------------------------------------------------------------- */
 
-enum { WORK_SLEEP = HOP_KINDS_N }; /* a kind beside enum hop_kind: time passes */
+enum {				 /* kinds beside enum hop_kind */
+       WORK_SLEEP = HOP_KINDS_N, /* time passes */
+       WORK_TRIM,		 /* free space in a range of the first group goes back */
+};
 
 struct wop { /* one operation; names are "a" or "d/a" */
 	unsigned host, kind, flags;

@@ -16,6 +16,10 @@
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define ZERO FALLOC_FL_ZERO_RANGE
 #define KEEP FALLOC_FL_KEEP_SIZE
+/* Where the first group's inodes end and its files lie; little, since it is cut by the sector. */
+#define TRIM_FROM (1u << 20)
+#define TRIM_WITHIN (128u << 10)
+#define TRIM_BYTES (96u << 10)
 
 /* f: a file of 10000 bytes; d/g: one so small that it lies in its inode; d: a directory that is not
  * empty, e: one that is. */
@@ -180,7 +184,8 @@ static void some_op(uint64_t *rng, struct wop *o)
 	    HOP_UNLINK,	  HOP_UNLINK,	 HOP_RMDIR,    HOP_RENAME,   HOP_RENAME,    HOP_RENAME,
 	    HOP_WRITE,	  HOP_WRITE,	 HOP_WRITE,    HOP_WRITE,    HOP_WRITE,	    HOP_TRUNCATE,
 	    HOP_TRUNCATE, HOP_FALLOCATE, HOP_SETXATTR, HOP_SETXATTR, HOP_RMXATTR,   HOP_OPEN,
-	    HOP_FSYNC,	  HOP_FSYNC,	 HOP_SYNCFS,   WORK_SLEEP,   HOP_FALLOCATE, HOP_WRITE};
+	    HOP_FSYNC,	  HOP_FSYNC,	 HOP_SYNCFS,   WORK_SLEEP,   HOP_FALLOCATE, HOP_WRITE,
+	    WORK_TRIM,	  WORK_TRIM};
 
 	*o = (struct wop){.kind = kinds[sim_rand_below(rng, sizeof(kinds))]};
 	some_name(rng, o->a);
@@ -196,6 +201,10 @@ static void some_op(uint64_t *rng, struct wop *o)
 		    sim_rand_below(rng, 4) ? sim_rand_below(rng, 100) : sim_rand_below(rng, 2500);
 	else if (o->kind == WORK_SLEEP)
 		o->len = 1 + sim_rand_below(rng, 9000);
+	else if (o->kind == WORK_TRIM) {
+		o->off = TRIM_FROM + sim_rand_below(rng, TRIM_WITHIN);
+		o->len = TRIM_BYTES;
+	}
 	some_flags(rng, o);
 }
 
@@ -204,7 +213,7 @@ static void aim_wide(uint64_t *rng, struct wop *o)
 {
 	bool data = o->kind == HOP_WRITE || o->kind == HOP_FALLOCATE || o->kind == HOP_TRUNCATE;
 
-	if (sim_rand_below(rng, 2) || o->kind == WORK_SLEEP)
+	if (sim_rand_below(rng, 2) || o->kind >= WORK_SLEEP)
 		return;
 	if (!data) {
 		snprintf(o->a, sizeof(o->a), "e/%u",
@@ -305,6 +314,9 @@ const char *wop_text(const struct wop *o, char *buf, size_t len)
 {
 	if (o->kind == WORK_SLEEP)
 		snprintf(buf, len, "%llu ms pass", (unsigned long long)o->len);
+	else if (o->kind == WORK_TRIM)
+		snprintf(buf, len, "host%u trims off %llu len %llu", o->host,
+			 (unsigned long long)o->off, (unsigned long long)o->len);
 	else
 		snprintf(buf, len, "host%u %s %s %s off %llu len %llu flags %#x", o->host,
 			 hop_name((enum hop_kind)o->kind), o->a, o->b, (unsigned long long)o->off,

@@ -192,6 +192,16 @@ static bool has_attrs(unsigned kind)
 	return kind <= HOP_LINK || kind == HOP_TRUNCATE;
 }
 
+static void trim(struct record *r, const struct wop *o)
+{
+	struct volume *v = r->t.v[o->host];
+	uint64_t done;
+	int rc = vol_trim(v, &sc_root, geo_blk_off(v->geo.group0_blk) + o->off, o->len, 0, &done);
+
+	if (rc && !r->wrong[0])
+		snprintf(r->wrong, sizeof(r->wrong), "a trim answers %s", strerror(-rc));
+}
+
 static void run_op(struct record *r, const struct wop *o)
 {
 	struct volume *v = r->t.v[o->host];
@@ -201,6 +211,10 @@ static void run_op(struct record *r, const struct wop *o)
 
 	if (o->kind == WORK_SLEEP) {
 		clock_sleep_ns(r->t.clk, o->len * 1000000ull);
+		return;
+	}
+	if (o->kind == WORK_TRIM) {
+		trim(r, o);
 		return;
 	}
 	if (o->kind == HOP_SETXATTR || o->kind == HOP_RMXATTR)
