@@ -547,7 +547,7 @@ int front_loop(struct front *f)
 		return -EAGAIN;
 	f->loop = &l;
 	arena_map(&l);
-	l.busy_readers = getenv("LUNFS_R") ? (unsigned)atoi(getenv("LUNFS_R")) : busy_readers();
+	l.busy_readers = busy_readers();
 	pthread_mutex_lock(&l.mtx);
 	reader_add(&l);
 	if (!l.workers)
