@@ -119,8 +119,7 @@ void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_
 	      uint32_t len);
 void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
 
-/* ---- giving free space back to the device -----------------------------------------------------
- */
+/* ---- giving free space back to the device ---------------------------------------------------- */
 
 struct alloc_trim {
 	uint64_t blk, end;  /* what is still to be looked at */
