@@ -278,7 +278,8 @@ static bool header_ok(const struct fsck *f, uint64_t g, const struct lunfs_group
 	for (uint32_t w = 0; w < LUNFS_GROUP_WINDOWS; w++) {
 		uint32_t c = le16_get(p->chunk[w]);
 
-		if (c > LUNFS_CHUNK_CELLS)
+		if (c > LUNFS_CHUNK_CELLS ||
+		    (c && (w * LUNFS_CHUNK_CELLS + c) * f->geo.cell_blks > nblks))
 			return false;
 		if (c && !can_be_header(f, window_first(f, g, w) + (c - 1u) * f->geo.cell_blks))
 			return false;
