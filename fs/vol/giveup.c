@@ -88,12 +88,18 @@ static bool prepare_at_once(struct change *ch, struct inode *i, struct parting *
 	return cell_free_prepare(o->v->alloc, &ch->frees, i->ino) == 0;
 }
 
+/* Nothing else has put into ch->frees yet. */
 int parting_prepare(struct change *ch, struct inode *i, struct parting *p)
 {
 	p->odir = NULL;
 	p->at_once = prepare_at_once(ch, i, p);
-	if (!p->at_once)
+	if (!p->at_once) {
+		/* The orphan directory may have to be waited for, and nobody waits with groups
+		 * pinned. */
+		free_res_end(ch->o->v->alloc, &ch->frees);
+		free_res_init(&ch->frees);
 		return orphan_prepare(ch->o, ch, i, &p->odir);
+	}
 	change_credits(ch, (p->step.done ? 0 : p->step.credits) + CELL_FREE_CREDITS);
 	return 0;
 }
