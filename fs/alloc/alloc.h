@@ -126,7 +126,12 @@ struct alloc_trim {
 	uint32_t min_blks;  /* shorter runs stay */
 	uint32_t step_blks; /* at once; adapts itself to the device */
 	uint64_t done_blks; /* given back */
-	/* An error ends it: nothing of it may still land then, or no lock here moves any more. */
+	uint64_t group;	    /* that is looked at ... */
+	bool ours;	    /* ... and whose lock was held here before */
+	/*
+	 * An error ends it, and nothing of it lands any more; but for -ESHUTDOWN: it may, and no
+	 * lock here moves, nor is anything written to what was to be discarded.
+	 */
 	int (*discard)(void *ctx, uint64_t off_bytes, uint64_t len_bytes);
 	void *ctx;
 	uint64_t want; /* out, with -EAGAIN */

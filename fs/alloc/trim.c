@@ -28,7 +28,8 @@ struct span { /* blocks of the group */
 
 void alloc_trim_init(struct alloc_trim *t, uint64_t blk, uint64_t end)
 {
-	*t = (struct alloc_trim){.blk = blk, .end = end, .step_blks = STEP_MIN_BLKS};
+	*t = (struct alloc_trim){
+	    .blk = blk, .end = end, .step_blks = STEP_MIN_BLKS, .group = UINT64_MAX};
 }
 
 static bool frees_pending(struct alloc *a)
@@ -59,7 +60,7 @@ static struct span hold_next(struct group *g, const struct alloc_trim *t, struct
 			     uint32_t to)
 {
 	struct span s = {run->first, to};
-	uint32_t avail, most;
+	uint32_t keep = reserve_blks(g->o.a->env.geo), avail, most;
 
 	mtx_lock(&g->o.mtx);
 	for (;; s.first = s.end) {
@@ -69,8 +70,11 @@ static struct span hold_next(struct group *g, const struct alloc_trim *t, struct
 			break;
 	}
 	*run = s;
+	/* Something is left of what they may have for those who write meanwhile. */
 	avail = atomic_load(&g->avail);
-	most = avail / 2 ? avail / 2 : 1; /* something is left for those who write meanwhile */
+	most = (avail > keep ? avail - keep : avail) / 2;
+	if (most == 0)
+		most = 1;
 	if (most > t->step_blks)
 		most = t->step_blks;
 	if (s.end - s.first > most)
@@ -96,6 +100,8 @@ static int discard_held(struct group *g, struct alloc_trim *t, struct span s)
 	int rc = t->discard(t->ctx, geo_blk_off(g->first_blk + s.first),
 			    (uint64_t)(s.end - s.first) * LUNFS_BLOCK_BYTES);
 
+	if (rc == -ESHUTDOWN)
+		return rc;
 	mtx_lock(&g->o.mtx);
 	group_release(g, s.first, s.end - s.first);
 	mtx_unlock(&g->o.mtx);
@@ -147,6 +153,10 @@ int alloc_trim(struct alloc *a, struct alloc_trim *t)
 		return 0;
 	}
 	header = geo_group_header(geo, geo_group_of(geo, t->blk));
+	if (t->group != geo_group_of(geo, t->blk)) {
+		t->group = geo_group_of(geo, t->blk);
+		t->ours = lock_held(a->locks, header) == LOCK_EX;
+	}
 	rc = aobj_pin(a, AOBJ_GROUP, header, 0, &o);
 	if (rc == -EAGAIN)
 		t->want = header;
@@ -154,5 +164,8 @@ int alloc_trim(struct alloc *a, struct alloc_trim *t)
 		return rc;
 	rc = trim_group(group_of(o), t);
 	aobj_unpin(o);
+	/* Whoever trims is not to have all groups for itself afterwards. */
+	if (!t->ours && (rc || t->blk >= t->end || geo_group_of(geo, t->blk) != t->group))
+		lock_drop(a->locks, header);
 	return rc;
 }

@@ -41,7 +41,8 @@ struct stripe {
 struct file_dev {
 	struct dev dev;
 	struct fdio f;
-	/* Made by the first who wants it; NULL: none. A regular file would block when it is told. */
+	/* Made by the first who wants it; NULL: none. A regular file would block when it is told.
+	 */
 	struct aio *aio;
 	pthread_mutex_t aio_mtx;
 	atomic_bool aio_tried;
@@ -271,7 +272,8 @@ static void file_identify(struct file_dev *fd, const char *name, dev_t rdev)
 	id->read_only = fd->f.read_only;
 	id->one_machine = true;
 	id->has_caw = true;
-	id->has_discard = !fd->f.block || sysfs_discards(rdev);
+	id->discard_max_bytes = fd->f.block ? sysfs_discard_max(rdev) : 0;
+	id->has_discard = !fd->f.block || id->discard_max_bytes;
 	id->has_write_zeroes = true;
 }
 

@@ -509,6 +509,7 @@ static void learn_limits(struct iscsi_dev *i, bool thin)
 	i->chunk_bytes = sectors_to_bytes(l.max_xfer, sector, CHUNK_MAX_BYTES);
 	i->unmap_bytes = sectors_to_bytes(l.max_unmap, sector, RANGE_MAX_BYTES);
 	i->same_bytes = sectors_to_bytes(l.max_write_same, sector, RANGE_MAX_BYTES);
+	i->dev.id.discard_max_bytes = i->unmap_bytes;
 	c.cdb_len = sbc_cdb_vpd(c.cdb, SBC_VPD_THIN);
 	if (thin && l.max_unmap && !ask(i, &c, data, sizeof(data)))
 		i->dev.id.has_discard = sbc_thin_unmaps(data, c.got_bytes);

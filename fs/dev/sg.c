@@ -511,7 +511,8 @@ static int set_up(struct sg_dev *s, const struct dev_open_args *a, dev_t rdev)
 	id->sector_bytes = s->f.sector_bytes;
 	id->phys_bytes = s->f.phys_bytes;
 	id->read_only = s->f.read_only;
-	id->has_discard = sysfs_discards(rdev);
+	id->discard_max_bytes = sysfs_discard_max(rdev);
+	id->has_discard = id->discard_max_bytes;
 	id->has_write_zeroes = true;
 	rc = identify(s, a);
 	return rc ? rc : check_capacity(s, a);

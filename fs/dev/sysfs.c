@@ -221,16 +221,16 @@ bool sysfs_loop_file(dev_t rdev, char *path, size_t path_len, uint64_t *off_byte
 	return true;
 }
 
-bool sysfs_discards(dev_t rdev)
+uint64_t sysfs_discard_max(dev_t rdev)
 {
 	char dir[PATH_MAX], max[ATTR_MAX];
 
 	if (!block_dir(rdev, dir))
-		return false;
+		return 0;
 	if (!read_attr(dir, "queue/discard_max_bytes", max, sizeof(max)) &&
 	    !read_attr(dir, "../queue/discard_max_bytes", max, sizeof(max)))
-		return false;
-	return strtoull(max, NULL, 10) > 0;
+		return 0;
+	return strtoull(max, NULL, 10);
 }
 
 /* Append what is known of the disk in @dir; returns the new length. */

@@ -36,8 +36,8 @@ bool sysfs_node(dev_t rdev, char *path, size_t path_len);
 bool sysfs_block_of_sg(dev_t rdev, char *path, size_t path_len);
 /* The file behind a loop device, and where in it the device begins; false: no loop device. */
 bool sysfs_loop_file(dev_t rdev, char *path, size_t path_len, uint64_t *off_bytes);
-/* Does its queue take discards? */
-bool sysfs_discards(dev_t rdev);
+/* Bytes of the longest discard that its queue takes, 0: none. */
+uint64_t sysfs_discard_max(dev_t rdev);
 /*
  * The disk, or those beneath a mapping, as a part of a sentence: "sdb: queue depth 32, time-out 30
  * s, running". Left alone if sysfs knows nothing.

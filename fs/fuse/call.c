@@ -12,23 +12,40 @@
 #include <string.h>
 #include <utlist.h>
 
-static bool thread_is_killed(pid_t tid)
+/* The bits of line @key of /proc/TID/status. False: there is no such thread any more. */
+static bool thread_bits(pid_t tid, const char *key, uint64_t *bits)
 {
 	char path[64], line[256];
-	bool killed = false;
+	bool found = false;
 	FILE *fp;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
 	fp = fopen(path, "re");
 	if (!fp)
-		return true;
-	while (fgets(line, sizeof(line), fp)) {
-		if (strncmp(line, "SigPnd:", 7) != 0 && strncmp(line, "ShdPnd:", 7) != 0)
-			continue;
-		killed |= strtoull(line + 7, NULL, 16) >> (SIGKILL - 1) & 1;
+		return false;
+	while (!found && fgets(line, sizeof(line), fp)) {
+		found = strncmp(line, key, strlen(key)) == 0;
+		if (found)
+			*bits = strtoull(line + strlen(key), NULL, 16);
 	}
 	fclose(fp);
-	return killed;
+	return found;
+}
+
+static bool thread_is_killed(pid_t tid)
+{
+	uint64_t own, shared;
+
+	if (!thread_bits(tid, "SigPnd:", &own) || !thread_bits(tid, "ShdPnd:", &shared))
+		return true;
+	return (own | shared) >> (SIGKILL - 1) & 1;
+}
+
+bool thread_has_cap(pid_t tid, unsigned cap)
+{
+	uint64_t caps;
+
+	return thread_bits(tid, "CapEff:", &caps) && caps >> cap & 1;
 }
 
 static void on_interrupt(fuse_req_t req, void *arg)

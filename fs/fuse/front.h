@@ -121,6 +121,8 @@ struct call { /* one request that may wait: its caller and how it is interrupted
 void call_begin(struct call *c, fuse_req_t req);
 /* Interrupts no longer reach it; to be called before the reply. */
 void call_end(struct call *c, fuse_req_t req);
+/* Is capability @cap (capabilities(7)) effective for a calling thread? False too if it is gone. */
+bool thread_has_cap(pid_t tid, unsigned cap);
 void calls_interrupt_all(struct front *f);
 
 static inline struct front *req_front(fuse_req_t req)

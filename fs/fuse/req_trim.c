@@ -2,6 +2,7 @@
 /* FITRIM, as fstrim(8) and lunfs trim send it: free space goes back to the device. */
 #include "fuse/front.h"
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 
 static void trim(fuse_req_t req, const struct fstrim_range *in)
@@ -21,6 +22,12 @@ static void trim(fuse_req_t req, const struct fstrim_range *in)
 		fuse_reply_ioctl(req, 0, &out, sizeof(out));
 }
 
+/* As other file systems have it; and root of no other user namespace. */
+static bool may_trim(const struct fuse_ctx *who)
+{
+	return who->uid == 0 && thread_has_cap(who->pid, CAP_SYS_ADMIN);
+}
+
 void req_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
 	       unsigned flags, const void *in, size_t in_len, size_t out_len)
 {
@@ -30,7 +37,7 @@ void req_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct f
 	(void)flags;
 	if (cmd != FITRIM || in_len != sizeof(struct fstrim_range) || out_len != in_len)
 		reply_rc(req, -ENOTTY);
-	else if (fuse_req_ctx(req)->uid != 0)
+	else if (!may_trim(fuse_req_ctx(req)))
 		reply_rc(req, -EPERM);
 	else
 		trim(req, in);

@@ -24,9 +24,8 @@ static int drained(struct volume *v)
 }
 
 /* What the device refused had no effect; what had no answer must be known to have none any more. */
-static int discard(void *ctx, uint64_t off_bytes, uint64_t len_bytes)
+static int discard_one(struct volume *v, uint64_t off_bytes, uint64_t len_bytes)
 {
-	struct volume *v = ctx;
 	int rc = host_write_begin(v->host);
 
 	if (rc)
@@ -37,7 +36,24 @@ static int discard(void *ctx, uint64_t off_bytes, uint64_t len_bytes)
 		return rc;
 	vol_fail(v, "a discard of free space timed out and the device cannot say whether it will "
 		    "still land");
-	return -EIO;
+	return -ESHUTDOWN;
+}
+
+/* One command at a time: each only while this host may write. */
+static int discard(void *ctx, uint64_t off_bytes, uint64_t len_bytes)
+{
+	struct volume *v = ctx;
+	uint64_t most = v->env.dev->id.discard_max_bytes / BLK * BLK;
+	int rc = 0;
+
+	while (rc == 0 && len_bytes) {
+		uint64_t n = most && most < len_bytes ? most : len_bytes;
+
+		rc = discard_one(v, off_bytes, n);
+		off_bytes += n;
+		len_bytes -= n;
+	}
+	return rc;
 }
 
 static int trim_body(struct op *o, void *arg)
@@ -75,7 +91,7 @@ int vol_trim(struct volume *v, const struct op_ctx *c, uint64_t off_bytes, uint6
 	     uint64_t min_bytes, uint64_t *done_bytes)
 {
 	uint64_t end = v->geo.end_blk, blk = off_bytes / BLK + (off_bytes % BLK != 0);
-	uint64_t len_blks = len_bytes / BLK;
+	uint64_t stop = len_bytes < UINT64_MAX - off_bytes ? off_bytes + len_bytes : UINT64_MAX;
 	struct alloc_trim t;
 	int rc;
 
@@ -86,8 +102,8 @@ int vol_trim(struct volume *v, const struct op_ctx *c, uint64_t off_bytes, uint6
 		return -EROFS;
 	if (!v->env.dev->id.has_discard)
 		return -EOPNOTSUPP;
-	if (blk < end && len_blks < end - blk)
-		end = blk + len_blks;
+	if (stop / BLK < end)
+		end = stop / BLK;
 	alloc_trim_init(&t, blk, end);
 	t.min_blks = min_bytes / BLK < UINT32_MAX ? (uint32_t)(min_bytes / BLK) : UINT32_MAX;
 	t.discard = discard;
@@ -100,5 +116,7 @@ int vol_trim(struct volume *v, const struct op_ctx *c, uint64_t off_bytes, uint6
 		rc = interrupted(c) ? -EINTR : op_run(&o, trim_body, &t);
 	}
 	*done_bytes = t.done_blks * BLK;
+	if (rc == -ESHUTDOWN)
+		return -EIO;
 	return rc == -ENOSPC ? -EBUSY : rc; /* other hosts kept taking the group */
 }

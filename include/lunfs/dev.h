@@ -214,6 +214,7 @@ struct dev_identity {
 	uint32_t caw_claim_sectors; /* VPD B0 says so many at once, 0: none; proves nothing */
 	bool has_caw;	       /* COMPARE AND WRITE was tried and did not get "unsupported" */
 	bool has_discard;
+	uint64_t discard_max_bytes; /* of one command; a longer one is several. 0: no limit */
 	bool has_write_zeroes;
 };
 

@@ -62,6 +62,11 @@ fi
 
 fstrim -v "$B" >"$WORK/fstrim" || fail "fstrim"
 fstrim -v -m 4G "$B" | grep -q '(0 bytes)' || fail "fstrim took runs that are too short"
+# Neither a user nor a root without the privilege may.
+chmod 755 "$WORK" "$A"
+! setpriv --reuid 65534 --clear-groups fstrim "$A" 2>/dev/null || fail "a user trimmed"
+! setpriv --bounding-set -sys_admin --inh-caps -sys_admin fstrim "$A" 2>/dev/null ||
+	fail "root without CAP_SYS_ADMIN trimmed"
 rc=0
 "$LUNFS" trim -m 1x "$A" 2>/dev/null || rc=$?
 [ $rc = 2 ] || fail "a wrong number ended with $rc"

@@ -128,6 +128,31 @@ static void group_of_another_host_is_asked_for(struct fix *f)
 	assert_int_equal(w.of_them, 300);
 }
 
+static enum lock_mode held_soon(struct box *b, uint64_t blk, enum lock_mode wanted)
+{
+	uint64_t header = geo_group_header(&b->f->geo, geo_group_of(&b->f->geo, blk));
+
+	for (unsigned i = 0; i < 100 && lock_held(b->ls, header) != wanted; i++)
+		clock_sleep_ns(b->f->clk, 10000000);
+	return lock_held(b->ls, header);
+}
+
+static void group_that_was_not_held_before_is_let_go(struct fix *f)
+{
+	struct box *b = &f->box[1];
+	struct watch w = {.len = 300};
+	uint32_t len;
+	uint64_t own;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	assert_int_equal(fix_blk_alloc(&f->box[0], 300, 0, 0, &w.first, &len), 0);
+	assert_int_equal(fix_blk_alloc(b, 300, 0, 0, &own, &len), 0);
+	assert_int_equal(trim(b, &w, 0), 0);
+	assert_int_equal(held_soon(b, w.first, LOCK_NONE), LOCK_NONE);
+	assert_int_equal(held_soon(b, own, LOCK_EX), LOCK_EX);
+}
+
 #define RUN(name, shape)                                                                           \
 	static void test_##name##_on_##shape(void **state)                                         \
 	{                                                                                          \
@@ -139,6 +164,7 @@ RUN(what_is_freed_is_discarded_once_that_is_durable, small_4k)
 RUN(short_runs_stay, small)
 RUN(failed_discard_leaves_the_blocks_free, small)
 RUN(group_of_another_host_is_asked_for, small)
+RUN(group_that_was_not_held_before_is_let_go, small)
 
 int main(void)
 {
@@ -148,6 +174,7 @@ int main(void)
 	    cmocka_unit_test(test_short_runs_stay_on_small),
 	    cmocka_unit_test(test_failed_discard_leaves_the_blocks_free_on_small),
 	    cmocka_unit_test(test_group_of_another_host_is_asked_for_on_small),
+	    cmocka_unit_test(test_group_that_was_not_held_before_is_let_go_on_small),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,6 +51,47 @@ static void trim_gives_back_what_was_removed_before_it(void **state)
 	sc_run(removed_body, &(struct sc_shape){.hosts = 1});
 }
 
+static void pieces_body(struct simcluster *t)
+{
+	uint64_t all, most = 16 * LUNFS_BLOCK_BYTES, before;
+	struct dev *d;
+
+	sc_up(t, 0);
+	d = t->dev[0];
+	d->id.discard_max_bytes = most + 512;
+	before = atomic_load(&d->stats.discards);
+	assert_int_equal(trim(t, 0, 0, &all), 0);
+	assert_true(all > 4 * most);
+	assert_true(atomic_load(&d->stats.discards) - before >= all / most);
+}
+
+/* Between two commands this host may have lost its right to write. */
+static void discard_is_sent_in_pieces_of_one_command(void **state)
+{
+	(void)state;
+	sc_run(pieces_body, &(struct sc_shape){.hosts = 1});
+}
+
+static void range_body(struct simcluster *t)
+{
+	uint64_t done, first, len = LUNFS_BLOCK_BYTES;
+
+	sc_up(t, 0);
+	first = geo_blk_off(geo_group_blk(&t->geo, 0) + geo_group_len(&t->geo, 0) - 64);
+	assert_int_equal(vol_trim(t->v[0], &sc_root, first, 2 * len, 0, &done), 0);
+	assert_int_equal(done, 2 * len);
+	assert_int_equal(vol_trim(t->v[0], &sc_root, first + 100, 2 * len, 0, &done), 0);
+	assert_int_equal(done, len);
+	assert_int_equal(vol_trim(t->v[0], &sc_root, first + 100, len, 0, &done), 0);
+	assert_int_equal(done, 0);
+}
+
+static void range_is_rounded_inwards(void **state)
+{
+	(void)state;
+	sc_run(range_body, &(struct sc_shape){.hosts = 1});
+}
+
 /* ---- a discard without an answer ------------------------------------------------------------- */
 
 static void late_body(struct simcluster *t)
@@ -191,7 +232,7 @@ static void chaos_body(struct simcluster *t)
 	if (dies) {
 		sc_kill(t, 2);
 		clock_sleep_ns(t->clk, 3 * SC_S); /* it looks alive for so long */
-		sc_up(t, 2); /* after its recovery fsck has nothing to say */
+		sc_up(t, 2);			  /* after its recovery fsck has nothing to say */
 	}
 }
 
@@ -205,6 +246,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(trim_gives_back_what_was_removed_before_it),
+	    cmocka_unit_test(discard_is_sent_in_pieces_of_one_command),
+	    cmocka_unit_test(range_is_rounded_inwards),
 	    cmocka_unit_test(unanswered_discard_that_is_known_to_be_gone_does_no_harm),
 	    cmocka_unit_test(unanswered_discard_that_may_still_land_stops_the_volume),
 	    cmocka_unit_test(files_keep_their_bytes_while_all_hosts_trim_and_one_may_die),
