@@ -95,7 +95,7 @@ static void wake_waiters(struct locks *ls, const struct lock_intr *intr)
 		TAILQ_FOREACH(w, &s->waiting, waiting)
 		{
 			if (!intr || w->intr == intr)
-				cond_broadcast(&w->l->cond);
+				lock_wake_all(w->l);
 		}
 		mtx_unlock(&s->mtx);
 	}
@@ -110,7 +110,7 @@ static void wake_workers(struct locks *ls)
 		mtx_lock(&s->mtx);
 		for (size_t k = 0; k < s->nbuckets; k++) {
 			for (struct lock *l = s->bucket[k]; l; l = l->hash_next)
-				cond_broadcast(&l->cond);
+				lock_wake_all(l);
 		}
 		mtx_unlock(&s->mtx);
 	}
@@ -206,6 +206,30 @@ static bool admits(const struct lock *l, const struct waiter *w, bool queued)
 	return l->state == LST_IDLE && in_turn(l, queued ? w : NULL, w->local);
 }
 
+/*
+ * Those whose turn it may be now that a pin is gone or somebody waits no more. Where order is not
+ * all that counts everybody looks.
+ */
+static void wake_next(struct lock *l)
+{
+	struct waiter *w;
+
+	if (l->state != LST_IDLE || l->unsettled) {
+		lock_wake_all(l);
+		return;
+	}
+	TAILQ_FOREACH(w, &l->waiters, queue)
+	{
+		bool alone = w->local == LOCAL_EXCL || w->mode > l->held;
+
+		if (alone && w != TAILQ_FIRST(&l->waiters))
+			break;
+		cond_signal(&w->cond);
+		if (alone)
+			break;
+	}
+}
+
 static void pin(struct stripe *s, struct lock *l, enum lock_mode mode, enum lock_local local)
 {
 	struct locks *ls = l->ls;
@@ -282,6 +306,7 @@ static int wait_and_pin(struct locks *ls, struct stripe *s, struct lock *l, stru
 	int rc;
 
 	w->l = l;
+	cond_init(&w->cond, ls->env.clk);
 	TAILQ_INSERT_TAIL(&l->waiters, w, queue);
 	TAILQ_INSERT_TAIL(&s->waiting, w, waiting);
 	l->nwaiters++;
@@ -293,14 +318,14 @@ static int wait_and_pin(struct locks *ls, struct stripe *s, struct lock *l, stru
 			continue;
 		waited = true;
 		w->current = false;
-		cond_wait(&l->cond, &s->mtx,
+		cond_wait(&w->cond, &s->mtx,
 			  lock_now(ls) + (host_lease_ok(ls->host) ? WAIT_NS : WAIT_LEASE_NS));
 	}
 	TAILQ_REMOVE(&l->waiters, w, queue);
 	TAILQ_REMOVE(&s->waiting, w, waiting);
 	l->nwaiters--;
-	if (l->nwaiters)
-		cond_broadcast(&l->cond);
+	cond_destroy(&w->cond);
+	wake_next(l);
 	if (waited) {
 		LOCK_COUNT(ls, waits);
 		atomic_fetch_add(&ls->stats.wait_us, (lock_now(ls) - began) / 1000);
@@ -366,8 +391,7 @@ static void unpin(struct locks *ls, struct lock *l, enum lock_local local, enum 
 		l->asked_for = false;
 		work_queue(ls, l, WORK_REVOKE);
 	}
-	if (l->nwaiters || l->state != LST_IDLE)
-		cond_broadcast(&l->cond);
+	wake_next(l);
 	if (l->parked && !lock_pins(l) && !atomic_load(&ls->stopping)) {
 		l->parked = false;
 		work_queue(ls, l, WORK_FINISH);

@@ -38,9 +38,9 @@
 #define BOARD_FAST_NS 2000000ull      /* poll of our row while being asked, at first */
 #define BOARD_SLOW_NS 8000000ull      /* and at last */
 #define BOARD_LOOK_MAX_NS 4000000ull  /* after a lock was received somebody asks by then, or not */
-#define BOARD_BUSY_NS 50000000ull    /* and at the slowest while operations run */
-#define BOARD_BUSY_PINS 16u	     /* so many of them since the last time */
-#define BOARD_CALM_NS 250000000ull   /* and after fewer */
+#define BOARD_BUSY_NS 50000000ull     /* and at the slowest while operations run */
+#define BOARD_BUSY_PINS 16u	      /* so many of them since the last time */
+#define BOARD_CALM_NS 250000000ull    /* and after fewer */
 #define BOARD_IDLE_NS 1000000000ull   /* and while nothing happens */
 #define BOARD_HOT_NS 100000000ull     /* "being asked" lasts this long after the last sign */
 #define BOARD_QUEUE_NS 20000000ull    /* in a queue: look for newcomers when received, so often */
@@ -70,6 +70,7 @@ struct waiter { /* one lock_pin() that could not be served at once; on its stack
 	struct lock_intr *intr;
 	uint8_t *cell; /* the cell as last read while acquiring, or NULL */
 	bool current;  /* its payload is current */
+	struct cond cond;
 };
 
 enum lock_work { WORK_NONE, WORK_REVOKE, WORK_PROBE, WORK_FINISH };
@@ -360,6 +361,7 @@ static inline unsigned lock_pins(const struct lock *l)
 struct past *table_past(struct stripe *s, uint64_t addr, bool make);
 bool lock_is_busy(const struct lock *l);
 void lock_end_work(struct stripe *s, struct lock *l); /* back to IDLE, wake everybody */
+void lock_wake_all(struct lock *l); /* all who wait for anything of it; mutex held */
 
 void born_init(struct locks *ls);
 void born_clear(struct locks *ls);

@@ -107,7 +107,7 @@ static void admit(struct locks *ls, struct lock *l, bool drain, bool late)
 		l->drained = lock_pins(l) != 0;
 	l->drain_ok = drain;
 	l->late_ok = late;
-	cond_broadcast(&l->cond);
+	lock_wake_all(l);
 	mtx_unlock(&s->mtx);
 }
 

@@ -203,6 +203,17 @@ void table_touch(struct stripe *s, struct lock *l)
 		TAILQ_REMOVE(&s->lru, l, lru);
 }
 
+void lock_wake_all(struct lock *l)
+{
+	struct waiter *w;
+
+	cond_broadcast(&l->cond);
+	TAILQ_FOREACH(w, &l->waiters, queue)
+	{
+		cond_signal(&w->cond);
+	}
+}
+
 void lock_end_work(struct stripe *s, struct lock *l)
 {
 	lunfs_assert(l->state != LST_IDLE);
@@ -214,7 +225,7 @@ void lock_end_work(struct stripe *s, struct lock *l)
 	table_touch(s, l);
 	if (l->unsettled || (l->drop && l->held != LOCK_NONE))
 		reap_queue(l->ls, l);
-	cond_broadcast(&l->cond);
+	lock_wake_all(l);
 }
 
 static void forget(struct stripe *s, struct lock *l)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Pins of one host among themselves: who works side by side, who waits, in which order. */
 #include "fixture.h"
+#include "simrand.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -73,6 +74,44 @@ static void later_readers_do_not_pass_a_waiting_writer(void **state)
 	(void)state;
 	for (uint64_t seed = 1; seed < 10; seed++)
 		fix_run(body_order, 512, seed);
+}
+
+#define CROWD 24u
+
+/* Everybody goes as soon as whoever stood before is done: nobody is woken by a time-out only. */
+static void body_crowd(struct fix *f)
+{
+	struct order o[CROWD];
+	struct task *t[CROWD];
+	uint64_t began, longest = 10;
+	unsigned next = 0;
+	struct lock *l;
+
+	fix_up(f, 0);
+	assert_int_equal(fix_pin(&f->box[0], 1, LOCK_EX, LOCAL_EXCL, 0, NULL, &l), 0);
+	for (unsigned i = 0; i < CROWD; i++) {
+		o[i] = (struct order){&f->box[0],
+				      sim_rand_below(&f->rng, 2) ? LOCK_EX : LOCK_SH,
+				      sim_rand_below(&f->rng, 3) ? LOCAL_EXCL : LOCAL_SHARED,
+				      &next,
+				      0,
+				      1 + sim_rand_below(&f->rng, 3)};
+		longest += o[i].hold_ms;
+		t[i] = fix_task(f, 0, ordered, &o[i]);
+	}
+	fix_sleep_ms(f, 20);
+	began = clock_now_ns(f->clk);
+	fix_unpin(&f->box[0], l, LOCK_EX, LOCAL_EXCL);
+	for (unsigned i = 0; i < CROWD; i++)
+		fix_join(f, t[i]);
+	assert_in_range((clock_now_ns(f->clk) - began) / 1000000, 1, longest);
+}
+
+static void nobody_sleeps_through_its_turn(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 40; seed++)
+		fix_run(body_crowd, 512, seed);
 }
 
 static void body_one_ask(struct fix *f)
@@ -200,6 +239,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(local_exclusive_shuts_out_local_shared),
 	    cmocka_unit_test(later_readers_do_not_pass_a_waiting_writer),
+	    cmocka_unit_test(nobody_sleeps_through_its_turn),
 	    cmocka_unit_test(many_local_waiters_are_one_wish_and_one_hand_over),
 	    cmocka_unit_test(more_wishes_than_fit_take_turns),
 	    cmocka_unit_test(wish_of_nobody_moves_no_lock),
