@@ -64,11 +64,13 @@ void board_init(struct locks *ls)
 {
 	mtx_init(&ls->board.mtx, ls->env.clk);
 	cond_init(&ls->board.cond, ls->env.clk);
+	cond_init(&ls->board.looked, ls->env.clk);
 }
 
 void board_destroy(struct locks *ls)
 {
 	free(ls->board.row_buf);
+	cond_destroy(&ls->board.looked);
 	cond_destroy(&ls->board.cond);
 	mtx_destroy(&ls->board.mtx);
 }
@@ -81,7 +83,7 @@ void board_reset(struct locks *ls)
 	memset(b->col, 0, sizeof(b->col));
 	memset(b->due, 0, sizeof(b->due));
 	b->wishes = 0;
-	b->hot_until_ns = b->full_ns = b->read_ns = b->look_ns = 0;
+	b->hot_until_ns = b->full_ns = b->read_ns = b->tried_ns = b->look_ns = 0;
 	b->idle_ns = b->rhythm.ns = BOARD_FAST_NS;
 	b->look_now = true;
 	if (!b->row_buf)
@@ -349,6 +351,39 @@ unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand ou
 	return wishes_for(ls, l->addr, l, out);
 }
 
+/* Does a host that the record does not note show a wish last seen before @l came? b->mtx held. */
+static bool newcomer(struct locks *ls, const struct lock *l)
+{
+	for (unsigned i = 0; i < geo_all_slots(ls->env.geo); i++) {
+		const struct in_col *c = &ls->board.col[i];
+
+		if (c->read_ns >= l->since_ns || rec_waits(&l->known, i))
+			continue;
+		for (unsigned k = 0; k < c->n; k++) {
+			if (c->wish[k].addr == l->addr && !served(ls, &c->wish[k]))
+				return true;
+		}
+	}
+	return false;
+}
+
+void board_meet_newcomers(struct locks *ls, const struct lock *l)
+{
+	struct board *b = &ls->board;
+	uint64_t until = lock_now(ls) + (uint64_t)ls->env.geo->deadline_ms * 1000000;
+
+	if (l->held != LOCK_EX || !rec_queue(&l->known))
+		return;
+	mtx_lock(&b->mtx);
+	while (b->wishes && b->tried_ns < l->since_ns && newcomer(ls, l) && lock_now(ls) < until &&
+	       !atomic_load(&ls->stopping)) {
+		b->look_now = true;
+		cond_broadcast(&b->cond);
+		cond_wait(&b->looked, &b->mtx, until);
+	}
+	mtx_unlock(&b->mtx);
+}
+
 void board_served(struct locks *ls, uint64_t addr, const struct cand *cand)
 {
 	struct in_col *c = &ls->board.col[cand->slot];
@@ -571,7 +606,9 @@ void board_poller(void *arg)
 		if (host_lease_ok(ls->host))
 			look_at_row(ls);
 		mtx_lock(&b->mtx);
+		b->tried_ns = now;
 		plan_next(ls, news, looked);
+		cond_broadcast(&b->looked);
 	}
 	mtx_unlock(&b->mtx);
 }

@@ -117,6 +117,7 @@ static void wake_workers(struct locks *ls)
 	work_wake(ls);
 	mtx_lock(&ls->board.mtx);
 	cond_broadcast(&ls->board.cond);
+	cond_broadcast(&ls->board.looked);
 	mtx_unlock(&ls->board.mtx);
 	mtx_lock(&ls->out.mtx);
 	cond_broadcast(&ls->out.cond);

@@ -196,12 +196,14 @@ struct in_col {
 };
 struct board {
 	struct mtx mtx;
-	struct cond cond; /* wakes the poller */
+	struct cond cond;   /* wakes the poller */
+	struct cond looked; /* the poller went round */
 	struct in_col col[BOARD_COLS];
 	unsigned wishes; /* all of them */
 	uint64_t hot_until_ns;
 	uint64_t idle_ns;      /* present interval while nothing happens */
 	uint64_t read_ns;      /* when the row was read last */
+	uint64_t tried_ns;     /* when the last round that has ended began */
 	uint64_t look_ns;      /* a lock was received: somebody may ask for it by then, 0: no */
 	uint64_t look_last_ns; /* other locks that are received put it off until then */
 	struct timing rhythm;  /* from one to the other */
@@ -439,6 +441,11 @@ void board_poller(void *arg);
  * were seen since it is held count: an older sight may be of a wish granted elsewhere meanwhile.
  */
 unsigned board_wishes_for(struct locks *ls, const struct lock *l, struct cand out[BOARD_COLS]);
+/*
+ * @l, busy, was received in a queue and is to be given on. Where a host that the record does not
+ * note showed a wish before it was received, wait until the row was read once since then.
+ */
+void board_meet_newcomers(struct locks *ls, const struct lock *l);
 void board_served(struct locks *ls, uint64_t addr, const struct cand *c);
 
 /* ---- revoke.c, reaper.c --------------------------------------------------------------------- */

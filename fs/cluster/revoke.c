@@ -367,9 +367,12 @@ static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
 static void finish(struct locks *ls, struct lock *l)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
-	uint64_t began = lock_now(ls);
-	int rc = flush(ls, l, l->keep);
+	uint64_t began;
+	int rc;
 
+	board_meet_newcomers(ls, l);
+	began = lock_now(ls);
+	rc = flush(ls, l, l->keep);
 	judge_eager(ls, l);
 	if (!rc)
 		rc = l->held == LOCK_EX ? give_ex(ls, l, l->keep) : lock_leave_shared(ls, l);

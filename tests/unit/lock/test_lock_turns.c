@@ -8,6 +8,7 @@
 #define EX LOCK_EX
 
 #define TURNS 200u
+#define NEWCOMER_TURNS 100u
 
 static uint64_t all_ios(struct fix *f)
 {
@@ -285,6 +286,47 @@ static void queue_goes_on_past_a_host_that_gave_up(void **state)
 		fix_run(body_given_up, 512, seed);
 }
 
+/* An operation that changes nothing. */
+static void visit(struct box *b)
+{
+	struct lock *l;
+
+	assert_int_equal(fix_pin(b, 1, EX, LOCAL_EXCL, 0, NULL, &l), 0);
+	fix_unpin(b, l, EX, LOCAL_EXCL);
+}
+
+/* Two hosts take turns with operations that need no I/O, and a third one comes. */
+static void body_newcomer(struct fix *f)
+{
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	for (unsigned i = 0; i < 40; i++)
+		visit(&f->box[i % 2]);
+	for (unsigned i = 0; i < 20; i++) {
+		struct fix_job j = {.b = &f->box[2], .cell = 1, .mode = i % 4 ? EX : SH};
+		struct task *t = fix_task(f, 2, fix_pinner, &j);
+		unsigned n = 0;
+
+		while (!j.done && n < NEWCOMER_TURNS)
+			visit(&f->box[n++ % 2]);
+		assert_true(j.done);
+		fix_join(f, t);
+		most = n > most ? n : most;
+		for (n = 0; n < 40; n++)
+			visit(&f->box[n % 2]);
+	}
+	print_message("a newcomer is served after %u turns of two others at the most\n", most);
+}
+
+static void newcomer_is_not_passed_over_by_two_that_take_turns(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_newcomer, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -296,6 +338,7 @@ int main(void)
 	    cmocka_unit_test(lock_that_is_sent_back_in_vain_is_kept_by_who_uses_it),
 	    cmocka_unit_test(lock_that_is_used_unevenly_is_not_sent_back_in_vain_each_time),
 	    cmocka_unit_test(queue_goes_on_past_a_host_that_gave_up),
+	    cmocka_unit_test(newcomer_is_not_passed_over_by_two_that_take_turns),
 	};
 
 	return cmocka_run_group_tests_name("lock_turns", tests, NULL, NULL);
