@@ -246,12 +246,14 @@ static void notice_grant(struct acq *a)
 	l->again = queue && p->again;
 	l->rests = 0;
 	l->usual = queue ? p->rests : 0;
+	l->until_ns = l->received_ns + queue_tenure_ns(a->ls);
+	if (queue)
+		queue_arm(a->ls, l, l->until_ns);
 	mtx_unlock(&s->mtx);
 	LOCK_COUNT(a->ls, received);
 	a->granter = a->noted ? 0 : setter;
 	a->w->current = payload_current(a);
 	if (queue) {
-		board_due(a->ls, l->addr, l->received_ns + queue_tenure_ns(a->ls));
 		board_queued(a->ls);
 		return;
 	}

@@ -130,26 +130,27 @@ void board_queued(struct locks *ls)
 	mtx_unlock(&b->mtx);
 }
 
-void board_due(struct locks *ls, uint64_t addr, uint64_t ns)
+bool board_due(struct locks *ls, uint64_t addr, uint64_t ns)
 {
 	struct board *b = &ls->board;
-	unsigned at = BOARD_DUES, last = 0;
+	unsigned at = BOARD_DUES;
 
 	mtx_lock(&b->mtx);
 	for (unsigned i = 0; i < BOARD_DUES; i++) {
-		if (b->due[i].ns && b->due[i].addr == addr)
+		if (b->due[i].ns && b->due[i].addr == addr) {
 			at = i;
-		else if (at == BOARD_DUES && !b->due[i].ns)
+			break;
+		}
+		if (at == BOARD_DUES && !b->due[i].ns)
 			at = i;
-		if (b->due[i].ns > b->due[last].ns)
-			last = i;
 	}
-	if (at == BOARD_DUES)
-		at = last; /* that one is asked for on the board after a while */
-	b->due[at].addr = addr;
-	b->due[at].ns = ns;
-	cond_broadcast(&b->cond);
+	if (at < BOARD_DUES) {
+		b->due[at].addr = addr;
+		b->due[at].ns = ns;
+		cond_broadcast(&b->cond);
+	}
 	mtx_unlock(&b->mtx);
+	return at < BOARD_DUES;
 }
 
 /* Is the asker of this sector a host that lives? Dead ones are remembered for a beat. */
@@ -522,6 +523,7 @@ static uint64_t next_due_ns(const struct board *b)
 	return ns;
 }
 
+/* Its time is over; where it cannot go yet, its next one is noted. */
 static void give_on(struct locks *ls, uint64_t addr)
 {
 	struct stripe *s = table_stripe(ls, addr);
@@ -529,9 +531,15 @@ static void give_on(struct locks *ls, uint64_t addr)
 
 	mtx_lock(&s->mtx);
 	l = table_find(s, addr);
-	if (l && l->asked_for && l->state == LST_IDLE && !queue_keeps(ls, l)) {
-		l->asked_for = false;
-		work_queue(ls, l, WORK_REVOKE);
+	if (l && l->asked_for && l->held == LOCK_EX) {
+		uint64_t now = lock_now(ls), ns = queue_until_ns(l);
+
+		if (l->state != LST_IDLE || l->queued)
+			ns = now + TENURE_MAX_NS;
+		if (ns <= now || !queue_arm(ls, l, ns)) {
+			l->asked_for = false;
+			work_queue(ls, l, WORK_REVOKE);
+		}
 	}
 	mtx_unlock(&s->mtx);
 }

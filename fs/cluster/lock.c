@@ -381,8 +381,10 @@ static void unpin(struct locks *ls, struct lock *l, enum lock_local local, enum 
 	}
 	if (how != UNPIN_AGAIN)
 		l->served = how == UNPIN_DONE;
-	if (how == UNPIN_UNUSED)
+	if (how == UNPIN_UNUSED) {
 		l->received_ns = lock_now(ls);
+		l->until_ns = l->received_ns + queue_tenure_ns(ls);
+	}
 	if (how == UNPIN_DONE && !lock_pins(l) && l->rests < UINT8_MAX)
 		l->rests++;
 	table_touch(s, l);

@@ -50,7 +50,7 @@
 #define TENURE_MAX_NS 10000000ull
 #define REVOKERS_MIN 4u
 #define REVOKERS_MAX 16u
-#define BOARD_DUES 8u
+#define BOARD_DUES 32u
 #define REC_BYTES 512u
 #define BOARD_COLS (LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS)
 
@@ -113,6 +113,7 @@ struct lock {
 	struct lunfs_lock_rec known; /* what stands on disk as far as we know */
 	uint64_t since_ns;	     /* held in this mode or better since then */
 	uint64_t received_ns;	     /* handed over to us, or waited for, then; 0: not */
+	uint64_t until_ns;	     /* and kept so long if it is wanted again at once */
 	uint64_t used_ns, retry_ns;
 	void *_Atomic priv;
 };
@@ -338,7 +339,9 @@ void past_not_wanted(struct past *p);
 void past_learn_step(struct past *p, uint64_t ns, uint64_t steps);
 uint64_t queue_patience_ns(const struct past *p, unsigned place);
 uint64_t queue_tenure_ns(struct locks *ls);
+uint64_t queue_until_ns(const struct lock *l); /* kept for this host until then */
 bool queue_keeps(struct locks *ls, const struct lock *l);
+bool queue_arm(struct locks *ls, struct lock *l, uint64_t ns); /* to be given on then */
 void queue_learn_give(struct locks *ls, uint64_t ns);
 
 /* ---- table.c, born.c ------------------------------------------------------------------------ */
@@ -433,8 +436,8 @@ void board_heat(struct locks *ls); /* poll fast for a while */
 void board_received(struct locks *ls);
 /* The same where a queue says who is next: look for newcomers now and then. */
 void board_queued(struct locks *ls);
-/* Give lock @addr on at @ns if it is still here and asked for. */
-void board_due(struct locks *ls, uint64_t addr, uint64_t ns);
+/* Give lock @addr on at @ns if it is still here and asked for. false: too many wait for that. */
+bool board_due(struct locks *ls, uint64_t addr, uint64_t ns);
 void board_poller(void *arg);
 /*
  * Wishes for @l, in the order to serve them: noted waiters first, then the oldest. Only those that

@@ -131,15 +131,34 @@ uint64_t queue_tenure_ns(struct locks *ls)
 	return ns < TENURE_MAX_NS ? ns : TENURE_MAX_NS;
 }
 
-/* Is a lock that others wait for still kept for this host? The stripe's mutex held. */
+/* How long a lock that others wait for is kept for this host. The stripe's mutex held. */
+uint64_t queue_until_ns(const struct lock *l)
+{
+	uint64_t ns = 0;
+
+	if (!l->received_ns)
+		return 0;
+	if (l->again || l->nwaiters || l->rests < l->usual)
+		ns = l->until_ns;
+	if ((lock_pins(l) || !l->served) && ns < l->received_ns + LOCK_SERVE_NS)
+		ns = l->received_ns + LOCK_SERVE_NS;
+	return ns;
+}
+
 bool queue_keeps(struct locks *ls, const struct lock *l)
 {
-	uint64_t until = l->received_ns + queue_tenure_ns(ls);
+	return lock_now(ls) < queue_until_ns(l);
+}
 
-	if (l->received_ns && (l->again || l->nwaiters || l->rests < l->usual) &&
-	    lock_now(ls) < until)
+/* Without a place in the table it is not kept, and given on when it is next unpinned. */
+bool queue_arm(struct locks *ls, struct lock *l, uint64_t ns)
+{
+	if (board_due(ls, l->addr, ns))
 		return true;
-	return lock_pins(l) && l->received_ns && lock_now(ls) < l->received_ns + LOCK_SERVE_NS;
+	l->again = false;
+	l->usual = 0;
+	l->until_ns = 0;
+	return false;
 }
 
 /* One revoke took so long, from its beginning to the record. */

@@ -8,6 +8,7 @@
 #define EX LOCK_EX
 
 #define TURNS 200u
+#define PASSED_ON_NS 12000000u /* sooner than it is asked for on the board */
 #define NEWCOMER_TURNS 100u
 
 static uint64_t all_ios(struct fix *f)
@@ -327,6 +328,59 @@ static void newcomer_is_not_passed_over_by_two_that_take_turns(void **state)
 		fix_run(body_newcomer, 512, seed);
 }
 
+struct next { /* one who wants it again and again */
+	struct box *b;
+	uint64_t had_ns; /* when it had it first since that was 0 */
+};
+
+static void herd_next(void *arg)
+{
+	struct next *x = arg;
+
+	while (!herd_stop) {
+		fix_touch(x->b, 1, EX);
+		if (!x->had_ns)
+			x->had_ns = clock_now_ns(x->b->f->clk);
+	}
+}
+
+/* One of two stops, after it has begun to take giving a lock away for slower than it was. */
+static void body_stops_in_its_tenure(struct fix *f)
+{
+	struct next x = {.b = &f->box[1]};
+	uint64_t most = 0;
+	struct task *t;
+
+	herd_stop = false;
+	fix_up(f, 0);
+	fix_up(f, 1);
+	t = fix_task(f, 1, herd_next, &x);
+	for (unsigned i = 0; i < 40; i++) {
+		uint64_t until = clock_now_ns(f->clk) + 60000000;
+
+		while (clock_now_ns(f->clk) < until)
+			fix_touch(&f->box[0], 1, EX);
+		fix_touch(&f->box[0], 1, EX);
+		atomic_store(&f->box[0].ls->give_ns, TENURE_MAX_NS);
+		until = clock_now_ns(f->clk);
+		x.had_ns = 0;
+		fix_sleep_ms(f, 40);
+		most = x.had_ns - until > most ? x.had_ns - until : most;
+		atomic_store(&f->box[0].ls->give_ns, 1);
+	}
+	print_message("given on %.2f ms after its last use at the most\n", (double)most / 1e6);
+	assert_in_range(most, 1, PASSED_ON_NS);
+	herd_stop = true;
+	fix_join(f, t);
+}
+
+static void lock_is_given_on_although_nobody_here_uses_it(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_stops_in_its_tenure, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +392,7 @@ int main(void)
 	    cmocka_unit_test(lock_that_is_sent_back_in_vain_is_kept_by_who_uses_it),
 	    cmocka_unit_test(lock_that_is_used_unevenly_is_not_sent_back_in_vain_each_time),
 	    cmocka_unit_test(queue_goes_on_past_a_host_that_gave_up),
+	    cmocka_unit_test(lock_is_given_on_although_nobody_here_uses_it),
 	    cmocka_unit_test(newcomer_is_not_passed_over_by_two_that_take_turns),
 	};
 
