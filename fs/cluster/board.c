@@ -416,11 +416,26 @@ static bool promised(struct locks *ls, const struct lock *l)
 	return !l->served || l->nwaiters;
 }
 
-static bool due(struct locks *ls, uint64_t *checked_ns)
+/*
+ * How soon a wish is checked again for a lock that is not held here: who noted itself when it gave
+ * the lock away may have been handed it since.
+ */
+static uint64_t recheck_ns(struct locks *ls, const struct past *p)
+{
+	uint64_t ns = ls->beat_ns;
+
+	if (p && p->noted)
+		ns = (lock_now(ls) - p->gave_ns) / 8;
+	if (ns < BOARD_QUEUE_NS)
+		ns = BOARD_QUEUE_NS;
+	return ns < ls->beat_ns ? ns : ls->beat_ns;
+}
+
+static bool due(struct locks *ls, uint64_t *checked_ns, uint64_t ns)
 {
 	uint64_t now = lock_now(ls);
 
-	if (*checked_ns && now < *checked_ns + ls->beat_ns)
+	if (*checked_ns && now < *checked_ns + ns)
 		return false;
 	*checked_ns = now;
 	return true;
@@ -443,7 +458,7 @@ static bool heed(struct locks *ls, struct in_wish *w, uint64_t read_ns)
 		else if (lock_now(ls) >= l->retry_ns)
 			work_queue(ls, l, WORK_REVOKE);
 	} else {
-		hot = due(ls, &w->checked_ns);
+		hot = due(ls, &w->checked_ns, recheck_ns(ls, table_past(s, w->addr, false)));
 		if (hot) {
 			l = table_get(ls, s, w->addr);
 			work_queue(ls, l, WORK_PROBE);

@@ -8,6 +8,7 @@
 #define EX LOCK_EX
 
 #define TURNS 200u
+#define TURNS_END_NS 90000000u /* sooner than in a beat */
 #define PASSED_ON_NS 12000000u /* sooner than it is asked for on the board */
 #define NEWCOMER_TURNS 100u
 
@@ -381,6 +382,39 @@ static void lock_is_given_on_although_nobody_here_uses_it(void **state)
 		fix_run(body_stops_in_its_tenure, 512, seed);
 }
 
+/* Two take turns and stop; one may be handed it and not know, while a third one waits. */
+static void body_turns_end(struct fix *f)
+{
+	uint64_t most = 0;
+
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	for (unsigned i = 0; i < 100; i++) {
+		struct fix_job j = {.b = &f->box[2], .cell = 1, .mode = EX};
+		struct task *t;
+		uint64_t since;
+
+		for (unsigned n = 0; n < 30; n++)
+			visit(&f->box[n % 2]);
+		t = fix_task(f, 2, fix_pinner, &j);
+		for (unsigned n = 0; n < i % 23 && !j.done; n++)
+			visit(&f->box[n % 2]);
+		since = clock_now_ns(f->clk);
+		fix_join(f, t);
+		since = clock_now_ns(f->clk) - since;
+		most = since > most ? since : most;
+	}
+	print_message("after the turns ended, %.1f ms at the most\n", (double)most / 1e6);
+	assert_in_range(most, 0, TURNS_END_NS);
+}
+
+static void who_waits_is_served_soon_after_the_turns_of_others_end(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_turns_end, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -393,6 +427,7 @@ int main(void)
 	    cmocka_unit_test(lock_that_is_used_unevenly_is_not_sent_back_in_vain_each_time),
 	    cmocka_unit_test(queue_goes_on_past_a_host_that_gave_up),
 	    cmocka_unit_test(lock_is_given_on_although_nobody_here_uses_it),
+	    cmocka_unit_test(who_waits_is_served_soon_after_the_turns_of_others_end),
 	    cmocka_unit_test(newcomer_is_not_passed_over_by_two_that_take_turns),
 	};
 
