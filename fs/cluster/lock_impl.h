@@ -341,6 +341,10 @@ uint64_t queue_patience_ns(const struct past *p, unsigned place);
 uint64_t queue_tenure_ns(struct locks *ls);
 uint64_t queue_until_ns(const struct lock *l); /* kept for this host until then */
 bool queue_keeps(struct locks *ls, const struct lock *l);
+/* Other hosts stand in the queue by which this one holds it. */
+bool queue_others(struct locks *ls, const struct lock *l);
+/* Should it have gone to them, and is still here: again in a while. */
+void queue_retry(struct locks *ls, struct lock *l);
 bool queue_arm(struct locks *ls, struct lock *l, uint64_t ns); /* to be given on then */
 void queue_learn_give(struct locks *ls, uint64_t ns);
 

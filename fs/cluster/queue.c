@@ -134,11 +134,11 @@ uint64_t queue_tenure_ns(struct locks *ls)
 /* How long a lock that others wait for is kept for this host. The stripe's mutex held. */
 uint64_t queue_until_ns(const struct lock *l)
 {
-	uint64_t ns = 0;
+	uint64_t ns = l->retry_ns;
 
 	if (!l->received_ns)
-		return 0;
-	if (l->again || l->nwaiters || l->rests < l->usual)
+		return ns;
+	if ((l->again || l->nwaiters || l->rests < l->usual) && ns < l->until_ns)
 		ns = l->until_ns;
 	if ((lock_pins(l) || !l->served) && ns < l->received_ns + LOCK_SERVE_NS)
 		ns = l->received_ns + LOCK_SERVE_NS;
@@ -159,6 +159,23 @@ bool queue_arm(struct locks *ls, struct lock *l, uint64_t ns)
 	l->usual = 0;
 	l->until_ns = 0;
 	return false;
+}
+
+bool queue_others(struct locks *ls, const struct lock *l)
+{
+	if (l->held != LOCK_EX || !l->known_valid || !rec_queue(&l->known))
+		return false;
+	for (unsigned i = 0; i < LUNFS_MAX_SLOTS; i++) {
+		if (i != ls->slot && rec_waits(&l->known, i) && host_live_owner(ls->host, i))
+			return true;
+	}
+	return false;
+}
+
+void queue_retry(struct locks *ls, struct lock *l)
+{
+	if (!l->asked_for && queue_others(ls, l))
+		l->asked_for = queue_arm(ls, l, lock_now(ls) + LOCK_RETRY_NS);
 }
 
 /* One revoke took so long, from its beginning to the record. */

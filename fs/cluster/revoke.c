@@ -382,6 +382,7 @@ static void finish(struct locks *ls, struct lock *l)
 	mtx_lock(&s->mtx);
 	l->retry_ns = rc ? lock_now(ls) + LOCK_RETRY_NS : 0;
 	lock_end_work(s, l);
+	queue_retry(ls, l);
 	table_put(s, l);
 	mtx_unlock(&s->mtx);
 }
@@ -452,8 +453,10 @@ static void work_on(struct locks *ls, struct lock *l)
 	what = l->queued;
 	l->queued = WORK_NONE;
 	go = begin(ls, l, what);
-	if (!go)
+	if (!go) {
+		queue_retry(ls, l);
 		table_put(s, l);
+	}
 	mtx_unlock(&s->mtx);
 	if (go && what == WORK_PROBE)
 		probe(ls, l);

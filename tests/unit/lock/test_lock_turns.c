@@ -415,6 +415,31 @@ static void who_waits_is_served_soon_after_the_turns_of_others_end(void **state)
 		fix_run(body_turns_end, 512, seed);
 }
 
+/* What failed in a hand-over that nobody asked for is done all the same. */
+static void body_failed_in_queue(struct fix *f)
+{
+	fix_up(f, 0);
+	fix_up(f, 1);
+	for (unsigned i = 0; i < 10; i++) {
+		take_turns(f, 2, 40, EX);
+		fix_touch(&f->box[0], 1, EX);
+		f->box[1].fail_flush = 2;
+		fix_touch(&f->box[1], 1, EX);
+		fix_sleep_ms(f, 30);
+		assert_int_equal(lock_held(f->box[1].ls, fix_addr(f, 1)), EX);
+		fix_sleep_ms(f, 100);
+		assert_int_equal(f->box[1].fail_flush, 0);
+		assert_int_equal(lock_held(f->box[1].ls, fix_addr(f, 1)), LOCK_NONE);
+	}
+}
+
+static void hand_over_that_failed_in_a_queue_is_tried_again(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_failed_in_queue, 512, seed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +453,7 @@ int main(void)
 	    cmocka_unit_test(queue_goes_on_past_a_host_that_gave_up),
 	    cmocka_unit_test(lock_is_given_on_although_nobody_here_uses_it),
 	    cmocka_unit_test(who_waits_is_served_soon_after_the_turns_of_others_end),
+	    cmocka_unit_test(hand_over_that_failed_in_a_queue_is_tried_again),
 	    cmocka_unit_test(newcomer_is_not_passed_over_by_two_that_take_turns),
 	};
 
