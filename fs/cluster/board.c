@@ -399,9 +399,16 @@ void board_served(struct locks *ls, uint64_t addr, const struct cand *cand)
 
 bool lock_wanted(struct locks *ls, uint64_t addr)
 {
+	struct stripe *s = table_stripe(ls, addr);
 	struct cand cand[BOARD_COLS];
+	const struct lock *l;
+	bool queue;
 
-	return wishes_for(ls, addr, NULL, cand) != 0;
+	mtx_lock(&s->mtx);
+	l = table_find(s, addr);
+	queue = l && queue_others(ls, l);
+	mtx_unlock(&s->mtx);
+	return queue || wishes_for(ls, addr, NULL, cand) != 0;
 }
 
 /* ---- from a wish to a revoker --------------------------------------------------------------- */

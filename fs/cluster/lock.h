@@ -113,7 +113,7 @@ void lock_set_priv(struct lock *l, void *priv);
 
 /* Give up this cached lock if nobody pins it (freed cell); best effort, asynchronous. */
 void lock_drop(struct locks *ls, uint64_t addr);
-/* Somebody waits for it on the board: borrowed locks should be given back soon. */
+/* Somebody waits for it, by board or record: borrowed locks should be given back soon. */
 bool lock_wanted(struct locks *ls, uint64_t addr);
 /* Slot @slot became FREE: waiters look again. From host_cb.recovered. */
 void locks_owner_over(struct locks *ls, unsigned slot);
