@@ -306,6 +306,7 @@ static uint64_t until_look(struct acq *a)
 	mtx_unlock(&s->mtx);
 	if (place > 1 && was.step_ns) {
 		ns = (place - 1) * was.step_ns * 3 / 4;
+		ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
 		return ns < LOCK_STEP_MAX_NS ? ns : LOCK_STEP_MAX_NS;
 	}
 	if (!a->looks) {
@@ -515,7 +516,7 @@ static int ask_back(struct acq *a, bool *asked)
 		who = p->to;
 	a->noted = p && p->noted;
 	a->gave_seq = p ? p->gave_seq : 0;
-	if (a->noted) {
+	if (a->noted && lock_now(a->ls) < p->gave_ns + LOCK_STEP_MAX_NS) {
 		a->still_ns = p->gave_ns;
 		a->still_seq = p->gave_seq;
 	}

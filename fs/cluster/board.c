@@ -290,15 +290,14 @@ static unsigned add_queue(struct locks *ls, const struct lock *l, struct cand *o
 			bit_set(seen, out[i].slot);
 	}
 	for (unsigned i = 0; i < all && i < LUNFS_MAX_SLOTS; i++) {
-		struct cand c = {.asker = host_live_owner(ls->host, i),
-				 .slot = i,
-				 .rank = (i + all - ls->slot) % all,
-				 .mode = LOCK_EX,
-				 .waiter = true};
+		struct cand c = {
+		    .slot = i, .rank = (i + all - ls->slot) % all, .mode = LOCK_EX, .waiter = true};
 
-		if (i == ls->slot || !c.asker || bit_get(seen, i) || !rec_waits(&l->known, i))
+		if (i == ls->slot || bit_get(seen, i) || !rec_waits(&l->known, i))
 			continue;
-		insert_cand(out, n++, &c);
+		c.asker = host_live_owner(ls->host, i);
+		if (c.asker)
+			insert_cand(out, n++, &c);
 	}
 	return n;
 }
