@@ -161,11 +161,26 @@ static void write_row(struct locks *ls, unsigned row)
 
 /* ---- asking and withdrawing ----------------------------------------------------------------- */
 
+/*
+ * Is @owner to be asked in a row in which @was is asked, 0: nobody? The host that lives in the
+ * slot,
+ * @live, is; else the later one. An owner that was made out of the tag of a record while its slot
+ * could not be read may be one that there never was.
+ */
+static bool asks_rather(uint64_t owner, uint64_t was, uint64_t live)
+{
+	return owner != was && (owner == live || (was != live && was < owner));
+}
+
 void wish_ask(struct locks *ls, struct wish *w, const uint64_t *owners, unsigned n)
 {
 	struct outbox *o = &ls->out;
 	uint8_t todo[sizeof(w->rows)] = {0};
+	uint64_t live[BOARD_COLS];
 
+	lunfs_assert(n <= BOARD_COLS);
+	for (unsigned i = 0; i < n; i++)
+		live[i] = host_live_owner(ls->host, LUNFS_OWNER_SLOT(owners[i]));
 	mtx_lock(&o->mtx);
 	if (!w->linked) {
 		w->linked = true;
@@ -174,15 +189,17 @@ void wish_ask(struct locks *ls, struct wish *w, const uint64_t *owners, unsigned
 	}
 	for (unsigned i = 0; i < n; i++) {
 		unsigned row = LUNFS_OWNER_SLOT(owners[i]);
+		bool rather;
 
 		if (row >= BOARD_COLS || row >= geo_all_slots(ls->env.geo))
 			continue;
-		if (bit_get(w->rows, row) && o->row[row].asked == owners[i])
+		rather = asks_rather(owners[i], o->row[row].asked, live[i]);
+		if (bit_get(w->rows, row) && !rather)
 			continue;
 		if (!bit_get(w->rows, row))
 			o->row[row].n++;
 		bit_set(w->rows, row);
-		if (o->row[row].asked < owners[i])
+		if (rather)
 			o->row[row].asked = owners[i];
 		o->row[row].dirty = true;
 		bit_set(todo, row);

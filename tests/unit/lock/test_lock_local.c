@@ -114,6 +114,38 @@ static void nobody_sleeps_through_its_turn(void **state)
 		fix_run(body_crowd, 512, seed);
 }
 
+static void body_ghost(struct fix *f)
+{
+	struct locks *ls;
+	unsigned row;
+	uint64_t lives, ghost;
+	struct wish w = {.addr = fix_addr(f, 1), .mode = LOCK_EX};
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	ls = f->box[0].ls;
+	row = host_slot(f->box[1].host);
+	for (unsigned i = 0; i < 100 && !host_live_owner(f->box[0].host, row); i++)
+		fix_sleep_ms(f, FIX_BEAT_MS);
+	lives = host_live_owner(f->box[0].host, row);
+	assert_true(lives);
+	ghost = LUNFS_OWNER(LUNFS_OWNER_GEN(lives) + LUNFS_ENT_TAG_MASK, row);
+	wish_ask(ls, &w, &ghost, 1);
+	assert_int_equal(ls->out.row[row].asked, ghost);
+	wish_ask(ls, &w, &lives, 1);
+	assert_int_equal(ls->out.row[row].asked, lives);
+	wish_ask(ls, &w, &ghost, 1);
+	assert_int_equal(ls->out.row[row].asked, lives);
+	wish_cancel(ls, &w, 0);
+}
+
+/* One may come of a tag whose slot cannot be read. */
+static void owner_that_never_was_does_not_keep_a_wish_from_the_one_that_lives(void **state)
+{
+	(void)state;
+	fix_run(body_ghost, 512, 1);
+}
+
 static void body_one_ask(struct fix *f)
 {
 	struct fix_job j[5];
@@ -240,6 +272,7 @@ int main(void)
 	    cmocka_unit_test(local_exclusive_shuts_out_local_shared),
 	    cmocka_unit_test(later_readers_do_not_pass_a_waiting_writer),
 	    cmocka_unit_test(nobody_sleeps_through_its_turn),
+	    cmocka_unit_test(owner_that_never_was_does_not_keep_a_wish_from_the_one_that_lives),
 	    cmocka_unit_test(many_local_waiters_are_one_wish_and_one_hand_over),
 	    cmocka_unit_test(more_wishes_than_fit_take_turns),
 	    cmocka_unit_test(wish_of_nobody_moves_no_lock),
