@@ -21,11 +21,10 @@
 #define TURNS_PENALTY 16 /* it was not wanted: for so many more turns not again */
 #define TURNS_PENALTY_MAX 4096
 
-#define PATIENCE_NS 15000000ull /* a queue that stands still for that long, and */
-#define PATIENCE_STEPS 4	/* so many steps, and */
-#define PATIENCE_PLACE_NS                                                                          \
-	1000000ull /* so long for each host that comes first, is not relied on                     \
-		    */
+/* A queue is not relied on that stands still for all of this together. */
+#define PATIENCE_NS 15000000ull
+#define PATIENCE_STEPS 4
+#define PATIENCE_PLACE_NS 1000000ull /* for each host that comes first */
 
 bool rec_queue(const struct lunfs_lock_rec *r)
 {
