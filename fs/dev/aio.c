@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The queue of aio.h: the kernel's own asynchronous I/O (io_submit(2)), one context a device, and a
- * thread that takes what has ended and tells its owner.
+ * Two ways to use io_submit(2). What is started and not waited for goes through one context, and a
+ * thread takes what has ended and tells its owner. Who waits for a whole batch takes a context that
+ * nobody else uses meanwhile, and hears from the kernel itself: no thread is woken for it but the
+ * caller, once.
  *
  * Not io_uring, for two reasons. A ring outlives its process: the kernel takes apart the ring of
  * one that was killed in the background, so a write can still reach the device when everybody can
@@ -12,12 +14,11 @@
  *
  * A transfer is never cancelled: its memory belongs to the kernel until the answer is there, and
  * the answer comes when nothing of it is on its way any more, exactly as with pread(2) and
- * pwrite(2). What ends short goes on from there by such a call.
+ * pwrite(2).
  */
 #include "dev/aio.h"
 
 #include "base/log.h"
-#include "dev/fdio.h"
 
 #include <errno.h>
 #include <linux/aio_abi.h>
@@ -28,37 +29,26 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DEPTH 96u  /* on their way at once: less than a block device takes without blocking */
-#define REAP 64	   /* taken from the kernel together */
+#define DEPTH 96u /* started and on their way: less than a block device takes without blocking */
+#define REAP 64	  /* taken from the kernel together */
+
+struct lane { /* a context for one batch at a time */
+	struct lane *next;
+	aio_context_t ctx;
+};
 
 struct aio {
 	int fd;
-	uint32_t sector_bytes;
+	void (*ended)(void *ctx, void *data, int64_t result);
+	void *ended_ctx;
 	aio_context_t ctx;
 	pthread_t reaper;
 	pthread_mutex_t mtx;
 	pthread_cond_t none;
+	struct lane *idle; /* lanes that no batch uses */
 	unsigned on_way;
 	bool closing;
 };
-
-/* The rest of a transfer of which the kernel did @n bytes, or which failed. */
-static int settle(struct aio *q, const struct dev_io *io, int64_t n)
-{
-	struct fdio f = {.fd = q->fd, .direct = true, .sector_bytes = q->sector_bytes};
-	size_t done;
-
-	if (n == (int64_t)io->len_bytes)
-		return 0;
-	if (n < 0 && n != -EINTR && n != -EAGAIN)
-		return fdio_errno((int)-n);
-	done = n < 0 ? 0 : (size_t)(n - n % q->sector_bytes);
-	if (io->op == DEV_READ)
-		return fdio_read(&f, io->off_bytes + done, io->len_bytes - done,
-				 (uint8_t *)io->buf + done);
-	return fdio_write(&f, io->off_bytes + done, io->len_bytes - done,
-			  (const uint8_t *)io->buf + done);
-}
 
 static void left(struct aio *q, unsigned n)
 {
@@ -82,10 +72,9 @@ static void *reap(void *arg)
 		if (n < 0)
 			break; /* io_destroy: nothing is on its way */
 		for (long k = 0; k < n; k++) {
-			struct dev_async *a = (struct dev_async *)(uintptr_t)ev[k].data;
+			void *data = (void *)(uintptr_t)ev[k].data;
 
-			a->io.result = settle(q, &a->io, ev[k].res);
-			dev_started_done(a); /* it may be gone now */
+			q->ended(q->ended_ctx, data, ev[k].res); /* it may be gone now */
 		}
 		left(q, (unsigned)n);
 	}
@@ -104,21 +93,22 @@ static int start_reaper(struct aio *q)
 	return rc;
 }
 
-struct aio *aio_new(int fd, const char *name, uint32_t sector_bytes)
+struct aio *aio_new(int fd, const char *name, void (*ended)(void *ctx, void *data, int64_t result),
+		    void *ctx)
 {
 	struct aio *q = calloc(1, sizeof(*q));
 
 	lunfs_assert(q);
 	q->fd = fd;
-	q->sector_bytes = sector_bytes;
+	q->ended = ended;
+	q->ended_ctx = ctx;
 	pthread_mutex_init(&q->mtx, NULL);
 	pthread_cond_init(&q->none, NULL);
 	if (syscall(SYS_io_setup, DEPTH, &q->ctx)) {
-		log_info(
-		    "no-async-io",
-		    "%s: the kernel grants no asynchronous I/O (%s; see fs.aio-max-nr), so each "
-		    "transfer takes a thread; nothing else changes.",
-		    name, strerror(errno));
+		log_info("no-async-io",
+			 "%s: the kernel grants no asynchronous I/O (%s; see fs.aio-max-nr), so "
+			 "transfers are slower; nothing else changes.",
+			 name, strerror(errno));
 		free(q);
 		return NULL;
 	}
@@ -141,22 +131,33 @@ void aio_free(struct aio *q)
 	pthread_mutex_unlock(&q->mtx);
 	syscall(SYS_io_destroy, q->ctx); /* wakes the thread */
 	pthread_join(q->reaper, NULL);
+	while (q->idle) {
+		struct lane *l = q->idle;
+
+		q->idle = l->next;
+		syscall(SYS_io_destroy, l->ctx);
+		free(l);
+	}
 	pthread_cond_destroy(&q->none);
 	pthread_mutex_destroy(&q->mtx);
 	free(q);
 }
 
-int aio_start(struct aio *q, struct dev_async *a)
+static struct iocb iocb_of(const struct aio *q, const struct aio_io *io, void *data)
 {
-	struct iocb cb = {
-	    .aio_data = (uintptr_t)a,
-	    .aio_lio_opcode = a->io.op == DEV_READ ? IOCB_CMD_PREAD : IOCB_CMD_PWRITE,
+	return (struct iocb){
+	    .aio_data = (uintptr_t)data,
+	    .aio_lio_opcode = io->write ? IOCB_CMD_PWRITEV : IOCB_CMD_PREADV,
 	    .aio_fildes = (uint32_t)q->fd,
-	    .aio_buf = (uintptr_t)a->io.buf,
-	    .aio_nbytes = a->io.len_bytes,
-	    .aio_offset = (int64_t)a->io.off_bytes,
+	    .aio_buf = (uintptr_t)io->iov,
+	    .aio_nbytes = io->iovs,
+	    .aio_offset = (int64_t)io->off_bytes,
 	};
-	struct iocb *list = &cb;
+}
+
+int aio_start(struct aio *q, const struct aio_io *io, void *data)
+{
+	struct iocb cb = iocb_of(q, io, data), *list = &cb;
 	bool room;
 
 	pthread_mutex_lock(&q->mtx);
@@ -169,4 +170,67 @@ int aio_start(struct aio *q, struct dev_async *a)
 		return 0;
 	left(q, 1); /* not sent: whoever asked does it by a call that says why */
 	return -EAGAIN;
+}
+
+/* ---- batches ------------------------------------------------------------------------------ */
+
+static struct lane *lane_get(struct aio *q)
+{
+	struct lane *l;
+
+	pthread_mutex_lock(&q->mtx);
+	l = q->idle;
+	if (l)
+		q->idle = l->next;
+	pthread_mutex_unlock(&q->mtx);
+	if (l)
+		return l;
+	l = calloc(1, sizeof(*l));
+	if (l && syscall(SYS_io_setup, AIO_BATCH_MAX, &l->ctx)) {
+		free(l);
+		l = NULL;
+	}
+	return l;
+}
+
+static void lane_put(struct aio *q, struct lane *l)
+{
+	pthread_mutex_lock(&q->mtx);
+	l->next = q->idle;
+	q->idle = l;
+	pthread_mutex_unlock(&q->mtx);
+}
+
+static void lane_wait(struct lane *l, size_t n)
+{
+	struct io_event ev[AIO_BATCH_MAX];
+
+	while (n) {
+		long got = syscall(SYS_io_getevents, l->ctx, (long)n, (long)n, ev, NULL);
+
+		lunfs_assert(got >= 0 || errno == EINTR);
+		for (long k = 0; k < got; k++)
+			((struct aio_io *)(uintptr_t)ev[k].data)->result = ev[k].res;
+		n -= got > 0 ? (size_t)got : 0;
+	}
+}
+
+void aio_batch(struct aio *q, struct aio_io *io, size_t n)
+{
+	struct iocb cb[AIO_BATCH_MAX], *list[AIO_BATCH_MAX];
+	struct lane *l = lane_get(q);
+	long sent;
+
+	lunfs_assert(n <= AIO_BATCH_MAX);
+	for (size_t k = 0; k < n; k++) {
+		io[k].result = -EAGAIN;
+		cb[k] = iocb_of(q, &io[k], &io[k]);
+		list[k] = &cb[k];
+	}
+	if (!l)
+		return;
+	sent = syscall(SYS_io_submit, l->ctx, (long)n, list);
+	if (sent > 0)
+		lane_wait(l, (size_t)sent);
+	lane_put(q, l);
 }

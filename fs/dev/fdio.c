@@ -5,11 +5,13 @@
  */
 #include "dev/fdio.h"
 
+#include "base/log.h"
 #include "dev/sysfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -117,9 +119,13 @@ int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags)
 		rc = -EROFS;
 	if (rc)
 		close(f->fd);
-	else if (f->block)
-		f->pool = pool_new();
-	return rc;
+	if (rc)
+		return rc;
+	f->path = strdup(path);
+	lunfs_assert(f->path);
+	pthread_mutex_init(&f->aio_mtx, NULL);
+	pthread_cond_init(&f->no_rest, NULL);
+	return 0;
 }
 
 /* A read that only a file system without direct I/O in units of this sector size refuses. */
@@ -154,7 +160,14 @@ int fdio_set_sector(struct fdio *f, uint32_t sector_bytes)
 
 void fdio_close(struct fdio *f)
 {
-	pool_free(f->pool);
+	aio_free(f->aio);
+	pthread_mutex_lock(&f->aio_mtx);
+	while (f->rests)
+		pthread_cond_wait(&f->no_rest, &f->aio_mtx);
+	pthread_mutex_unlock(&f->aio_mtx);
+	pthread_cond_destroy(&f->no_rest);
+	pthread_mutex_destroy(&f->aio_mtx);
+	free(f->path);
 	close(f->fd);
 }
 
@@ -281,16 +294,11 @@ int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes)
 	return range_op(f, BLKZEROOUT, off_bytes, len_bytes);
 }
 
-/* ---- batches ------------------------------------------------------------------------------ */
+/* ---- many at once ------------------------------------------------------------------------- */
 
-struct run { /* neighbours on the device: one system call */
+struct run { /* neighbours on the device: one transfer */
 	struct dev_io *io;
 	size_t n;
-};
-
-struct batch {
-	struct fdio *f;
-	struct run *run;
 };
 
 /* How many of @io, @n > 0 of them, continue each other. */
@@ -307,68 +315,208 @@ static size_t run_length(const struct fdio *f, const struct dev_io *io, size_t n
 	return i;
 }
 
-/* Returns how many elements have their result; the kernel may stop short without an error. */
-static size_t run_at_once(struct fdio *f, struct run *r)
+static void run_vector(const struct run *r, struct iovec *iov)
 {
-	struct iovec iov[MERGE_MAX];
-	size_t done = 0;
-	ssize_t n;
-
 	for (size_t i = 0; i < r->n; i++)
 		iov[i] = (struct iovec){.iov_base = r->io[i].buf, .iov_len = r->io[i].len_bytes};
-	do {
-		if (r->io[0].op == DEV_READ)
-			n = preadv(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
-		else
-			n = pwritev(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0 && doubtful(f, errno))
+}
+
+/*
+ * The kernel did @n bytes of a run, or answered with a negative errno. Returns how many elements
+ * have their result; the kernel may stop short without an error.
+ */
+static size_t run_credit(const struct fdio *f, struct run *r, int64_t n)
+{
+	size_t done = 0;
+
+	if (n < 0 && (n == -EAGAIN || n == -EINTR || doubtful(f, (int)-n)))
 		return 0; /* one by one, then */
 	for (; n < 0 && done < r->n; done++)
-		r->io[done].result = fdio_errno(errno);
-	for (; done < r->n && (size_t)n >= r->io[done].len_bytes; done++) {
-		n -= (ssize_t)r->io[done].len_bytes;
+		r->io[done].result = fdio_errno((int)-n);
+	for (; done < r->n && (uint64_t)n >= r->io[done].len_bytes; done++) {
+		n -= (int64_t)r->io[done].len_bytes;
 		r->io[done].result = 0;
 	}
 	return done;
 }
 
-static void run_do(void *arg, size_t index)
+static int64_t run_call(const struct fdio *f, const struct run *r)
 {
-	struct batch *b = arg;
-	struct run *r = &b->run[index];
-	size_t i = r->n > 1 ? run_at_once(b->f, r) : 0;
+	struct iovec iov[MERGE_MAX];
+	ssize_t n;
 
+	run_vector(r, iov);
+	if (r->io[0].op == DEV_READ)
+		n = preadv(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
+	else
+		n = pwritev(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
+	return n < 0 ? -errno : n;
+}
+
+static void run_finish(struct fdio *f, struct run *r, size_t i)
+{
 	for (; i < r->n; i++) {
 		struct dev_io *io = &r->io[i];
 
 		if (io->op == DEV_READ)
-			io->result = fdio_read(b->f, io->off_bytes, io->len_bytes, io->buf);
+			io->result = fdio_read(f, io->off_bytes, io->len_bytes, io->buf);
 		else
-			io->result = fdio_write(b->f, io->off_bytes, io->len_bytes, io->buf);
+			io->result = fdio_write(f, io->off_bytes, io->len_bytes, io->buf);
 	}
+}
+
+static void run_do(struct fdio *f, struct run *r)
+{
+	run_finish(f, r, r->n > 1 ? run_credit(f, r, run_call(f, r)) : 0);
+}
+
+static void async_ended(void *ctx, void *data, int64_t n);
+
+/* NULL: to be done by calls. */
+static struct aio *queue_of(struct fdio *f)
+{
+	if (!f->block || !f->direct)
+		return NULL;
+	if (!atomic_load_explicit(&f->aio_tried, memory_order_acquire)) {
+		pthread_mutex_lock(&f->aio_mtx);
+		if (!atomic_load(&f->aio_tried))
+			f->aio = aio_new(f->fd, f->path, async_ended, f);
+		atomic_store(&f->aio_tried, true);
+		pthread_mutex_unlock(&f->aio_mtx);
+	}
+	return f->aio;
+}
+
+/* Some runs of @io, all of which fit in one batch of the kernel's. How many elements. */
+static size_t some_runs(struct fdio *f, struct aio *q, struct dev_io *io, size_t n)
+{
+	struct iovec iov[AIO_BATCH_MAX + MERGE_MAX];
+	struct aio_io a[AIO_BATCH_MAX];
+	struct run run[AIO_BATCH_MAX];
+	size_t runs = 0, vecs = 0, i = 0;
+
+	while (i < n && runs < AIO_BATCH_MAX && vecs < AIO_BATCH_MAX) {
+		struct run *r = &run[runs];
+
+		*r = (struct run){.io = io + i, .n = run_length(f, io + i, n - i)};
+		if (!memory_fits(f, r->io[0].buf))
+			break;
+		run_vector(r, iov + vecs);
+		a[runs++] = (struct aio_io){.write = r->io[0].op == DEV_WRITE,
+					    .off_bytes = r->io[0].off_bytes,
+					    .iov = iov + vecs,
+					    .iovs = (unsigned)r->n};
+		vecs += r->n;
+		i += r->n;
+	}
+	if (runs > 1)
+		aio_batch(q, a, runs);
+	for (size_t k = 0; k < runs; k++) {
+		if (runs > 1)
+			run_finish(f, &run[k], run_credit(f, &run[k], a[k].result));
+		else
+			run_do(f, &run[k]);
+	}
+	return i;
 }
 
 void fdio_batch(struct fdio *f, struct dev_io *io, size_t n)
 {
-	struct batch b = {.f = f, .run = calloc(n, sizeof(struct run))};
-	size_t runs = 0;
+	struct aio *q = n > 1 ? queue_of(f) : NULL;
+	size_t i = 0;
 
-	for (size_t i = 0; b.run && i < n; i += b.run[runs++].n)
-		b.run[runs] = (struct run){.io = io + i, .n = run_length(f, io + i, n - i)};
-	if (!b.run) {
-		struct run all = {.io = io, .n = 1};
+	while (i < n) {
+		size_t some = q ? some_runs(f, q, io + i, n - i) : 0;
 
-		b.run = &all;
-		for (size_t i = 0; i < n; i++, all.io++)
-			run_do(&b, 0);
-		return;
+		if (!some) {
+			struct run r = {.io = io + i, .n = run_length(f, io + i, n - i)};
+
+			run_do(f, &r);
+			some = r.n;
+		}
+		i += some;
 	}
-	if (f->pool && runs > 1) {
-		pool_run(f->pool, runs, run_do, &b);
+}
+
+/* ---- without waiting ---------------------------------------------------------------------- */
+
+struct rest { /* of a transfer that ended short, or of which nobody knows how */
+	struct fdio *f;
+	struct dev_async *a;
+	size_t done;
+};
+
+static void rest_do(struct rest *s)
+{
+	struct dev_io *io = &s->a->io;
+	uint64_t off = io->off_bytes + s->done;
+	size_t len = io->len_bytes - s->done;
+	uint8_t *buf = (uint8_t *)io->buf + s->done;
+
+	io->result =
+	    io->op == DEV_READ ? fdio_read(s->f, off, len, buf) : fdio_write(s->f, off, len, buf);
+	dev_started_done(s->a);
+}
+
+static void rests_add(struct fdio *f, int by)
+{
+	pthread_mutex_lock(&f->aio_mtx);
+	f->rests += (unsigned)by;
+	if (!f->rests)
+		pthread_cond_signal(&f->no_rest);
+	pthread_mutex_unlock(&f->aio_mtx);
+}
+
+static void *rest_run(void *arg)
+{
+	struct rest *s = arg;
+
+	rest_do(s);
+	rests_add(s->f, -1);
+	free(s);
+	return NULL;
+}
+
+/* It may take as long as the device likes, and others wait for the queue's thread. */
+static void rest_apart(const struct rest *s)
+{
+	struct rest *own = malloc(sizeof(*own));
+	pthread_attr_t attr;
+	pthread_t t;
+
+	lunfs_assert(own);
+	*own = *s;
+	rests_add(s->f, 1);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&t, &attr, rest_run, own))
+		rest_run(own);
+	pthread_attr_destroy(&attr);
+}
+
+static void async_ended(void *ctx, void *data, int64_t n)
+{
+	struct rest s = {.f = ctx, .a = data};
+	struct dev_io *io = &s.a->io;
+
+	if (n < 0 && n != -EINTR && n != -EAGAIN && !doubtful(s.f, (int)-n)) {
+		io->result = fdio_errno((int)-n);
+		dev_started_done(s.a);
+	} else if (n == (int64_t)io->len_bytes) {
+		io->result = 0;
+		dev_started_done(s.a);
 	} else {
-		for (size_t i = 0; i < runs; i++)
-			run_do(&b, i);
+		s.done = n < 0 ? 0 : (size_t)(n - n % s.f->sector_bytes);
+		rest_apart(&s);
 	}
-	free(b.run);
+}
+
+int fdio_start(struct fdio *f, struct dev_async *a)
+{
+	struct aio *q = queue_of(f);
+	struct iovec iov = {.iov_base = a->io.buf, .iov_len = a->io.len_bytes};
+	struct aio_io io = {
+	    .write = a->io.op == DEV_WRITE, .off_bytes = a->io.off_bytes, .iov = &iov, .iovs = 1};
+
+	return q ? aio_start(q, &io, a) : -EAGAIN;
 }

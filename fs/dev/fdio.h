@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Plain I/O on a file descriptor, direct where the kernel allows it: what the file and the sg
- * backend have in common. Synchronous system calls only, on purpose: a process that was killed is
- * not reaped before its system calls have ended, so its exit proves that nothing of it is still on
- * its way to the device. (An io_uring may be torn down after the exit was reported.)
+ * backend have in common. A process that was killed is not reaped before its system calls and its
+ * asynchronous transfers (aio.h) have ended, so its exit proves that nothing of it is still on its
+ * way to the device. (An io_uring may be torn down after the exit was reported.)
  */
 #ifndef DEV_FDIO_H
 #define DEV_FDIO_H
 
-#include "dev/pool.h"
+#include "dev/aio.h"
 
 #include <lunfs/dev.h>
 
@@ -19,7 +19,12 @@ struct fdio {
 	bool read_only;
 	uint32_t sector_bytes, phys_bytes;
 	uint64_t size_bytes;
-	struct pool *pool; /* for batches on block devices, else NULL */
+	char *path;
+	struct aio *aio;	 /* made by the first who wants it; NULL: none. Of block devices. */
+	pthread_mutex_t aio_mtx; /* of the three below; the first is read without it, too */
+	atomic_bool aio_tried;
+	pthread_cond_t no_rest;
+	unsigned rests; /* started transfers that are ended by threads of their own */
 	/*
 	 * Optional. The kernel has given a command up, or the device, and does not tell whether
 	 * that failed or did not answer. 0: send it again; else the result. @tries: how often
@@ -40,7 +45,10 @@ int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void 
 int fdio_flush(struct fdio *f);
 int fdio_discard(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
 int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
+/* Block devices: neighbours are one transfer, and all of them on their way at once. */
 void fdio_batch(struct fdio *f, struct dev_io *io, size_t n);
+/* dev_start() of the backends. */
+int fdio_start(struct fdio *f, struct dev_async *a);
 
 /* What the block layer's or a file system's errno (positive) means in terms of dev.h. */
 int fdio_errno(int err);

@@ -12,7 +12,6 @@
  * The lock is held for read, compare and write only; the flush that makes the image durable comes
  * after it. Whoever sees the image before that and builds on it flushes the same device first.
  */
-#include "dev/aio.h"
 #include "dev/dev_impl.h"
 #include "dev/fdio.h"
 #include "dev/sysfs.h"
@@ -41,11 +40,6 @@ struct stripe {
 struct file_dev {
 	struct dev dev;
 	struct fdio f;
-	/* Made by the first who wants it; NULL: none. A regular file would block when it is told.
-	 */
-	struct aio *aio;
-	pthread_mutex_t aio_mtx;
-	atomic_bool aio_tried;
 	int lock_fd; /* whose locks count; f.fd, or the file behind a loop device */
 	uint64_t lock_off_bytes;
 	struct stripe stripe[STRIPES];
@@ -88,18 +82,7 @@ static void file_batch(struct dev *d, struct dev_io *io, size_t n)
 
 static int file_start(struct dev *d, struct dev_async *a)
 {
-	struct file_dev *fd = file_of(d);
-
-	if (!fd->f.block || !fd->f.direct)
-		return -EAGAIN;
-	if (!atomic_load_explicit(&fd->aio_tried, memory_order_acquire)) {
-		pthread_mutex_lock(&fd->aio_mtx);
-		if (!atomic_load(&fd->aio_tried))
-			fd->aio = aio_new(fd->f.fd, d->id.name, fd->f.sector_bytes);
-		atomic_store(&fd->aio_tried, true);
-		pthread_mutex_unlock(&fd->aio_mtx);
-	}
-	return fd->aio ? aio_start(fd->aio, a) : -EAGAIN;
+	return fdio_start(&file_of(d)->f, a);
 }
 
 /* ---- the atomic operation ----------------------------------------------------------------- */
@@ -233,8 +216,6 @@ static void file_close(struct dev *d)
 {
 	struct file_dev *fd = file_of(d);
 
-	aio_free(fd->aio);
-	pthread_mutex_destroy(&fd->aio_mtx);
 	if (fd->lock_fd != fd->f.fd)
 		close(fd->lock_fd);
 	fdio_close(&fd->f);
@@ -330,7 +311,6 @@ int file_open(const struct dev_open_args *a, struct dev **out)
 		return dev_refuse_open(a, rc);
 	}
 	fd->dev.ops = &file_ops;
-	pthread_mutex_init(&fd->aio_mtx, NULL);
 	choose_locks(fd, st.st_rdev);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&fd->stripe[i].mtx, NULL);

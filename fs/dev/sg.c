@@ -304,8 +304,8 @@ static void sg_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n)
 {
 	struct caw_batch b = caw_begin(d, io);
 
-	if (n > 1 && sg_of(d)->f.pool) {
-		pool_run(sg_of(d)->f.pool, n, caw_element, &b);
+	if (n > 1 && sg_of(d)->pool) {
+		pool_run(sg_of(d)->pool, n, caw_element, &b);
 		return;
 	}
 	for (size_t i = 0; i < n; i++)
@@ -342,6 +342,11 @@ static int sg_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 static void sg_batch(struct dev *d, struct dev_io *io, size_t n)
 {
 	fdio_batch(&sg_of(d)->f, io, n);
+}
+
+static int sg_start(struct dev *d, struct dev_async *a)
+{
+	return fdio_start(&sg_of(d)->f, a);
 }
 
 /*
@@ -395,6 +400,7 @@ static void sg_close(struct dev *d)
 
 	if (s->sg_fd >= 0)
 		scsi_pt_close_device(s->sg_fd);
+	pool_free(s->pool);
 	fdio_close(&s->f);
 	free(s);
 }
@@ -408,6 +414,7 @@ static const struct dev_ops sg_ops = {
     .compare_and_write = sg_caw,
     .batch = sg_batch,
     .caw_batch = sg_caw_batch,
+    .start = sg_start,
     .drain = sg_drain,
     .facts = sg_facts,
     .pr = &sg_pr_ops,
@@ -541,6 +548,7 @@ int sg_open(const struct dev_open_args *a, struct dev **out)
 	s->sg_fd = -1;
 	s->f.doubt = sg_doubt;
 	s->f.doubt_ctx = s;
+	s->pool = pool_new();
 	rc = set_up(s, a, rdev);
 	if (rc) {
 		sg_close(&s->dev);

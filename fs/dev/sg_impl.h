@@ -8,6 +8,7 @@
 
 #include "dev/dev_impl.h"
 #include "dev/fdio.h"
+#include "dev/pool.h"
 #include "dev/scout.h"
 #include "dev/scsi.h"
 
@@ -16,6 +17,7 @@
 struct sg_dev {
 	struct dev dev;
 	struct fdio f;
+	struct pool *pool; /* for batches of pass-through commands; NULL: one after the other */
 	int sg_fd;
 	dev_t rdev; /* of the block device */
 	bool multipath;

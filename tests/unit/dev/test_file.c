@@ -233,6 +233,63 @@ static void a_batch_gives_each_element_its_result(void **state)
 	free(b);
 }
 
+#define MANY 300u /* more than the kernel is given at once */
+
+/* A long row of neighbours, then some alone and short rows. */
+static uint64_t scattered(unsigned k)
+{
+	return (uint64_t)4096 * (k < 120 ? k : k < 200 ? 2 * k : 2 * k + 4 - k % 3);
+}
+
+/* In memory that has to be copied now and then. */
+static struct dev_io scattered_io(enum dev_io_op op, uint8_t *mem, unsigned k)
+{
+	return (struct dev_io){op, scattered(k), 4096, mem + k * 8192 + (k % 50 == 49), 1};
+}
+
+static void a_long_batch_ends_whole_wherever_its_elements_lie(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *a = dev_buf_alloc(MANY * 8192), *b = dev_buf_alloc(MANY * 8192);
+	struct dev_io io[MANY];
+
+	if (!fx->d)
+		skip();
+	fill(a, MANY * 8192, 9);
+	for (unsigned k = 0; k < MANY; k++)
+		io[k] = scattered_io(DEV_WRITE, a, k);
+	dev_batch(fx->d, io, MANY);
+	for (unsigned k = 0; k < MANY; k++) {
+		assert_int_equal(io[k].result, 0);
+		io[k] = scattered_io(DEV_READ, b, k);
+	}
+	dev_batch(fx->d, io, MANY);
+	for (unsigned k = 0; k < MANY; k++) {
+		assert_int_equal(io[k].result, 0);
+		assert_memory_equal(scattered_io(DEV_READ, a, k).buf, io[k].buf, 4096);
+	}
+	free(a);
+	free(b);
+}
+
+static void what_fails_in_a_batch_fails_alone(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *buf = dev_buf_alloc(20 * 4096);
+	struct dev_io io[20];
+
+	if (!fx->d)
+		skip();
+	assert_int_equal(truncate(fx->image, IMAGE_BYTES / 2), 0); /* behind the device's back */
+	for (unsigned k = 0; k < 20; k++)
+		io[k] = (struct dev_io){DEV_READ, k % 2 ? IMAGE_BYTES - (k + 1) * 4096 : k * 8192,
+					4096, buf + k * 4096, 1};
+	dev_batch(fx->d, io, 20);
+	for (unsigned k = 0; k < 20; k++)
+		assert_int_equal(io[k].result, k % 2 ? -EIO : 0);
+	free(buf);
+}
+
 static void read_only_means_no_change_of_any_kind(void **state)
 {
 	struct fixture *fx = *state;
@@ -730,6 +787,9 @@ int main(void)
 	    BOTH(an_image_of_odd_length_ends_at_its_last_whole_sector),
 	    ON_LOOP(a_loop_device_and_the_file_behind_it_exclude_each_other),
 	    ON_LOOP(no_increment_is_lost_between_processes_and_threads),
+	    ON_LOOP(a_batch_gives_each_element_its_result),
+	    ON_LOOP(a_long_batch_ends_whole_wherever_its_elements_lie),
+	    ON_LOOP(what_fails_in_a_batch_fails_alone),
 	    ON_LOOP(what_was_started_ends_once_and_where_it_should),
 	    ON_LOOP(what_cannot_be_started_is_refused_and_never_ends),
 	    ON_LOOP(a_started_transfer_that_fails_says_so),
