@@ -9,8 +9,9 @@ BUILD_PACKAGES=(gcc meson ninja-build pkg-config libfuse3-dev fuse3 libblkid-dev
 # shellcheck disable=SC2034
 TEST_PACKAGES=(jq python3 attr acl util-linux sqlite3 git qemu-utils qemu-system-x86
 	busybox-static cpio kmod procps xz-utils zstd e2fsprogs udev spin tgt clang libclang-rt-dev llvm)
-# shellcheck disable=SC2034 # what tests/bench/run.py measures with and beside; not needed by any test
-BENCH_PACKAGES=(fio fsmark dbench qemu-utils e2fsprogs xfsprogs fuse2fs ntfs-3g python3 g++ dpkg-dev)
+# shellcheck disable=SC2034 # what tests/bench/run.py and flame.py measure with and beside; not needed by any test
+BENCH_PACKAGES=(fio fsmark dbench qemu-utils e2fsprogs xfsprogs fuse2fs ntfs-3g python3 g++ dpkg-dev
+	linux-perf)
 
 missing_packages() {
 	local p

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-The plots: a panel for each work, in it a bar for each contender, with a line from lowest to highest; and
-curves over the number of hosts.
+The plots: a panel for each work, in it a bar for each contender, with a line from lowest to highest;
+curves over the number of hosts; and flame graphs.
 """
 
 import math
@@ -156,3 +156,77 @@ def curves(title, panels):
         body += curve_panel(10 + i % COLUMNS * CURVE_W, 40 + i // COLUMNS * CURVE_H, *panel_of)
     w, h = 20 + CURVE_W * COLUMNS, 50 + -(-len(panels) // COLUMNS) * CURVE_H
     return picture(w, h, body)
+
+
+# ---- flame graphs ---------------------------------------------------------------------------------
+
+FLAME_W, FRAME_H, LETTER_W, THIN = 1200, 14, 5.6, 0.7
+WHO_COLOUR, IDLE_COLOUR = "#d8d8d8", "#f4f4f4"
+# one for each of stacks.WHAT: the kernel warm, lunfs green and blue, the rest grey
+FLAME_COLOURS = ["#e58a7a", "#efb36b", "#f2cf63", "#d3b48a", "#f0a58a", "#f3e0c0", "#a9cbe0", "#8fb5d6", "#7fc6c0",
+                 "#6fb58a", "#b9d48a", "#9fcf7f", "#7dbb5e", "#c9dfa5", "#d9c6e5", "#e6e6e6"]
+
+
+def tree_of(folded):
+    """{name: [samples, tree of those it calls]}"""
+    root = {}
+    for path, n in folded.items():
+        level = root
+        for name in path:
+            node = level.setdefault(name, [0, {}])
+            node[0] += n
+            level = node[1]
+    return root
+
+
+def frame_at(x, y, w, name, n, total, colour):
+    words = f"{name}: {100 * n / total:.1f} %"
+    out = (f'<g><title>{escape(words)}</title><rect x="{x:.1f}" y="{y}" width="{max(w - 0.3, 0.3):.1f}" '
+           f'height="{FRAME_H - 1}" class="{colour}"/>')
+    fits = int((w - 4) / LETTER_W)
+    if fits >= 4:
+        label_of = words if len(words) <= fits else name if len(name) <= fits else name[:fits - 1] + "…"
+        out += f'<text x="{x + 2:.1f}" y="{y + 10}">{escape(label_of)}</text>'
+    return out + "</g>"
+
+
+def flames(title, folded, first, of, what):
+    """Who called whom, as wide as it took: @first are the roots in their order, @of[function] one of @what."""
+    total, depth = sum(folded.values()), max(len(p) for p in folded)
+    top, colour = 44, {w: f"c{i}" for i, w in enumerate(what)}
+    body = []
+
+    def draw(level, x, deep, order):
+        for name, (n, below) in sorted(level.items(), key=order):
+            w = (FLAME_W - 20) * n / total
+            if w >= THIN:
+                kind = "who" if deep < 2 else colour.get(of.get(name), "who")
+                y = top + (depth - 1 - deep) * FRAME_H
+                body.append(frame_at(x, y, w, name, n, total, "idle" if name == first[-1] else kind))
+                draw(below, x, deep + 1, lambda item: item[0])
+            x += w
+
+    draw(tree_of(folded), 10, 0, lambda item: first.index(item[0]))
+    bottom = top + depth * FRAME_H
+    return picture(FLAME_W, bottom + 40, [
+        flame_style(), text(10, 22, title, "font-size:14px;font-weight:bold"),
+        text(10, 37, f"{total} samples; all processors are the whole width", "fill:#666"),
+        *body, *legend(what, bottom + 18)])
+
+
+def flame_style():
+    kinds = "".join(f".c{i}{{fill:{c}}}" for i, c in enumerate(FLAME_COLOURS))
+    return (f"<style>{kinds}.who{{fill:{WHO_COLOUR}}}.idle{{fill:{IDLE_COLOUR};stroke:#bbb}}"
+            "text{font-family:monospace;font-size:9px;fill:#222}</style>")
+
+
+def legend(what, y):
+    out, x = [], 10.0
+    for i, word in enumerate(what):
+        w = 24 + len(word) * LETTER_W
+        if x + w > FLAME_W:
+            x, y = 10.0, y + FRAME_H
+        out += [f'<rect x="{x:.0f}" y="{y - 8}" width="9" height="9" class="c{i}"/>',
+                f'<text x="{x + 12:.0f}" y="{y}">{escape(word)}</text>']
+        x += w
+    return out
