@@ -68,13 +68,13 @@ class Perf:
         self.path, self.process, self.pipes = path, None, ()
 
     def __enter__(self):
-        # perf ends badly when these go before it does
         ask, tell = os.pipe()
         answer, say = os.pipe()
-        self.pipes = tell, answer
+        self.pipes = tell, answer  # open until perf is gone, which else ends badly
         # the stacks of all programs, as they are built: few of them have frame pointers
-        args = ["perf", "record", "-q", "--all-cpus", "--event=cpu-clock", f"--freq={TICKS}", "--mmap-pages=8M",
-                f"--call-graph=dwarf,{STACK_BYTES}", "--delay=-1", f"--control=fd:{ask},{say}", f"--output={self.path}"]
+        args = ["perf", "record", "--quiet", "--no-buildid-cache", "--all-cpus", "--event=cpu-clock", f"--freq={TICKS}",
+                "--mmap-pages=8M", f"--call-graph=dwarf,{STACK_BYTES}", "--delay=-1", f"--control=fd:{ask},{say}",
+                f"--output={self.path}"]
         try:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                             stderr=subprocess.DEVNULL, pass_fds=(ask, say), start_new_session=True)
