@@ -159,7 +159,7 @@ static unsigned write_flags(fuse_req_t req, const struct handle *h, const struct
 		return 0;
 	/* As it is now: fcntl(F_SETFL) may have changed it since the open. */
 	return (fi->flags & O_APPEND ? VWRITE_APPEND : 0) |
-	       (h->direct && fuse_req_ctx(req)->uid != 0 ? VWRITE_KILL_PRIV : 0);
+	       (h->direct && fuse_req_ctx(req)->uid != 0 ? VWRITE_KILL_SUIDGID : 0);
 }
 
 void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,

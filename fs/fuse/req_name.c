@@ -102,7 +102,7 @@ static unsigned setattr_flags(int set)
 	    {FUSE_SET_ATTR_CTIME, VSET_CTIME},
 	    {FUSE_SET_ATTR_ATIME_NOW, VSET_ATIME_NOW},
 	    {FUSE_SET_ATTR_MTIME_NOW, VSET_MTIME_NOW},
-	    {FUSE_SET_ATTR_KILL_PRIV, VSET_KILL_PRIV},
+	    {FUSE_SET_ATTR_KILL_PRIV, VSET_KILL_SUIDGID},
 	};
 	unsigned flags = 0;
 
