@@ -241,7 +241,7 @@ CHANGES = {
 
 
 def changes(name, give):
-    """A file with privileges, which another host gave it when this kernel had seen that there were none."""
+    """A file with privileges, which another host gave it when this host had seen that there were none."""
     for what, (flags, fn) in CHANGES.items():
         for way in (as_root, as_user):
             path = "/%s.%s.%s" % (name, what, way.__name__)
@@ -251,6 +251,7 @@ def changes(name, give):
                 touch_kernel(f.fileno())
             os.chmod(A + path, 0o755)
             give(B + path)
+            os.stat(A + path)
             way(lambda: fn(fd))
             yield what, way, path
             os.close(fd)
