@@ -120,6 +120,7 @@ int dir_replace(const struct node_env *ne, const struct node_txn *nt, struct ino
  */
 int dir_remove_prepare(const struct node_env *ne, struct inode *dir, const char *name,
 		       struct free_res *frees);
+/* Adjusts dir->size and blks; caller updates times and inode. */
 int dir_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
 	       const char *name);
 
