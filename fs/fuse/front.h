@@ -80,6 +80,9 @@ unsigned nodes_revoke(struct nodes *n, uint64_t ino, uint64_t epoch, uint64_t qu
 /* All inodes of which it may keep attributes; the caller frees *out. How many. */
 size_t nodes_with_attrs(struct nodes *n, uint64_t **out);
 void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count);
+/* The kernel asks for the size of @ino, or is told: it reads by that. When it was last; 0: never. */
+void nodes_size_asked(struct nodes *n, uint64_t ino, uint64_t now_ns);
+uint64_t nodes_size_asked_ns(struct nodes *n, uint64_t ino);
 /* Generation under which the kernel knows @ino; 0 if it does not. */
 uint64_t nodes_generation(struct nodes *n, uint64_t ino);
 struct data_req { /* a request on file data in hand; on its worker's stack */

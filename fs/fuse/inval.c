@@ -21,6 +21,9 @@
 #define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
 #define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
 #define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
+/* From a question for the size until the kernel has taken up the answer; all of them together. */
+#define SIZE_LANDS_NS (2ull * 1000000)
+#define SIZE_MAX_NS (10ull * 1000000)
 /* Names in a directory that others want: none are given out for so long. */
 #define NAMES_QUIET_NS (2000ull * 1000000)
 
@@ -210,6 +213,25 @@ void inval_later(struct inval *v, uint64_t ino)
 
 /* ---- upcalls --------------------------------------------------------------------------------- */
 
+/*
+ * A read through pages first asks for the size, and goes by the one from before if it gets no
+ * answer that counts; that is none which a notification has overtaken (keep.c). So what was asked
+ * for just now is waited for.
+ */
+static void let_size_land(struct front *f, uint64_t ino)
+{
+	uint64_t end = clock_now_ns(f->clk) + SIZE_MAX_NS, now, asked, lands;
+
+	for (;;) {
+		now = clock_now_ns(f->clk);
+		asked = nodes_size_asked_ns(f->nodes, ino);
+		if (!asked || now >= asked + SIZE_LANDS_NS || now >= end)
+			return;
+		lands = asked + SIZE_LANDS_NS;
+		clock_sleep_ns(f->clk, (lands < end ? lands : end) - now);
+	}
+}
+
 void front_downgrade(void *ctx, uint64_t ino)
 {
 	struct front *f = ctx;
@@ -218,7 +240,10 @@ void front_downgrade(void *ctx, uint64_t ino)
 	 * Requests that mark pages do so before they take the lock and with the folio locked in the
 	 * kernel, so a page that is still on its way in is waited for by the notification.
 	 */
-	if (f->inval && !atomic_load(&f->unmounted) && nodes_take_pages(f->nodes, ino))
+	if (!f->inval || atomic_load(&f->unmounted))
+		return;
+	let_size_land(f, ino);
+	if (nodes_take_pages(f->nodes, ino))
 		inval_pages(f->inval, ino);
 }
 
@@ -229,6 +254,7 @@ void front_invalidate(void *ctx, uint64_t ino)
 
 	if (!f->inval || atomic_load(&f->unmounted))
 		return;
+	let_size_land(f, ino);
 	/* First this, then the marks: keep.c does it the other way round. */
 	atomic_fetch_add(&f->revokes, 1);
 	what = nodes_revoke(f->nodes, ino, atomic_load(&f->epoch),

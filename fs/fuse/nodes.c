@@ -19,6 +19,7 @@ struct node {
 	bool attrs;	       /* given out to be kept */
 	uint64_t names;	       /* epoch in which names in it were given out to be kept; 0: none */
 	uint64_t quiet_ns;     /* until then, none are */
+	uint64_t asked_ns;     /* when its size was last asked for through a handle */
 	unsigned fresh;	       /* answers to CREATE of which no trace has been seen since */
 	struct data_req *reqs; /* on its data, in hand */
 	unsigned mappable;     /* handles open to read and to write */
@@ -129,6 +130,29 @@ void nodes_keep_attrs(struct nodes *n, uint64_t ino)
 	if (e)
 		e->attrs = true;
 	mtx_unlock(&n->mtx);
+}
+
+void nodes_size_asked(struct nodes *n, uint64_t ino, uint64_t now_ns)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e)
+		e->asked_ns = now_ns;
+	mtx_unlock(&n->mtx);
+}
+
+uint64_t nodes_size_asked_ns(struct nodes *n, uint64_t ino)
+{
+	uint64_t ns;
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	ns = e ? e->asked_ns : 0;
+	mtx_unlock(&n->mtx);
+	return ns;
 }
 
 void nodes_settled(struct nodes *n, uint64_t ino)

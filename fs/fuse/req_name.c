@@ -76,11 +76,15 @@ void req_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	uint64_t begun;
 	int rc;
 
-	(void)fi;
 	call_begin(&c, req);
 	begun = keep_begin(c.f);
+	c.op.drain = fi != NULL;
+	if (fi)
+		nodes_size_asked(c.f->nodes, ino, clock_now_ns(c.f->clk));
 	rc = vol_getattr(c.f->vol, &c.op, front_node(c.f, ino), &va);
 	call_end(&c, req);
+	if (fi)
+		nodes_size_asked(c.f->nodes, ino, clock_now_ns(c.f->clk));
 	if (rc)
 		reply_rc(req, rc);
 	else

@@ -6,8 +6,9 @@
  * to the answer to INIT on its way to the kernel, one to the answers to OPEN and CREATE; one is
  * read from WRITE and SETATTR on its way here. A libfuse that knows them is used as it is.
  *
- * FUSE_HANDLE_KILLPRIV_V2 is not asked for: without the GETXATTR before each write, reads have
- * returned something old after another host's change, on a machine with much to do.
+ * FUSE_HANDLE_KILLPRIV_V2 is not asked for: without the GETXATTR before each write, locks come and
+ * go so that a notification more often meets an answer which the kernel has not taken up yet, and
+ * that is kept apart by a bound on time only (let_size_land() in inval.c).
  */
 #include "fuse/front.h"
 #include <errno.h>
@@ -27,8 +28,7 @@
 #endif
 #define ALLOW_MMAP2 ((uint32_t)(FUSE_DIRECT_IO_ALLOW_MMAP >> 32))
 
-/* ---- which clone of the kernel's device -------------------------------------------------------
- */
+/* ---- which clone of the kernel's device ------------------------------------------------------ */
 
 static _Thread_local int own_fd = -1;
 

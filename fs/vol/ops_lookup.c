@@ -95,6 +95,7 @@ int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, stru
 
 	op_init(&o, v, c);
 	o.reading = true;
+	o.pin_flags = c && c->drain ? LOCK_DRAIN : 0;
 	return op_run(&o, getattr_body, &a);
 }
 

@@ -24,7 +24,8 @@ static struct {
 	bool mounts;
 	int device[2];	   /* a pipe for the kernel's device */
 	unsigned notified; /* of INO's attributes */
-	unsigned unknown;  /* so often the kernel does not know INO yet */
+	uint64_t notified_ns;
+	unsigned unknown; /* so often the kernel does not know INO yet */
 } w;
 
 /* ---- what stands around keep.c --------------------------------------------------------------- */
@@ -54,6 +55,7 @@ int fuse_lowlevel_notify_inval_inode(struct fuse_session *se, fuse_ino_t ino, of
 	assert_int_equal(ino, INO);
 	assert_true(off < 0);
 	w.notified++;
+	w.notified_ns = clock_now_ns(w.f.clk);
 	if (!w.unknown)
 		return 0;
 	w.unknown--;
@@ -205,6 +207,31 @@ static void attributes_are_taken_back_once_the_kernel_has_taken_up_the_answer(vo
 	assert_int_equal(w.notified, 4); /* there are none any more */
 }
 
+static void a_size_that_was_asked_for_lands_before_its_attributes_are_taken_back(void **state)
+{
+	uint64_t asked;
+
+	(void)state;
+	answer(KEEP_FOUND, keep_begin(&w.f));
+	asked = clock_now_ns(w.f.clk);
+	nodes_size_asked(w.f.nodes, INO, asked);
+	front_invalidate(&w.f, INO);
+	assert_int_equal(w.notified, 1);
+	assert_true(w.notified_ns >= asked + 2000000);
+}
+
+static void who_asks_for_the_size_again_and_again_does_not_keep_the_lock(void **state)
+{
+	uint64_t begun = clock_now_ns(w.f.clk);
+
+	(void)state;
+	answer(KEEP_FOUND, keep_begin(&w.f));
+	nodes_size_asked(w.f.nodes, INO, begun + 3600 * SEC);
+	front_invalidate(&w.f, INO);
+	assert_int_equal(w.notified, 1);
+	assert_true(w.notified_ns < begun + 60 * SEC);
+}
+
 static void an_inode_that_the_kernel_forgot_is_not_waited_for(void **state)
 {
 	(void)state;
@@ -294,6 +321,8 @@ int main(void)
 	    T(names_of_an_epoch_that_has_ended_need_not_be_taken_back),
 	    T(a_directory_that_others_want_gives_out_no_names_for_a_while),
 	    T(attributes_are_taken_back_once_the_kernel_has_taken_up_the_answer),
+	    T(a_size_that_was_asked_for_lands_before_its_attributes_are_taken_back),
+	    T(who_asks_for_the_size_again_and_again_does_not_keep_the_lock),
 	    T(an_inode_that_the_kernel_forgot_is_not_waited_for),
 	    T(an_answer_to_create_is_taken_back_twice_while_nothing_was_heard_since),
 	    T(a_name_that_moves_is_taken_back_with_its_new_directory),
