@@ -215,6 +215,7 @@ int dir_insert(const struct node_env *ne, const struct node_txn *nt, struct inod
 	if (rc)
 		return rc;
 	dir->size++;
+	inode_update(nt->h, dir);
 	return 0;
 }
 
@@ -263,5 +264,6 @@ int dir_remove(const struct node_env *ne, const struct node_txn *nt, struct inod
 	bt_put(&bt, &p);
 	if (dir->size)
 		dir->size--;
+	inode_update(nt->h, dir);
 	return 0;
 }

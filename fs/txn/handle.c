@@ -266,5 +266,10 @@ int txn_commit_all(struct txns *t)
 
 bool txn_failed(struct txns *t)
 {
-	return atomic_load(&t->halted);
+	bool failed;
+
+	mtx_lock(&t->mtx);
+	failed = t->failed;
+	mtx_unlock(&t->mtx);
+	return failed;
 }

@@ -31,7 +31,8 @@ struct writing {
 	const uint8_t *buf;
 	unsigned flags;
 	bool excl, placed;
-	bool stamped; /* the time stamps are new enough */
+	bool stamped;	/* the time stamps are new enough */
+	bool caps_gone; /* it has no file capabilities */
 };
 
 enum part_kind { PART_WRITTEN, PART_UNWRITTEN, PART_NEW };
@@ -103,6 +104,12 @@ bool vol_is_stamped(struct volume *v, const struct inode *i)
 	struct timespec now = vol_now(v);
 
 	return of_this_tick(now, i->mtime) && of_this_tick(now, i->ctime);
+}
+
+static bool is_stamped(struct volume *v, const struct inode *i, const struct writing *a)
+{
+	return !(a->flags & VWRITE_KILL_PRIV && i->mode & (S_ISUID | S_ISGID)) &&
+	       vol_is_stamped(v, i);
 }
 
 /* ---- planning a piece ------------------------------------------------------------------------ */
@@ -316,15 +323,17 @@ static int map_part(struct change *ch, struct inode *i, struct part *t)
 	return ext_insert(ne, &ch->nt, i, &e);
 }
 
-static void write_attrs(struct change *ch, struct inode *i, uint64_t end)
+static void write_attrs(struct change *ch, struct inode *i, uint64_t end, unsigned flags)
 {
 	if (end > i->size)
 		i->size = end;
 	inode_touch_data(ch->o->v, i);
+	if (flags & VWRITE_KILL_PRIV)
+		inode_kill_priv(i);
 	inode_update_times(ch->nt.h, i);
 }
 
-static int commit_piece(struct change *ch, struct inode *i, struct piece *p)
+static int commit_piece(struct change *ch, struct inode *i, struct piece *p, unsigned flags)
 {
 	int rc = change_begin(ch, p->part[0].blk, 0);
 
@@ -334,11 +343,11 @@ static int commit_piece(struct change *ch, struct inode *i, struct piece *p)
 		rc = map_part(ch, i, &p->part[k]);
 	if (rc)
 		change_broken(ch, rc, "the extents of a file");
-	write_attrs(ch, i, p->end);
+	write_attrs(ch, i, p->end, flags);
 	return rc;
 }
 
-static int write_piece(struct op *o, struct inode *i, struct piece *p)
+static int write_piece(struct op *o, struct inode *i, const struct writing *a, struct piece *p)
 {
 	struct volume *v = o->v;
 	struct change ch;
@@ -356,7 +365,7 @@ static int write_piece(struct op *o, struct inode *i, struct piece *p)
 	if (rc == 0)
 		rc = write_out(v, p);
 	if (rc == 0)
-		rc = commit_piece(&ch, i, p);
+		rc = commit_piece(&ch, i, p, a->flags);
 	change_end(&ch);
 	unplan(v, p);
 	free(p->tmp);
@@ -380,7 +389,7 @@ static int write_inline(struct op *o, struct inode *i, const struct writing *a)
 	rc = change_begin(&ch, i->ino, 0);
 	if (rc == 0) {
 		inline_set(ch.nt.h, i, bytes, (size_t)size);
-		write_attrs(&ch, i, end);
+		write_attrs(&ch, i, end, a->flags);
 	}
 	change_end(&ch);
 	return rc;
@@ -407,7 +416,7 @@ static int write_pieces(struct op *o, struct inode *i, struct writing *a)
 		p.end = p.off + n;
 		p.lblk = p.off / BLK;
 		p.nblks = (p.end + BLK - 1) / BLK - p.lblk;
-		rc = write_piece(o, i, &p);
+		rc = write_piece(o, i, a, &p);
 		if (rc)
 			return rc;
 		a->done += (size_t)(p.end - p.off);
@@ -447,22 +456,8 @@ static int write_excl(struct op *o, struct inode *i, struct writing *a)
 	return rc ? rc : write_pieces(o, i, a);
 }
 
-/* Write-back drops nothing. To drop something takes the file exclusively: OP_RESTART. */
-static int drop_privileges(struct op *o, struct inode *i, struct writing *a)
-{
-	bool suidgid = a->flags & VWRITE_KILL_SUIDGID, some;
-	int rc;
-
-	if ((o->c && o->c->late) || priv_none(i, suidgid))
-		return 0;
-	if (a->excl)
-		return priv_drop(o, i, suidgid);
-	rc = priv_look(o, i, suidgid, &some);
-	if (rc || !some)
-		return rc;
-	a->excl = true;
-	return op_get(o, a->id, LOCK_EX, LOCAL_EXCL, &i);
-}
+#define CAPS_NAME "security.capability"
+#define MAY_HAVE_CAPS (-ECANCELED) /* take them away first */
 
 static int write_body(struct op *o, void *arg)
 {
@@ -476,9 +471,8 @@ static int write_body(struct op *o, void *arg)
 		return rc;
 	if (!S_ISREG(i->mode))
 		return S_ISDIR(i->mode) ? -EISDIR : -EINVAL;
-	rc = drop_privileges(o, i, a);
-	if (rc)
-		return rc;
+	if (a->flags & VWRITE_KILL_PRIV && !a->caps_gone && i->xattr_format != LUNFS_FORK_EMPTY)
+		return MAY_HAVE_CAPS;
 	if (a->excl)
 		return write_excl(o, i, a);
 	rc = can_overwrite(a, i) ? overwrite(o->v, i, a) : 1;
@@ -488,7 +482,7 @@ static int write_body(struct op *o, void *arg)
 	}
 	if (rc == 0) {
 		a->done = a->len;
-		a->stamped = vol_is_stamped(o->v, i);
+		a->stamped = is_stamped(o->v, i, a);
 		o->goes_on = !a->stamped;
 	}
 	return rc;
@@ -509,7 +503,7 @@ static int touch_body(struct op *o, void *arg)
 	change_credits(&ch, 1);
 	rc = change_begin(&ch, i->ino, 0);
 	if (rc == 0)
-		write_attrs(&ch, i, 0);
+		write_attrs(&ch, i, 0, a->flags);
 	change_end(&ch);
 	return rc;
 }
@@ -525,14 +519,23 @@ static void write_op_init(struct op *o, struct volume *v, const struct op_ctx *c
 static int write_run(struct volume *v, const struct op_ctx *c, struct writing *a)
 {
 	struct op o;
+	int rc;
 
+	write_op_init(&o, v, c, a);
+	rc = op_run(&o, write_body, a);
+	if (rc != MAY_HAVE_CAPS)
+		return rc;
+	rc = vol_removexattr(v, c, a->id, CAPS_NAME);
+	if (rc && rc != -ENODATA)
+		return rc;
+	a->caps_gone = true;
 	write_op_init(&o, v, c, a);
 	return op_run(&o, write_body, a);
 }
 
-int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id)
+int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id, unsigned flags)
 {
-	struct writing a = {.id = id, .excl = true};
+	struct writing a = {.id = id, .flags = flags, .excl = true};
 	struct op o;
 
 	write_op_init(&o, v, c, &a);
@@ -554,7 +557,7 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
 	onodes_write_begin(v->onodes, id.ino);
 	rc = write_run(v, c, &a);
 	if (onodes_write_end(v->onodes, id.ino, rc == 0 && !a.excl && !a.stamped)) {
-		rc2 = vol_touch(v, c, id);
+		rc2 = vol_touch(v, c, id, flags);
 		rc = rc ? rc : rc2;
 	}
 	/* The kernel takes no notice of a write-back that was short: it must be an error. */
