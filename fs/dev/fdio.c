@@ -117,10 +117,10 @@ int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags)
 		rc = block_geometry(f);
 	if (!rc && f->block && f->read_only && !ro)
 		rc = -EROFS;
-	if (rc)
+	if (rc) {
 		close(f->fd);
-	if (rc)
 		return rc;
+	}
 	f->path = strdup(path);
 	lunfs_assert(f->path);
 	pthread_mutex_init(&f->aio_mtx, NULL);

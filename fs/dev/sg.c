@@ -398,10 +398,10 @@ static void sg_close(struct dev *d)
 {
 	struct sg_dev *s = sg_of(d);
 
+	fdio_close(&s->f); /* what is on its way may still ask the device by sg_fd */
 	if (s->sg_fd >= 0)
 		scsi_pt_close_device(s->sg_fd);
 	pool_free(s->pool);
-	fdio_close(&s->f);
 	free(s);
 }
 
