@@ -250,6 +250,38 @@ void wishes_sync(struct locks *ls, unsigned row)
 
 /* ---- the keeper ----------------------------------------------------------------------------- */
 
+/* Write the rows that are due; out.mtx is held, and let go during a write. True: one was. */
+static bool write_due(struct locks *ls)
+{
+	bool wrote = false;
+
+	for (unsigned row = 0; row < BOARD_COLS && !atomic_load(&ls->stopping); row++) {
+		struct out_row *r = &ls->out.row[row];
+
+		if (r->writing || r->due_ns > lock_now(ls))
+			continue;
+		r->dirty = true;
+		write_row(ls, row);
+		wrote = true;
+	}
+	return wrote;
+}
+
+/* When the next row is due; one that is being written says so when it is. */
+static uint64_t next_due_ns(const struct locks *ls)
+{
+	uint64_t next = NEVER;
+
+	for (unsigned row = 0; row < BOARD_COLS; row++) {
+		const struct out_row *r = &ls->out.row[row];
+
+		if (!r->writing && r->due_ns < next)
+			next = r->due_ns;
+	}
+	return next;
+}
+
+/* During a write of its own the keeper hears nothing, so it looks at all rows again after one. */
 void wishes_keeper(void *arg)
 {
 	struct locks *ls = arg;
@@ -257,20 +289,8 @@ void wishes_keeper(void *arg)
 
 	mtx_lock(&o->mtx);
 	while (!atomic_load(&ls->stopping)) {
-		uint64_t next = NEVER;
-
-		for (unsigned row = 0; row < BOARD_COLS && !atomic_load(&ls->stopping); row++) {
-			struct out_row *r = &o->row[row];
-
-			if (r->due_ns <= lock_now(ls) && !r->writing) {
-				r->dirty = true;
-				write_row(ls, row);
-			}
-			if (!r->writing && r->due_ns < next)
-				next = r->due_ns;
-		}
-		if (next > lock_now(ls) && !atomic_load(&ls->stopping))
-			cond_wait(&o->cond, &o->mtx, next);
+		if (!write_due(ls))
+			cond_wait(&o->cond, &o->mtx, next_due_ns(ls));
 	}
 	mtx_unlock(&o->mtx);
 }
