@@ -353,8 +353,7 @@ static int commit_chunk(struct conv *c)
 	}
 	m = mblk_new(h, l, addr, LUNFS_BLK_CHUNK, 0, 0);
 	fill_header(c, m);
-	ch = aobj_adopt_chunk(a, l, m, &c->ci);
-	/* Only now can others of this host come upon it. */
+	ch = aobj_adopt_chunk(a, l, m, &c->ci); /* from now on others of this host take cells */
 	enter_window(c, h);
 	hint_add_chunk(a, addr);
 	txn_end(h);

@@ -248,20 +248,38 @@ void aobj_unpin(struct aobj *o)
 	lock_unpin(a->locks, l, LOCAL_SHARED);
 }
 
+/* What was never used is fresh: @map says what others took since they came upon the chunk. */
+static void set_fresh(struct chunk *c, const struct chunk_info *ci)
+{
+	for (unsigned i = 0; i < sizeof(c->fresh); i++) {
+		uint8_t taken = c->o.loaded ? c->map[i] : ci->used[i];
+
+		c->fresh[i] = (uint8_t)(ci->valid[i] & ~taken);
+	}
+}
+
+/*
+ * Loading lists the chunk, and from then on other threads take cells of it, so everything else
+ * comes first. Who guessed its address may have brought the header, and even loaded it, before.
+ */
 struct chunk *aobj_adopt_chunk(struct alloc *a, struct lock *lock, struct mblk *hdr,
 			       const struct chunk_info *ci)
 {
 	struct aobj *o = obj_enter(a, AOBJ_CHUNK, lock_addr(lock), lock);
 	struct chunk *c = chunk_of(o);
-	int rc = chunk_load(c, hdr);
+	bool there;
+	int rc;
 
-	lunfs_assert(rc == 0);
 	mtx_lock(&o->mtx);
-	lunfs_assert(!o->hdr);
+	there = o->hdr != NULL;
+	lunfs_assert(!there || o->hdr == hdr);
 	o->hdr = hdr;
-	for (unsigned i = 0; i < sizeof(c->fresh); i++)
-		c->fresh[i] = (uint8_t)(ci->valid[i] & ~ci->used[i]);
+	set_fresh(c, ci);
 	mtx_unlock(&o->mtx);
+	if (there)
+		mblk_put(a->txns, hdr);
+	rc = chunk_load(c, hdr);
+	lunfs_assert(rc == 0);
 	return c;
 }
 

@@ -2,6 +2,8 @@
 /* One host: what it is handed out, when, and what that costs. */
 #include "fixture.h"
 
+#include "base/bitmap.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +113,36 @@ static void freed_cells_wait_for_their_commit_and_rise_in_version(struct fix *f)
 	}
 	assert_int_equal(again.addr, c.addr);
 	assert_true(again.version >= 7000);
+}
+
+/* A thread that came upon a new chunk while its maker still entered it has its cells. */
+static void chunk_that_others_came_upon_is_entered_as_it_is(struct fix *f)
+{
+	struct box *b = &f->box[0];
+	struct chunk_info ci;
+	struct cell_res res;
+	struct chunk *ch;
+	struct cell used;
+	struct mblk *m;
+	struct lock *l;
+	unsigned first;
+
+	fix_up(f, 0);
+	assert_int_equal(fix_cell_alloc(b, 0, &used), 0);
+	assert_int_equal(cell_reserve(b->a, 1, 0, 0, &res), 0);
+	ch = res.chunk[0];
+	assert_int_equal(lock_pin(b->ls, ch->o.addr, LOCK_EX, LOCAL_SHARED, 0, NULL, &l), 0);
+	assert_int_equal(mblk_get(b->txns, l, ch->o.addr, LUNFS_BLK_CHUNK, &m), 0);
+	assert_int_equal(chunk_parse(&f->geo, m->data, ch->o.addr, &ci), 0);
+	memset(ch->fresh, 0, sizeof(ch->fresh));
+	assert_ptr_equal(aobj_adopt_chunk(b->a, l, m, &ci), ch);
+	first = (unsigned)((res.cell[0].addr - ch->first_blk) / f->geo.cell_blks);
+	assert_false(
+	    bit_get(ch->fresh, (unsigned)((used.addr - ch->first_blk) / f->geo.cell_blks)));
+	assert_false(bit_get(ch->fresh, first));
+	assert_true(bit_get(ch->fresh, first + 1));
+	aobj_unpin(&ch->o);
+	cell_unreserve(b->a, &res);
 }
 
 static void what_was_not_taken_is_free_again(struct fix *f)
@@ -298,6 +330,8 @@ RUN(ten_thousand_cells_cost_few_ats, full_size)
 RUN(runs_are_as_long_as_asked_for, full_size)
 RUN(freed_blocks_wait_for_their_commit, small)
 RUN(freed_cells_wait_for_their_commit_and_rise_in_version, small)
+RUN(chunk_that_others_came_upon_is_entered_as_it_is, small)
+RUN(chunk_that_others_came_upon_is_entered_as_it_is, small_4k)
 RUN(what_was_not_taken_is_free_again, small)
 RUN(what_was_not_taken_is_free_again, small_4k)
 RUN(full_volume_keeps_something_for_deleting, small)
@@ -317,6 +351,8 @@ int main(void)
 	    cmocka_unit_test(test_runs_are_as_long_as_asked_for_on_full_size),
 	    cmocka_unit_test(test_freed_blocks_wait_for_their_commit_on_small),
 	    cmocka_unit_test(test_freed_cells_wait_for_their_commit_and_rise_in_version_on_small),
+	    cmocka_unit_test(test_chunk_that_others_came_upon_is_entered_as_it_is_on_small),
+	    cmocka_unit_test(test_chunk_that_others_came_upon_is_entered_as_it_is_on_small_4k),
 	    cmocka_unit_test(test_what_was_not_taken_is_free_again_on_small),
 	    cmocka_unit_test(test_what_was_not_taken_is_free_again_on_small_4k),
 	    cmocka_unit_test(test_full_volume_keeps_something_for_deleting_on_small),
