@@ -233,11 +233,16 @@ bool model_fallocate(struct model *m, const struct hop *h, struct mnode *n)
 {
 	uint64_t end = h->off + h->len;
 
-	(void)m;
 	if (!(h->flags & FALLOC_FL_KEEP_SIZE) && end > n->size)
 		set_size(n, end);
-	if (h->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+	if (!(h->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+		return true;
+	/* Extents first, then the parts of blocks at both ends: who got no answer has some of it.
+	 */
+	if (m->how == MODEL_ANSWERED)
 		cover(n, h->off, min(end, n->size), zeroes);
+	else
+		maybe(n, h->off, end, zeroes);
 	return true;
 }
 

@@ -17,11 +17,14 @@ bool devcheck_last_spare(const struct sim_run *r, unsigned hosts);
 /* A slot that is taken, but by nobody who lives; -1: there is none. */
 int devcheck_unrecovered(const struct sim_run *r);
 /*
- * devlost.c: the device loses this write to a payload. devcheck_unseen(): one that it lost can have
- * been noticed by nobody.
+ * devlost.c: the device loses this write to a payload, or goes back to what it was.
+ * devcheck_unseen(): something that it lost can have been noticed by nobody.
  */
 struct inc;
 void devcheck_lose(struct sim_run *r, struct inc *i, uint64_t off_bytes);
+/* The medium was copied, and (later) is as in that copy again. */
+void devcheck_snapshot(struct sim_run *r);
+void devcheck_roll_back(struct sim_run *r);
 bool devcheck_unseen(const struct sim_run *r);
 
 #endif

@@ -43,6 +43,8 @@ struct devcheck {
 	struct lost_write lost[LOST_WRITES_MAX]; /* since then neither written nor given up */
 	unsigned n_lost;
 	bool unseen; /* of one that was lost nobody could know, and others have its lock now */
+	/* What reached the medium since its snapshot: contents of files; what leaves a trace. */
+	bool data_since, traces_since;
 };
 
 /* What is being judged: one landing of one incarnation. */

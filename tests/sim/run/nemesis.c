@@ -381,9 +381,11 @@ static void liar(struct sim_run *r)
 		return;
 	}
 	old = simdev_snapshot(r->t->medium);
+	devcheck_snapshot(r);
 	clock_sleep_ns(r->t->clk, run_random(r, r->plan.work_ns / 3));
 	trace_line("array", "GOES BACK");
 	simdev_roll_back(r->t->medium, old);
+	devcheck_roll_back(r);
 	simdev_snapshot_free(old);
 	r->lied++;
 }
