@@ -35,6 +35,7 @@ struct front {
 	uint32_t init_flags, init_flags2;
 	atomic_ullong revokes;	  /* times that something had to go out of the kernel's caches */
 	atomic_ullong epoch;	  /* of names in the kernel's cache; counts from 1 */
+	bool tells_suidgid;	  /* the kernel says at direct writes: wire_kills_suidgid() */
 	bool epochs;		  /* the kernel has them: names may be kept */
 	bool have_dev;		  /* dev_major, dev_minor: of the mounted file system */
 	atomic_ullong names_end_ns; /* no name is kept for longer */
@@ -197,6 +198,11 @@ int wire_attach(struct fuse_session *se);
 int wire_fd(int fd);
 /* After INIT: files that are open for direct I/O can be mapped. */
 bool wire_direct_mmap(const struct front *f);
+/*
+ * Does the request that this thread has read last, a WRITE or SETATTR, say that set-id bits are to
+ * be dropped? The caller may not leave them.
+ */
+bool wire_kills_suidgid(void);
 /* As fuse_reply_open(), fuse_reply_create(); @side_by_side: the kernel sends several writes at
  * once. */
 int reply_open(fuse_req_t req, struct fuse_file_info *fi, bool side_by_side);

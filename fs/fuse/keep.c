@@ -30,7 +30,7 @@
  * An inode that was forgotten while a LOOKUP is under way is made anew with the attributes of the
  * answer; the kernel notices by its count of evictions and fetches them once more (6.13; older
  * ones keep no names, and there attributes of a LOOKUP are not kept either).
- * Regular files with set-id bits are left out: the daemon clears these at a direct write.
+ * Regular files with set-id bits are left out: the daemon clears these at a write.
  * All else that changes attributes here is a request which the kernel makes it forget them by, or
  * (nlink at an unlink) counts itself: it invalidates them after the answer, so also what a GETATTR
  * between change and answer has brought.

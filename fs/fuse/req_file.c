@@ -6,6 +6,7 @@
 #include "fuse/front.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 
 struct handle {
@@ -152,14 +153,24 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 		free(buf);
 }
 
-/* The kernel strips set-id bits before it writes through pages, and leaves it to us otherwise. */
+/*
+ * May the caller not leave set-id bits on what it writes? The kernel says so; an old one does not,
+ * and drops them itself where it writes through pages.
+ */
+static bool write_kills_suidgid(fuse_req_t req, const struct handle *h)
+{
+	if (req_front(req)->tells_suidgid)
+		return wire_kills_suidgid();
+	return h->direct && fuse_req_ctx(req)->uid != 0;
+}
+
 static unsigned write_flags(fuse_req_t req, const struct handle *h, const struct fuse_file_info *fi)
 {
 	if (fi->writepage)
 		return 0;
 	/* As it is now: fcntl(F_SETFL) may have changed it since the open. */
 	return (fi->flags & O_APPEND ? VWRITE_APPEND : 0) |
-	       (h->direct && fuse_req_ctx(req)->uid != 0 ? VWRITE_KILL_PRIV : 0);
+	       (write_kills_suidgid(req, h) ? VWRITE_KILL_SUIDGID : 0);
 }
 
 void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
@@ -216,6 +227,12 @@ void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_in
 	reply_rc(req, rc);
 }
 
+/* The kernel drops what it knows of, and does not say what the caller may. */
+static bool keeps_suidgid(const struct fuse_ctx *ctx)
+{
+	return ctx->uid == 0 || thread_has_cap(ctx->pid, CAP_FSETID);
+}
+
 void req_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 		   struct fuse_file_info *fi)
 {
@@ -224,6 +241,8 @@ void req_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t le
 	int rc;
 
 	(void)ino;
+	if (!keeps_suidgid(fuse_req_ctx(req)))
+		mode |= VFALLOC_KILL_SUIDGID;
 	call_begin(&c, req);
 	rc = vol_fallocate(c.f->vol, &c.op, h->id, mode, (uint64_t)off, (uint64_t)len);
 	call_end(&c, req);

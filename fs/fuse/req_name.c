@@ -106,9 +106,8 @@ static unsigned setattr_flags(int set)
 	    {FUSE_SET_ATTR_CTIME, VSET_CTIME},
 	    {FUSE_SET_ATTR_ATIME_NOW, VSET_ATIME_NOW},
 	    {FUSE_SET_ATTR_MTIME_NOW, VSET_MTIME_NOW},
-	    {FUSE_SET_ATTR_KILL_PRIV, VSET_KILL_PRIV},
 	};
-	unsigned flags = 0;
+	unsigned flags = wire_kills_suidgid() ? VSET_KILL_SUIDGID : 0;
 
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (set & map[i].fuse)

@@ -5,7 +5,8 @@
 
 #define MAX_WRITE_BYTES (1u << 20)
 #define MAX_BACKGROUND 128u
-#define EPOCH_MINOR 44u /* FUSE_NOTIFY_INC_EPOCH: Linux 6.16 */
+#define EPOCH_MINOR 44u	  /* FUSE_NOTIFY_INC_EPOCH: Linux 6.16 */
+#define SUIDGID_MINOR 31u /* FUSE_WRITE_KILL_SUIDGID: Linux 5.2 */
 
 static void want(struct fuse_conn_info *conn, unsigned flag, bool on)
 {
@@ -32,8 +33,9 @@ static void req_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_WRITEBACK_CACHE, false);
 	/* O_TRUNC comes as a setattr. */
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
-	/* The kernel strips set-id bits by setattr. */
+	/* The kernel strips set-id bits by setattr; version 2: wire.c. */
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
+	f->tells_suidgid = conn->proto_minor >= SUIDGID_MINOR;
 	conn->max_write = MAX_WRITE_BYTES;
 	conn->max_readahead = MAX_WRITE_BYTES;
 	conn->max_background = MAX_BACKGROUND;

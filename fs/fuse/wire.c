@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the kernel's protocol (<linux/fuse.h>) has and libfuse 3.14 does not hand on: lookups side
- * by side in one directory, direct writes side by side in one file, and mappings of files that are
- * open for direct I/O. Two flags are added to the answer to INIT on its way to the kernel, one to
- * the answers to OPEN and CREATE. A libfuse that knows them is used as it is.
+ * by side in one directory, direct writes side by side in one file, mappings of files that are
+ * open for direct I/O, and whether set-id bits are to be dropped (vol/priv.c). Two flags are added
+ * to the answer to INIT on its way to the kernel, one to the answers to OPEN and CREATE; one is
+ * read from WRITE and SETATTR on its way here. A libfuse that knows them is used as it is.
+ *
+ * FUSE_HANDLE_KILLPRIV_V2 is not asked for: without the GETXATTR before each write, locks come and
+ * go so that a notification more often meets an answer which the kernel has not taken up yet, and
+ * that is kept apart by a bound on time only (let_size_land() in inval.c).
  */
 #include "fuse/front.h"
 #include <errno.h>
@@ -15,9 +20,15 @@
 #ifndef FUSE_DIRECT_IO_ALLOW_MMAP
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ull << 36) /* Linux 6.6 */
 #endif
+#ifndef FATTR_KILL_SUIDGID
+#define FATTR_KILL_SUIDGID (1u << 11)
+#endif
+#ifndef FUSE_WRITE_KILL_SUIDGID
+#define FUSE_WRITE_KILL_SUIDGID (1u << 2) /* for direct writes since Linux 5.2 */
+#endif
 #define ALLOW_MMAP2 ((uint32_t)(FUSE_DIRECT_IO_ALLOW_MMAP >> 32))
 
-/* ---- which clone of the kernel's device ------------------------------------------------------- */
+/* ---- which clone of the kernel's device ------------------------------------------------------ */
 
 static _Thread_local int own_fd = -1;
 
@@ -43,6 +54,32 @@ static void note_init(struct front *f, const uint8_t *buf, size_t len)
 		f->init_flags2 = in->flags2;
 }
 
+/* ---- what the request in hand says beside what libfuse hands on ------------------------------ */
+
+static _Thread_local bool kills_suidgid;
+
+/*
+ * Not at an OPEN: the flag there belongs to O_TRUNC, which comes as a SETATTR (session.c); and what
+ * CREATE makes had nothing to lose.
+ */
+static bool asks_to_kill(const uint8_t *buf, size_t len)
+{
+	const struct fuse_in_header *h = (const void *)buf;
+	const struct fuse_write_in *w = (const void *)(h + 1);
+	const struct fuse_setattr_in *s = (const void *)(h + 1);
+
+	if (len >= sizeof(*h) + sizeof(*w) && h->opcode == FUSE_WRITE)
+		return w->write_flags & FUSE_WRITE_KILL_SUIDGID;
+	if (len >= sizeof(*h) + sizeof(*s) && h->opcode == FUSE_SETATTR)
+		return s->valid & FATTR_KILL_SUIDGID;
+	return false;
+}
+
+bool wire_kills_suidgid(void)
+{
+	return kills_suidgid;
+}
+
 static ssize_t wire_read(int fd, void *buf, size_t len, void *userdata)
 {
 	struct front *f = userdata;
@@ -50,6 +87,7 @@ static ssize_t wire_read(int fd, void *buf, size_t len, void *userdata)
 
 	if (n > 0 && !atomic_load(&f->initialised))
 		note_init(f, buf, (size_t)n);
+	kills_suidgid = n > 0 && asks_to_kill(buf, (size_t)n);
 	return n;
 }
 

@@ -267,16 +267,21 @@ void leaf_insert(uint8_t *area, size_t size, unsigned idx, uint64_t key, const v
 	}
 }
 
+/* The body stays where it is until an insertion needs its room. */
 void leaf_remove(uint8_t *area, size_t size, unsigned idx)
 {
 	unsigned n = node_items(area);
-	struct leaf_list l;
+	struct lunfs_bt_head *h = head(area);
 
 	lunfs_assert(idx < n);
-	l.n = 0;
-	list_take(&l, area, size, 0, n);
-	memmove(&l.it[idx], &l.it[idx + 1], (n - idx - 1) * sizeof(l.it[0]));
-	list_put(&l, 0, n - 1, area, size);
+	if (n == 1) {
+		node_init(area, size, 0);
+		return;
+	}
+	h->dead = le16_make((uint16_t)(le16_get(h->dead) + le16_get(lslot(area, idx)->len)));
+	memmove(lslot(area, idx), lslot(area, idx + 1), (n - idx - 1) * LSLOT);
+	memset(lslot(area, n - 1), 0, LSLOT);
+	set_items(area, n - 1);
 }
 
 void leaf_set_key(uint8_t *area, unsigned idx, uint64_t key)

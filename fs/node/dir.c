@@ -215,7 +215,6 @@ int dir_insert(const struct node_env *ne, const struct node_txn *nt, struct inod
 	if (rc)
 		return rc;
 	dir->size++;
-	inode_update(nt->h, dir);
 	return 0;
 }
 
@@ -264,6 +263,5 @@ int dir_remove(const struct node_env *ne, const struct node_txn *nt, struct inod
 	bt_put(&bt, &p);
 	if (dir->size)
 		dir->size--;
-	inode_update(nt->h, dir);
 	return 0;
 }

@@ -120,6 +120,7 @@ int dir_replace(const struct node_env *ne, const struct node_txn *nt, struct ino
  */
 int dir_remove_prepare(const struct node_env *ne, struct inode *dir, const char *name,
 		       struct free_res *frees);
+/* Adjusts dir->size and blks; caller updates times and inode. */
 int dir_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *dir,
 	       const char *name);
 
@@ -217,6 +218,14 @@ int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode
 #define XATTR_KEEP_NOTHING SIZE_MAX
 int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *name,
 		       size_t keep_bytes, struct free_res *frees);
+/*
+ * What a file may do by itself, capabilities(7). Once looked for, it is known in memory that a file
+ * has none, until its xattrs change or its inode's block leaves the cache, with its lock at the
+ * latest. False of xattr_no_caps(): it has some, or that is not known yet.
+ */
+#define XATTR_CAPS_NAME "security.capability"
+bool xattr_no_caps(const struct inode *i);
+int xattr_has_caps(const struct node_env *ne, struct inode *i, bool *has);
 /* -ENODATA. Announce it as xattr_set_changes(.., 0, ..). */
 int xattr_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		 const char *name);

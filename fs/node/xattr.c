@@ -212,6 +212,27 @@ int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t siz
 	return 0;
 }
 
+/* ---- capabilities ------------------------------------------------------------------- */
+
+bool xattr_no_caps(const struct inode *i)
+{
+	return i->xattr_format == LUNFS_FORK_EMPTY || atomic_load(&i->m->no_caps);
+}
+
+/* In a tree that is damaged nobody finds any, so they are no reason to refuse a write. */
+int xattr_has_caps(const struct node_env *ne, struct inode *i, bool *has)
+{
+	size_t len;
+	int rc = xattr_no_caps(i) ? -ENODATA : xattr_get(ne, i, XATTR_CAPS_NAME, NULL, 0, &len);
+
+	if (rc && rc != -ENODATA && rc != -EUCLEAN)
+		return rc;
+	*has = rc == 0;
+	if (rc)
+		atomic_store(&i->m->no_caps, true);
+	return 0;
+}
+
 /* ---- changing ----------------------------------------------------------------------- */
 
 /* An attribute's place with references to all nodes on the way to each of its parts. */
@@ -395,6 +416,7 @@ int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode
 		rc = -ENODATA;
 	if (rc)
 		goto out_free;
+	atomic_store(&i->m->no_caps, false);
 	rc = drop_parts(&bt, nt, x, parts);
 	for (unsigned k = 0; k < parts && !rc; k++) {
 		size_t n = make_part(buf, &xn, k, value, len_bytes);

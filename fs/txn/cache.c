@@ -394,6 +394,7 @@ struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, u
 	b->disk_version = 0;
 	for (size_t i = 0; i < sizeof(b->m.seen) / sizeof(b->m.seen[0]); i++)
 		atomic_store(&b->m.seen[i].set, false);
+	atomic_store(&b->m.no_caps, false);
 	if (b->version < version)
 		b->version = version;
 	memset(b->m.data, 0, LUNFS_BLOCK_BYTES);

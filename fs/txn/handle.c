@@ -266,10 +266,5 @@ int txn_commit_all(struct txns *t)
 
 bool txn_failed(struct txns *t)
 {
-	bool failed;
-
-	mtx_lock(&t->mtx);
-	failed = t->failed;
-	mtx_unlock(&t->mtx);
-	return failed;
+	return atomic_load(&t->halted);
 }

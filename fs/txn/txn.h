@@ -26,6 +26,8 @@ struct mblk { /* a cached payload; data stays valid while referenced */
 	struct lock *guard; /* valid while the guard is pinned by the caller */
 	/* The layer above's: what needs no second look. Cleared when data is read or made. */
 	struct mblk_seen seen[2];
+	atomic_bool no_caps; /* an inode's: it has no capabilities (node/xattr.c) */
+
 	/* the rest is txn's own */
 };
 

@@ -46,8 +46,7 @@ static bool fits(const struct vol_io *x, const struct inode *i)
 	if (!S_ISREG(i->mode) || i->data_format != LUNFS_FORK_TREE ||
 	    x->off_bytes + x->len_bytes > i->size)
 		return false;
-	return !x->write || !(x->flags & VWRITE_KILL_PRIV) ||
-	       (i->xattr_format == LUNFS_FORK_EMPTY && !(i->mode & (S_ISUID | S_ISGID)));
+	return !x->write || x->c->late || priv_none(i, x->flags & VWRITE_KILL_SUIDGID);
 }
 
 /* 0: pinned, and @j->a says what to send. */
@@ -143,7 +142,7 @@ int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done)
 	if (!may_sleep && (j->stamp || !host_lease_ok(v->host)))
 		return VOL_IO_WAITS;
 	if (j->stamp) {
-		rc = vol_touch(v, x->c, x->id, x->flags);
+		rc = vol_touch(v, x->c, x->id);
 		j->rc = j->rc ? j->rc : rc;
 	}
 	if (!host_lease_ok(v->host)) {

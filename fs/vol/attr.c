@@ -43,15 +43,6 @@ void inode_touch(struct volume *v, struct inode *i)
 	i->ctime = vol_now_after(v, i->ctime);
 }
 
-void inode_kill_priv(struct inode *i)
-{
-	if (!S_ISREG(i->mode))
-		return;
-	i->mode &= ~(uint32_t)S_ISUID;
-	if (i->mode & S_IXGRP)
-		i->mode &= ~(uint32_t)S_ISGID;
-}
-
 static uint64_t blocks_512(const struct inode *i)
 {
 	uint64_t n = i->blks * (BLK / 512);

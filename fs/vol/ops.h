@@ -49,8 +49,11 @@ int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, stru
 #define VSET_CTIME 0x40u
 #define VSET_ATIME_NOW 0x80u
 #define VSET_MTIME_NOW 0x100u
-#define VSET_KILL_PRIV 0x200u /* clear suid, and sgid where group-executable (size change, chown)  \
-			       */
+/*
+ * Clear suid, and sgid where group-executable. A change of size or owner takes capabilities away in
+ * any case.
+ */
+#define VSET_KILL_SUIDGID 0x200u
 int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const struct stat *st,
 		unsigned set, struct vattr *out);
 
@@ -97,9 +100,11 @@ void vol_release(struct volume *v, struct nodeid id);
 /* @buf 4096-aligned is fastest; any off/len works. *done = bytes (short only at end of file). */
 int vol_read(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64_t off_bytes,
 	     size_t len_bytes, void *buf, size_t *done);
-#define VWRITE_APPEND 0x1u    /* at the end of file as known under the lock, off is ignored */
-#define VWRITE_KILL_PRIV 0x2u /* clear suid/sgid */
+#define VWRITE_APPEND 0x1u	 /* at the end of file as known under the lock, off is ignored */
+#define VWRITE_KILL_SUIDGID 0x2u /* clear suid, and sgid where group-executable */
 /*
+ * Whoever writes, the file loses its capabilities; but not by the write-back of pages (c->late),
+ * since a store into a mapping leaves them, as on other file systems.
  * *done = bytes written, short on ENOSPC after some, which is an error with c->late; *off_out (may
  * be NULL) where. Other hosts see a write of up to 1 MiB whole, or as short as it ends.
  */
@@ -113,7 +118,7 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
  */
 struct vol_io {
 	bool write;
-	unsigned flags;		/* of a write: 0 or VWRITE_KILL_PRIV */
+	unsigned flags;		/* of a write: 0 or VWRITE_KILL_SUIDGID */
 	const struct op_ctx *c; /* without intr: there is nothing to interrupt */
 	struct nodeid id;
 	uint64_t off_bytes;
@@ -132,6 +137,7 @@ bool vol_io_start(struct volume *v, struct vol_io *x);
 #define VOL_IO_WAITS 1
 int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done);
 
+#define VFALLOC_KILL_SUIDGID 0x10000000 /* in @mode; as VWRITE_KILL_SUIDGID */
 /* @mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]. */
 int vol_fallocate(struct volume *v, const struct op_ctx *c, struct nodeid id, int mode,
 		  uint64_t off_bytes, uint64_t len_bytes);

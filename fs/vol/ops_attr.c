@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Changing attributes. A size comes first, in transactions of its own (trunc.c); the rest is one
- * change. A stored access ACL follows the mode.
+ * Changing attributes. Privileges go first (priv.c), then comes a size, in transactions of its own
+ * (trunc.c); the rest is one change. A stored access ACL follows the mode.
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
@@ -46,8 +46,6 @@ static void set_owner_mode(struct inode *i, const struct setattr *a)
 		i->uid = a->st->st_uid;
 	if (a->set & VSET_GID)
 		i->gid = a->st->st_gid;
-	if ((a->set & VSET_KILL_PRIV) && !(a->set & VSET_MODE))
-		inode_kill_priv(i);
 }
 
 static void set_times(struct volume *v, struct inode *i, const struct setattr *a)
@@ -112,6 +110,16 @@ static int set_size(struct op *o, struct setattr *a, struct inode *i)
 	return rc;
 }
 
+static int drop_privileges(struct op *o, struct inode *i, const struct setattr *a)
+{
+	bool suidgid = (a->set & VSET_KILL_SUIDGID) && !(a->set & VSET_MODE);
+
+	if (a->sized || a->size_begun || /* that was before */
+	    (!suidgid && !(a->set & (VSET_SIZE | VSET_UID | VSET_GID))))
+		return 0;
+	return priv_drop(o, i, suidgid);
+}
+
 static int setattr_body(struct op *o, void *arg)
 {
 	struct setattr *a = arg;
@@ -120,6 +128,8 @@ static int setattr_body(struct op *o, void *arg)
 	int rc;
 
 	rc = op_get(o, a->id, LOCK_EX, LOCAL_EXCL, &i);
+	if (rc == 0)
+		rc = drop_privileges(o, i, a);
 	if (rc == 0 && (a->set & VSET_SIZE) && !a->sized)
 		rc = set_size(o, a, i);
 	if (rc == 0 && (a->set & VSET_MODE))

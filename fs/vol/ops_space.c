@@ -19,6 +19,7 @@
 struct falloc {
 	struct nodeid id;
 	int mode;
+	bool suidgid; /* to be dropped */
 	uint64_t off, len;
 	uint64_t pos; /* blocks of the range before this one are unwritten */
 	bool zeroed;  /* all of the range reads as zeroes, or was written by others since */
@@ -281,7 +282,10 @@ static int falloc_body(struct op *o, void *arg)
 		return rc;
 	if (!S_ISREG(i->mode))
 		return S_ISDIR(i->mode) ? -EISDIR : -ENODEV;
-	rc = trunc_finish(o, i);
+	if (!a->zeroed)
+		rc = priv_drop(o, i, a->suidgid);
+	if (rc == 0)
+		rc = trunc_finish(o, i);
 	if (rc)
 		return rc;
 	return (a->mode & FALLOC_FL_PUNCH_HOLE) ? punch(o, i, a) : allocate(o, i, a);
@@ -290,10 +294,15 @@ static int falloc_body(struct op *o, void *arg)
 int vol_fallocate(struct volume *v, const struct op_ctx *c, struct nodeid id, int mode,
 		  uint64_t off_bytes, uint64_t len_bytes)
 {
-	struct falloc a = {.id = id, .mode = mode, .off = off_bytes, .len = len_bytes};
+	struct falloc a = {.id = id,
+			   .mode = mode & ~VFALLOC_KILL_SUIDGID,
+			   .suidgid = mode & VFALLOC_KILL_SUIDGID,
+			   .off = off_bytes,
+			   .len = len_bytes};
 	struct op o;
 	int rc;
 
+	mode = a.mode;
 	if (mode != 0 && mode != FALLOC_FL_KEEP_SIZE &&
 	    mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) &&
 	    (mode & ~FALLOC_FL_KEEP_SIZE) != FALLOC_FL_ZERO_RANGE)

@@ -31,8 +31,7 @@ struct writing {
 	const uint8_t *buf;
 	unsigned flags;
 	bool excl, placed;
-	bool stamped;	/* the time stamps are new enough */
-	bool caps_gone; /* it has no file capabilities */
+	bool stamped; /* the time stamps are new enough */
 };
 
 enum part_kind { PART_WRITTEN, PART_UNWRITTEN, PART_NEW };
@@ -104,12 +103,6 @@ bool vol_is_stamped(struct volume *v, const struct inode *i)
 	struct timespec now = vol_now(v);
 
 	return of_this_tick(now, i->mtime) && of_this_tick(now, i->ctime);
-}
-
-static bool is_stamped(struct volume *v, const struct inode *i, const struct writing *a)
-{
-	return !(a->flags & VWRITE_KILL_PRIV && i->mode & (S_ISUID | S_ISGID)) &&
-	       vol_is_stamped(v, i);
 }
 
 /* ---- planning a piece ------------------------------------------------------------------------ */
@@ -323,17 +316,15 @@ static int map_part(struct change *ch, struct inode *i, struct part *t)
 	return ext_insert(ne, &ch->nt, i, &e);
 }
 
-static void write_attrs(struct change *ch, struct inode *i, uint64_t end, unsigned flags)
+static void write_attrs(struct change *ch, struct inode *i, uint64_t end)
 {
 	if (end > i->size)
 		i->size = end;
 	inode_touch_data(ch->o->v, i);
-	if (flags & VWRITE_KILL_PRIV)
-		inode_kill_priv(i);
 	inode_update_times(ch->nt.h, i);
 }
 
-static int commit_piece(struct change *ch, struct inode *i, struct piece *p, unsigned flags)
+static int commit_piece(struct change *ch, struct inode *i, struct piece *p)
 {
 	int rc = change_begin(ch, p->part[0].blk, 0);
 
@@ -343,11 +334,11 @@ static int commit_piece(struct change *ch, struct inode *i, struct piece *p, uns
 		rc = map_part(ch, i, &p->part[k]);
 	if (rc)
 		change_broken(ch, rc, "the extents of a file");
-	write_attrs(ch, i, p->end, flags);
+	write_attrs(ch, i, p->end);
 	return rc;
 }
 
-static int write_piece(struct op *o, struct inode *i, const struct writing *a, struct piece *p)
+static int write_piece(struct op *o, struct inode *i, struct piece *p)
 {
 	struct volume *v = o->v;
 	struct change ch;
@@ -365,7 +356,7 @@ static int write_piece(struct op *o, struct inode *i, const struct writing *a, s
 	if (rc == 0)
 		rc = write_out(v, p);
 	if (rc == 0)
-		rc = commit_piece(&ch, i, p, a->flags);
+		rc = commit_piece(&ch, i, p);
 	change_end(&ch);
 	unplan(v, p);
 	free(p->tmp);
@@ -389,7 +380,7 @@ static int write_inline(struct op *o, struct inode *i, const struct writing *a)
 	rc = change_begin(&ch, i->ino, 0);
 	if (rc == 0) {
 		inline_set(ch.nt.h, i, bytes, (size_t)size);
-		write_attrs(&ch, i, end, a->flags);
+		write_attrs(&ch, i, end);
 	}
 	change_end(&ch);
 	return rc;
@@ -416,7 +407,7 @@ static int write_pieces(struct op *o, struct inode *i, struct writing *a)
 		p.end = p.off + n;
 		p.lblk = p.off / BLK;
 		p.nblks = (p.end + BLK - 1) / BLK - p.lblk;
-		rc = write_piece(o, i, a, &p);
+		rc = write_piece(o, i, &p);
 		if (rc)
 			return rc;
 		a->done += (size_t)(p.end - p.off);
@@ -456,8 +447,22 @@ static int write_excl(struct op *o, struct inode *i, struct writing *a)
 	return rc ? rc : write_pieces(o, i, a);
 }
 
-#define CAPS_NAME "security.capability"
-#define MAY_HAVE_CAPS (-ECANCELED) /* take them away first */
+/* Write-back drops nothing. To drop something takes the file exclusively: OP_RESTART. */
+static int drop_privileges(struct op *o, struct inode *i, struct writing *a)
+{
+	bool suidgid = a->flags & VWRITE_KILL_SUIDGID, some;
+	int rc;
+
+	if ((o->c && o->c->late) || priv_none(i, suidgid))
+		return 0;
+	if (a->excl)
+		return priv_drop(o, i, suidgid);
+	rc = priv_look(o, i, suidgid, &some);
+	if (rc || !some)
+		return rc;
+	a->excl = true;
+	return op_get(o, a->id, LOCK_EX, LOCAL_EXCL, &i);
+}
 
 static int write_body(struct op *o, void *arg)
 {
@@ -471,8 +476,9 @@ static int write_body(struct op *o, void *arg)
 		return rc;
 	if (!S_ISREG(i->mode))
 		return S_ISDIR(i->mode) ? -EISDIR : -EINVAL;
-	if (a->flags & VWRITE_KILL_PRIV && !a->caps_gone && i->xattr_format != LUNFS_FORK_EMPTY)
-		return MAY_HAVE_CAPS;
+	rc = drop_privileges(o, i, a);
+	if (rc)
+		return rc;
 	if (a->excl)
 		return write_excl(o, i, a);
 	rc = can_overwrite(a, i) ? overwrite(o->v, i, a) : 1;
@@ -482,7 +488,7 @@ static int write_body(struct op *o, void *arg)
 	}
 	if (rc == 0) {
 		a->done = a->len;
-		a->stamped = is_stamped(o->v, i, a);
+		a->stamped = vol_is_stamped(o->v, i);
 		o->goes_on = !a->stamped;
 	}
 	return rc;
@@ -503,7 +509,7 @@ static int touch_body(struct op *o, void *arg)
 	change_credits(&ch, 1);
 	rc = change_begin(&ch, i->ino, 0);
 	if (rc == 0)
-		write_attrs(&ch, i, 0, a->flags);
+		write_attrs(&ch, i, 0);
 	change_end(&ch);
 	return rc;
 }
@@ -519,23 +525,14 @@ static void write_op_init(struct op *o, struct volume *v, const struct op_ctx *c
 static int write_run(struct volume *v, const struct op_ctx *c, struct writing *a)
 {
 	struct op o;
-	int rc;
 
-	write_op_init(&o, v, c, a);
-	rc = op_run(&o, write_body, a);
-	if (rc != MAY_HAVE_CAPS)
-		return rc;
-	rc = vol_removexattr(v, c, a->id, CAPS_NAME);
-	if (rc && rc != -ENODATA)
-		return rc;
-	a->caps_gone = true;
 	write_op_init(&o, v, c, a);
 	return op_run(&o, write_body, a);
 }
 
-int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id, unsigned flags)
+int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id)
 {
-	struct writing a = {.id = id, .flags = flags, .excl = true};
+	struct writing a = {.id = id, .excl = true};
 	struct op o;
 
 	write_op_init(&o, v, c, &a);
@@ -557,7 +554,7 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
 	onodes_write_begin(v->onodes, id.ino);
 	rc = write_run(v, c, &a);
 	if (onodes_write_end(v->onodes, id.ino, rc == 0 && !a.excl && !a.stamped)) {
-		rc2 = vol_touch(v, c, id, flags);
+		rc2 = vol_touch(v, c, id);
 		rc = rc ? rc : rc2;
 	}
 	/* The kernel takes no notice of a write-back that was short: it must be an error. */

@@ -161,10 +161,21 @@ struct timespec vol_now(struct volume *v);
 struct timespec vol_now_after(struct volume *v, struct timespec old);
 void inode_touch_data(struct volume *v, struct inode *i); /* mtime and ctime */
 void inode_touch(struct volume *v, struct inode *i);	  /* ctime */
-void inode_kill_priv(struct inode *i);
 void attr_fill(struct volume *v, const struct inode *i, struct vattr *out);
 uint8_t mode_to_dtype(uint32_t mode);
 uint64_t vol_new_generation(struct volume *v);
+
+/* ---- priv.c: set-id bits and capabilities ---------------------------------------------------- */
+
+/* @i is pinned. Is it known, from memory, that there is nothing to drop? */
+bool priv_none(const struct inode *i, bool suidgid);
+/* The same for sure. May read. */
+int priv_look(struct op *o, struct inode *i, bool suidgid, bool *some);
+/*
+ * Before contents or owner change: drop what there is, in a transaction of its own. @i is pinned
+ * EX, local exclusive. -EAGAIN with o->want, ... as a body.
+ */
+int priv_drop(struct op *o, struct inode *i, bool suidgid);
 
 /* ---- onode.c: open counts -------------------------------------------------------------------- */
 
@@ -233,7 +244,7 @@ int parting_commit(struct change *ch, struct inode *i, struct parting *p, struct
 /* Are the time stamps of @i new enough for data that was overwritten just now? */
 bool vol_is_stamped(struct volume *v, const struct inode *i);
 /* Set them. */
-int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id, unsigned flags);
+int vol_touch(struct volume *v, const struct op_ctx *c, struct nodeid id);
 
 /* ---- data.c: device I/O of file data --------------------------------------------------------- */
 

@@ -192,42 +192,136 @@ def mapping():
     assert os.pread(fb.fileno(), 2, 0) == b"QR", "b does not see a store into a's mapping"
 
 
-def set_id():
-    def write_as_owner(flags):
-        os.chmod(A + "/id", 0o6755)
-        pid = os.fork()
-        if pid == 0:
-            fd = os.open(A + "/id", os.O_WRONLY | flags)
+def as_user(fn):
+    """fn() by somebody who owns nothing here and may do nothing special; what it has open comes from root."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.chdir(A)  # the way there is not open to all
+            os.setgroups([])
             os.setresgid(1234, 1234, 1234)
             os.setresuid(1234, 1234, 1234)
-            os._exit(os.write(fd, b"x") != 1)
-        assert os.waitpid(pid, 0)[1] == 0
-        return stat.S_IMODE(os.stat(B + "/id").st_mode)
+            fn()
+        except BaseException as e:
+            print("  as user: %r" % e, file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
 
-    with open(A + "/id", "w") as f:
-        f.write("x" * 5000)
-    os.chown(A + "/id", 1234, 1234)
-    for flags in (0, os.O_APPEND):
-        assert write_as_owner(flags) == 0o755, "flags %#o" % flags
+
+def as_root(fn):
+    fn()
+
+
+def store(fd):
+    with mmap.mmap(fd, 4096) as m:
+        m[0:3] = b"abc"
+        m.flush()
+
+
+def touch_kernel(fd):
+    """The kernel has seen that there is nothing to drop, and does not look again by itself."""
+    os.pwrite(fd, b"x" * 4096, 0)
+    os.pwrite(fd, b"x" * 4096, 0)
+
+
+# What changes a file: how it is opened, what is done.
+CHANGES = {
+    "write": (0, lambda fd: os.write(fd, b"x")),
+    "whole block": (0, lambda fd: os.write(fd, mmap.mmap(-1, 4096))),
+    "append": (os.O_APPEND, lambda fd: os.write(fd, b"x")),
+    "direct": (os.O_DIRECT, lambda fd: os.write(fd, mmap.mmap(-1, 4096))),
+    "direct, longer": (os.O_DIRECT, lambda fd: os.pwrite(fd, mmap.mmap(-1, 8192), 4096)),
+    "shorter": (0, lambda fd: os.ftruncate(fd, 100)),
+    "longer": (0, lambda fd: os.ftruncate(fd, 100000)),
+    "as long": (0, lambda fd: os.ftruncate(fd, 8192)),
+    "allocate": (0, lambda fd: fallocate(fd, 0, 0, 1 << 20)),
+    "punch": (0, lambda fd: fallocate(fd, KEEP_SIZE | PUNCH_HOLE, 0, 4096)),
+}
+
+
+def changes(name, give):
+    """A file with privileges, which another host gave it when this host had seen that there were none."""
+    for what, (flags, fn) in CHANGES.items():
+        for way in (as_root, as_user):
+            path = "/%s.%s.%s" % (name, what, way.__name__)
+            fd = os.open(A + path, os.O_RDWR | os.O_CREAT | flags, 0o777)
+            with open(A + path, "r+b", 0) as f:
+                f.write(b"x" * 8192)
+                touch_kernel(f.fileno())
+            os.chmod(A + path, 0o755)
+            give(B + path)
+            os.stat(A + path)
+            way(lambda: fn(fd))
+            yield what, way, path
+            os.close(fd)
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def set_id():
+    """Set-id bits go when somebody changes the file who may not leave them, or its owner changes."""
+    for what, way, path in changes("id", lambda p: os.chmod(p, 0o6755)):
+        for where in (A, B):
+            want = 0o755 if way is as_user else 0o6755
+            assert mode(where + path) == want, "%s, %s: %o" % (what, way.__name__, mode(where + path))
+    path = A + "/id"
+    with open(path, "w") as f:
+        f.write("x" * 8192)
+    fd = os.open(path, os.O_RDWR)
+    os.chmod(path, 0o6755)
+    as_user(lambda: store(fd))
+    os.fsync(fd)
+    assert mode(path) == mode(B + "/id") == 0o6755, "a store into a mapping: %o" % mode(path)
+    os.chown(path, 1234, 1234)
+    assert mode(path) == mode(B + "/id") == 0o755, "chown"
+    os.chmod(path, 0o2745)
+    as_user(lambda: os.truncate("id", 5))
+    assert mode(path) == mode(B + "/id") == 0o2745, "sgid without execution is no privilege"
+    os.chmod(path, 0o6755)
+    as_user(lambda: os.close(os.open("id", os.O_WRONLY | os.O_TRUNC)))
+    assert mode(path) == mode(B + "/id") == 0o755, "O_TRUNC"
+    as_user(lambda: os.chmod("id", 0o4755))
+    assert mode(path) == mode(B + "/id") == 0o4755, "chmod"
+    os.close(fd)
 
 
 def capabilities():
-    """What a file may do goes when somebody writes to it."""
+    """What a file may do goes when somebody, whoever it is, writes to it, truncates it or gives it away."""
     cap = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
-    for flags in (0, os.O_APPEND, os.O_DIRECT):
-        path = A + "/cap%d" % flags
-        with open(path, "w") as f:
-            f.write("x" * 8192)
-        os.chmod(path, 0o777)
+
+    def give(path):
+        os.setxattr(path, "user.other", b"stays")
         os.setxattr(path, "security.capability", cap)
-        pid = os.fork()
-        if pid == 0:
-            fd = os.open(path, os.O_WRONLY | flags)
-            os.setresgid(1234, 1234, 1234)
-            os.setresuid(1234, 1234, 1234)
-            os._exit(os.write(fd, mmap.mmap(-1, 4096)) != 4096)
-        assert os.waitpid(pid, 0)[1] == 0
-        assert "security.capability" not in os.listxattr(B + "/cap%d" % flags), "flags %#o" % flags
+
+    def names(path):
+        got = [sorted(os.listxattr(where + path)) for where in (A, B)]
+        assert got[0] == got[1], got
+        return got[0]
+
+    for what, way, path in changes("cap", give):
+        assert names(path) == ["user.other"], "%s, %s" % (what, way.__name__)
+    all_of_them = ["security.capability", "user.other"]
+    path = "/cap"
+    with open(A + path, "w") as f:
+        f.write("x" * 8192)
+    fd = os.open(A + path, os.O_RDWR)
+    give(B + path)
+    os.chmod(A + path, 0o711)
+    os.utime(A + path)
+    store(fd)
+    os.fsync(fd)
+    assert names(path) == all_of_them, "chmod, utimes, or a store into a mapping"
+    os.chown(A + path, 5, -1)
+    assert names(path) == ["user.other"], "chown"
+    give(A + path)
+    os.close(os.open(A + path, os.O_WRONLY | os.O_TRUNC))
+    assert names(path) == ["user.other"], "O_TRUNC"
+    give(A + path)
+    assert names(path) == all_of_them
+    os.close(fd)
 
 
 def direct():

@@ -579,7 +579,7 @@ static void walk_leaf(struct walker *k, const uint8_t *area, size_t size, uint64
 	const struct lunfs_bt_head *h = (const void *)area;
 	const struct lunfs_bt_leaf_slot *s = (const void *)(area + sizeof(*h));
 	unsigned n = le16_get(h->items);
-	size_t bodies = 0;
+	size_t bodies = le16_get(h->dead);
 
 	k->w.leaves++;
 	k->w.empty_leaves += n == 0;
@@ -606,7 +606,6 @@ static void walk_node(struct walker *k, const uint8_t *area, size_t size, int le
 	const struct lunfs_bt_inner_slot *s = (const void *)(area + sizeof(*h));
 	unsigned n = le16_get(h->items);
 
-	assert_int_equal(le16_get(h->dead), 0);
 	assert_true(level < 0 || le16_get(h->level) == level);
 	if (le16_get(h->level) == 0) {
 		walk_leaf(k, area, size, lo, hi);
@@ -614,6 +613,7 @@ static void walk_node(struct walker *k, const uint8_t *area, size_t size, int le
 	}
 	assert_true(n > 0 && sizeof(*h) + n * sizeof(*s) <= size);
 	assert_int_equal(le16_get(h->body_off), size);
+	assert_int_equal(le16_get(h->dead), 0);
 	assert_int_equal(le64_get(s[0].key), 0);
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t clo = i ? le64_get(s[i].key) : lo;

@@ -26,6 +26,8 @@ static int insert(struct fake *f, const char *name)
 	struct node_txn nt = fake_begin(f, FORK_DATA, 1);
 	int rc = dir_insert(&f->ne, &nt, &f->i, name, f->i.ino, 1, DT_REG);
 
+	if (!rc)
+		inode_update(nt.h, &f->i);
 	fake_end(f);
 	return rc;
 }
@@ -39,6 +41,8 @@ static int remove_name(struct fake *f, const char *name)
 	dir_remove_prepare(&f->ne, &f->i, name, &f->frees);
 	nt = fake_begin(f, FORK_DATA, 1);
 	rc = dir_remove(&f->ne, &nt, &f->i, name);
+	if (!rc)
+		inode_update(nt.h, &f->i);
 	fake_end(f);
 	return rc;
 }

@@ -29,6 +29,8 @@ static int insert(struct fake *f, unsigned k)
 
 	name_of(name, k);
 	rc = dir_insert(&f->ne, &nt, &f->i, name, INO(k), k + 1, DT_REG);
+	if (!rc)
+		inode_update(nt.h, &f->i);
 	fake_end(f);
 	return rc;
 }
@@ -45,6 +47,8 @@ static int remove_name(struct fake *f, unsigned k, bool prepare)
 		dir_remove_prepare(&f->ne, &f->i, name, &f->frees);
 	nt = fake_begin(f, FORK_DATA, 1);
 	rc = dir_remove(&f->ne, &nt, &f->i, name);
+	if (!rc)
+		inode_update(nt.h, &f->i);
 	fake_end(f);
 	return rc;
 }

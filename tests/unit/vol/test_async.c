@@ -191,16 +191,37 @@ static void refused_body(struct simcluster *t)
 	assert_false(start(&b, true, FILE_BYTES, PAGE, 0)); /* not written yet */
 	assert_false(start(&b, false, FILE_BYTES, PAGE, 0));
 	SC_OK(t, vol_setattr(t->v[0], &sc_root, b.id, &st, VSET_MODE, &va));
-	assert_false(start(&b, true, 0, PAGE, VWRITE_KILL_PRIV));
+	assert_false(start(&b, true, 0, PAGE, VWRITE_KILL_SUIDGID));
 	SC_OK(t, vol_setxattr(t->v[0], &sc_root, b.id, "security.capability", "x", 1, 0));
 	st.st_mode = 0644;
 	SC_OK(t, vol_setattr(t->v[0], &sc_root, b.id, &st, VSET_MODE, &va));
-	assert_false(start(&b, true, 0, PAGE, VWRITE_KILL_PRIV));
+	assert_false(start(&b, true, 0, PAGE, 0)); /* whoever writes */
 	b.id = sc_mkfile(t, 0, sc_root_id(t, 0), "small");
 	sc_write(t, 0, b.id, 0, "inline", 6);
 	assert_false(start(&b, false, 0, PAGE, 0));
 	assert_int_equal(b.started, 0);
 	tear_down(&b);
+}
+
+static void known_body(struct simcluster *t)
+{
+	struct bench b;
+	size_t done;
+
+	set_up(t, &b);
+	SC_OK(t, vol_setxattr(t->v[0], &sc_root, b.id, "user.x", "x", 1, 0));
+	assert_false(start(&b, true, 0, PAGE, 0)); /* there may be others */
+	sc_write(t, 0, b.id, 0, b.buf, PAGE);
+	assert_true(start(&b, true, 0, PAGE, VWRITE_KILL_SUIDGID));
+	answer(&b, 0);
+	SC_OK(t, vol_io_end(&b.x, true, &done));
+	tear_down(&b);
+}
+
+static void that_a_file_has_no_privileges_is_known_after_a_write(void **s)
+{
+	(void)s;
+	sc_run(known_body, NULL);
 }
 
 static void only_whole_written_blocks_are_started_and_no_privilege_outlives_a_write(void **s)
@@ -360,6 +381,7 @@ int main(void)
 	    cmocka_unit_test(the_lock_stays_here_while_a_started_write_is_on_its_way),
 	    cmocka_unit_test(
 		only_whole_written_blocks_are_started_and_no_privilege_outlives_a_write),
+	    cmocka_unit_test(that_a_file_has_no_privileges_is_known_after_a_write),
 	    cmocka_unit_test(nothing_is_started_under_a_lock_that_is_not_held),
 	    cmocka_unit_test(whoever_waits_for_the_device_says_so_before),
 	    cmocka_unit_test(a_started_transfer_without_an_answer_is_drained_and_sent_again),

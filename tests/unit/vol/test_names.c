@@ -356,7 +356,7 @@ static void attrs_body(struct simcluster *t)
 	assert_true(va.st.st_uid == 3 && va.st.st_gid == 4);
 	assert_true(memcmp(&va.st.st_ctim, &before.st_ctim, sizeof(before.st_ctim)) != 0);
 	assert_true(memcmp(&va.st.st_mtim, &before.st_mtim, sizeof(before.st_mtim)) == 0);
-	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_KILL_PRIV, &va), 0);
+	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_KILL_SUIDGID, &va), 0);
 	assert_int_equal(va.st.st_mode, S_IFREG | 0711);
 	st.st_mtim = (struct timespec){-5, 123456789};
 	assert_int_equal(vol_setattr(v, &sc_root, f, &st, VSET_MTIME, &va), 0);

@@ -158,7 +158,7 @@ static void data_changes_body(struct simcluster *t)
 	assert_true(commits(t, id, true));
 	set(t, id, &st, VSET_MODE);
 	assert_true(commits(t, id, true));
-	write_flags(t, id, 0, PAGE, VWRITE_KILL_PRIV);
+	write_flags(t, id, 0, PAGE, VWRITE_KILL_SUIDGID);
 	assert_true(commits(t, id, true)); /* privileges taken away */
 	assert_int_equal(sc_stat(t, 0, id).st_mode & 06000, 0);
 	free(buf);
