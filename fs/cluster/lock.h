@@ -34,7 +34,12 @@ struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mut
 	 */
 	void (*loaded)(void *ctx, struct lock *l, const void *payload);
 	/*
-	 * The lock will go down to @keep (NONE, or SH from EX). First call of the revoke: make the
+	 * The lock will go down. First call of the revoke, in which pins with LOCK_DRAIN and
+	 * LOCK_LATE are admitted: nothing need be dropped yet; may sleep.
+	 */
+	void (*prepare)(void *ctx, uint64_t addr);
+	/*
+	 * The lock will go down to @keep (NONE, or SH from EX). Next call of the revoke: make the
 	 * kernel drop what it caches under it. Pins with LOCK_DRAIN are still admitted; may sleep.
 	 * If such a pin came meanwhile it is called once more when they are gone; now only pins
 	 * with LOCK_LATE are admitted.

@@ -116,6 +116,10 @@ static void invalidate(struct locks *ls, struct lock *l, enum lock_mode keep)
 	if (!ls->cb.invalidate)
 		return;
 	admit(ls, l, true, true);
+	if (ls->cb.prepare) {
+		ls->cb.prepare(ls->cb.ctx, l->addr);
+		admit(ls, l, true, true); /* what came and went by then has been before it */
+	}
 	ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
 	admit(ls, l, false, true);
 }

@@ -20,12 +20,14 @@ struct front_buf;
 struct inval;
 struct loop;
 struct nodes;
+struct sizes;
 
 struct front {
 	struct fuse_session *se;
 	struct volume *vol;
 	struct clock *clk;
 	struct nodes *nodes;
+	struct sizes *sizes;
 	struct inval *inval;
 	struct loop *loop; /* while front_loop() runs */
 	struct nodeid root;
@@ -37,6 +39,7 @@ struct front {
 	atomic_ullong epoch;	  /* of names in the kernel's cache; counts from 1 */
 	bool tells_suidgid;	  /* the kernel says at direct writes: wire_kills_suidgid() */
 	bool epochs;		  /* the kernel has them: names may be kept */
+	const char *mountpoint;	  /* absolute */
 	bool have_dev;		  /* dev_major, dev_minor: of the mounted file system */
 	atomic_ullong names_end_ns; /* no name is kept for longer */
 	atomic_ullong no_names_ns; /* none are kept until then; 0: nothing is in the way */
@@ -80,9 +83,6 @@ unsigned nodes_revoke(struct nodes *n, uint64_t ino, uint64_t epoch, uint64_t qu
 /* All inodes of which it may keep attributes; the caller frees *out. How many. */
 size_t nodes_with_attrs(struct nodes *n, uint64_t **out);
 void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count);
-/* The kernel asks for the size of @ino, or is told: it reads by that. When it was last; 0: never. */
-void nodes_size_asked(struct nodes *n, uint64_t ino, uint64_t now_ns);
-uint64_t nodes_size_asked_ns(struct nodes *n, uint64_t ino);
 /* Generation under which the kernel knows @ino; 0 if it does not. */
 uint64_t nodes_generation(struct nodes *n, uint64_t ino);
 struct data_req { /* a request on file data in hand; on its worker's stack */
@@ -110,8 +110,9 @@ size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max
 bool nodes_take_pages(struct nodes *n, uint64_t ino);
 /* All inodes of which the kernel may have pages; the caller frees *out. How many. */
 size_t nodes_with_pages(struct nodes *n, uint64_t **out);
-/* A handle that a writable mapping can be made of comes (+1) or goes (-1). */
-void nodes_mappable(struct nodes *n, uint64_t ino, int delta);
+/* A handle through which pages may come comes (+1) or goes (-1). @mappable: it can be mapped to write. */
+void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable);
+bool nodes_is_open(struct nodes *n, uint64_t ino);
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
@@ -234,6 +235,27 @@ void keep_end_epoch(struct front *f);
 /* The kernel fetches the attributes of @ino anew. May sleep. */
 void keep_no_attrs(struct front *f, uint64_t ino);
 
+/* ---- sizes.c: the size that a read goes by --------------------------------------------------- */
+
+struct sizes *sizes_new(struct front *f);
+void sizes_free(struct sizes *s);
+/*
+ * The kernel has the size of @ino, if somebody has it open, when this returns. To be called under a
+ * lock that admits GETATTR; may sleep, for less than a second.
+ */
+void sizes_settle(struct sizes *s, uint64_t ino);
+/* Is a request of thread @tid made by sizes_settle()? It must wait for no lock. */
+bool sizes_asks(struct sizes *s, pid_t tid);
+void sizes_told(struct sizes *s, pid_t tid, uint64_t size); /* it is about to be answered */
+/*
+ * The attributes of the root directory as the kernel was told them; and to be told again, for no
+ * longer than the question takes: its mode is looked at. 0, or -EAGAIN: none were told.
+ */
+void sizes_root_is(struct sizes *s, const struct vattr *va);
+int sizes_root(struct sizes *s, struct vattr *va);
+/* No more questions. True: those that were asked have ended; false: two seconds were not enough. */
+bool sizes_stop(struct sizes *s);
+
 /* ---- mounts.c -------------------------------------------------------------------------------- */
 
 /* Something is mounted on a directory of this file system, in a name space that can be seen. */
@@ -247,7 +269,11 @@ void inval_free(struct inval *v);
 void inval_pages(struct inval *v, uint64_t ino);
 /* The same in the background; nobody waits. */
 void inval_later(struct inval *v, uint64_t ino);
+/* Calls @fn on a thread that serves no request and holds no lock; nobody waits. */
+void inval_run(struct inval *v, void (*fn)(void *arg), void *arg);
 
+/* Upcall of the volume, before all others of a revoke: sizes_settle(). */
+void front_prepare(void *ctx, uint64_t ino);
 /* Upcall of the volume: the kernel drops all that it keeps of @ino before this returns. */
 void front_invalidate(void *ctx, uint64_t ino);
 /* Others will read it, too, and nobody changes it: its pages go, names and attributes stay. */

@@ -21,9 +21,6 @@
 #define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
 #define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
 #define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
-/* From a question for the size until the kernel has taken up the answer; all of them together. */
-#define SIZE_LANDS_NS (2ull * 1000000)
-#define SIZE_MAX_NS (10ull * 1000000)
 /* Names in a directory that others want: none are given out for so long. */
 #define NAMES_QUIET_NS (2000ull * 1000000)
 
@@ -33,6 +30,8 @@ struct job {
 	struct span span[INVAL_SPANS_MAX * 2 + 1]; /* to drop, one after the other */
 	size_t n, n_holes, pos;			   /* all, those that must end, those that did */
 	bool abandoned;				   /* its thread frees it */
+	void (*fn)(void *arg);			   /* something else is to be done */
+	void *arg;
 };
 
 struct inval {
@@ -48,6 +47,11 @@ struct inval {
 static void run_job(struct inval *v, struct job *j)
 {
 	DL_DELETE(v->queue, j);
+	if (j->fn) {
+		mtx_unlock(&v->mtx);
+		j->fn(j->arg);
+		mtx_lock(&v->mtx);
+	}
 	while (j->pos < j->n) {
 		const struct span *s = &j->span[j->pos];
 
@@ -211,25 +215,27 @@ void inval_later(struct inval *v, uint64_t ino)
 	mtx_unlock(&v->mtx);
 }
 
+void inval_run(struct inval *v, void (*fn)(void *arg), void *arg)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	lunfs_assert(j);
+	j->abandoned = true;
+	j->fn = fn;
+	j->arg = arg;
+	mtx_lock(&v->mtx);
+	post(v, j);
+	mtx_unlock(&v->mtx);
+}
+
 /* ---- upcalls --------------------------------------------------------------------------------- */
 
-/*
- * A read through pages first asks for the size, and goes by the one from before if it gets no
- * answer that counts; that is none which a notification has overtaken (keep.c). So what was asked
- * for just now is waited for.
- */
-static void let_size_land(struct front *f, uint64_t ino)
+void front_prepare(void *ctx, uint64_t ino)
 {
-	uint64_t end = clock_now_ns(f->clk) + SIZE_MAX_NS, now, asked, lands;
+	struct front *f = ctx;
 
-	for (;;) {
-		now = clock_now_ns(f->clk);
-		asked = nodes_size_asked_ns(f->nodes, ino);
-		if (!asked || now >= asked + SIZE_LANDS_NS || now >= end)
-			return;
-		lands = asked + SIZE_LANDS_NS;
-		clock_sleep_ns(f->clk, (lands < end ? lands : end) - now);
-	}
+	if (f->inval && !atomic_load(&f->unmounted))
+		sizes_settle(f->sizes, ino);
 }
 
 void front_downgrade(void *ctx, uint64_t ino)
@@ -242,7 +248,6 @@ void front_downgrade(void *ctx, uint64_t ino)
 	 */
 	if (!f->inval || atomic_load(&f->unmounted))
 		return;
-	let_size_land(f, ino);
 	if (nodes_take_pages(f->nodes, ino))
 		inval_pages(f->inval, ino);
 }
@@ -254,7 +259,6 @@ void front_invalidate(void *ctx, uint64_t ino)
 
 	if (!f->inval || atomic_load(&f->unmounted))
 		return;
-	let_size_land(f, ino);
 	/* First this, then the marks: keep.c does it the other way round. */
 	atomic_fetch_add(&f->revokes, 1);
 	what = nodes_revoke(f->nodes, ino, atomic_load(&f->epoch),

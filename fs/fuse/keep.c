@@ -24,9 +24,7 @@
  *    millisecond for the few instructions in between, and notified once more: only when nothing
  *    has been heard of the new handle since the answer (nodes_is_fresh).
  * An answer that the kernel does not take leaves it with the size of before, and a read through
- * pages that has asked for the size goes by that one. So what was asked for through a handle is
- * served also while the lock is called back, and the notification waits until the answer has landed
- * (let_size_land() in inval.c).
+ * pages that has asked for the size goes by that one: sizes.c sees to it that this is right.
  * An inode that was forgotten while a LOOKUP is under way is made anew with the attributes of the
  * answer; the kernel notices by its count of evictions and fetches them once more (6.13; older
  * ones keep no names, and there attributes of a LOOKUP are not kept either).

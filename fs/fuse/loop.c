@@ -529,6 +529,9 @@ static void *signal_run(void *arg)
 	if (!l->signalled)
 		log_info("unmounting", "Signal %d (%s): unmounting.", sig, strsignal(sig));
 	l->signalled = true;
+	pthread_mutex_unlock(&l->mtx);
+	sizes_stop(l->f->sizes); /* while somebody reads what it asks */
+	pthread_mutex_lock(&l->mtx);
 	fuse_session_exit(l->f->se);
 	pthread_cond_broadcast(&l->changed);
 	pthread_mutex_unlock(&l->mtx);

@@ -159,6 +159,7 @@ static int open_volume(struct daemon *d, struct clock *clk)
 		}
 	}
 	vo.cb = (struct vol_cb){.ctx = &d->f,
+				.prepare = front_prepare,
 				.invalidate = front_invalidate,
 				.downgrade = front_downgrade,
 				.waits = front_will_wait,
@@ -203,11 +204,11 @@ static struct fuse_session *mount_session(struct daemon *d)
 }
 
 /* Without a request to ourselves. */
-static void find_dev(struct front *f, const char *mountpoint)
+static void find_dev(struct front *f)
 {
 	struct statx st;
 
-	if (statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &st) != 0)
+	if (statx(AT_FDCWD, f->mountpoint, AT_STATX_DONT_SYNC, 0, &st) != 0)
 		return;
 	f->dev_major = st.stx_dev_major;
 	f->dev_minor = st.stx_dev_minor;
@@ -217,21 +218,27 @@ static void find_dev(struct front *f, const char *mountpoint)
 static int serve(struct daemon *d, struct clock *clk)
 {
 	struct front *f = &d->f;
+	struct vattr root;
 	int rc, rc2;
 
 	f->clk = clk;
 	atomic_store(&f->epoch, 1);
 	mtx_init(&f->calls_mtx, clk);
 	f->nodes = nodes_new(clk);
+	f->sizes = sizes_new(f);
+	f->mountpoint = d->o->mountpoint;
 	f->on_ready = on_ready;
 	f->on_ready_ctx = d;
 	f->read_only = d->o->vol.read_only || vol_read_only(f->vol);
 	rc = vol_root(f->vol, &f->root);
+	if (rc == 0)
+		rc = vol_getattr(f->vol, NULL, f->root, &root);
 	if (rc == 0) {
+		sizes_root_is(f->sizes, &root);
 		nodes_remember(f->nodes, f->root); /* the kernel knows it from the start */
 		f->se = mount_session(d);
 		if (f->se)
-			find_dev(f, d->o->mountpoint);
+			find_dev(f);
 		f->inval = f->se ? inval_new(f) : NULL;
 		rc = f->se ? front_loop(f) : -EIO;
 	}
@@ -240,10 +247,12 @@ static int serve(struct daemon *d, struct clock *clk)
 		fuse_session_unmount(f->se);
 	}
 	rc2 = vol_unmount(f->vol);
-	if (f->inval)
+	if (f->inval && sizes_stop(f->sizes)) /* else its thread ends with the process */
 		inval_free(f->inval);
 	if (f->se)
 		fuse_session_destroy(f->se);
+	if (sizes_stop(f->sizes))
+		sizes_free(f->sizes);
 	nodes_free(f->nodes);
 	mtx_destroy(&f->calls_mtx);
 	if (rc2 == 0)

@@ -19,10 +19,10 @@ struct node {
 	bool attrs;	       /* given out to be kept */
 	uint64_t names;	       /* epoch in which names in it were given out to be kept; 0: none */
 	uint64_t quiet_ns;     /* until then, none are */
-	uint64_t asked_ns;     /* when its size was last asked for through a handle */
 	unsigned fresh;	       /* answers to CREATE of which no trace has been seen since */
 	struct data_req *reqs; /* on its data, in hand */
-	unsigned mappable;     /* handles open to read and to write */
+	unsigned handles;      /* through which pages may come */
+	unsigned mappable;     /* of these, open to read and to write */
 	UT_hash_handle hh;
 };
 
@@ -130,29 +130,6 @@ void nodes_keep_attrs(struct nodes *n, uint64_t ino)
 	if (e)
 		e->attrs = true;
 	mtx_unlock(&n->mtx);
-}
-
-void nodes_size_asked(struct nodes *n, uint64_t ino, uint64_t now_ns)
-{
-	struct node *e;
-
-	mtx_lock(&n->mtx);
-	e = find(n, ino);
-	if (e)
-		e->asked_ns = now_ns;
-	mtx_unlock(&n->mtx);
-}
-
-uint64_t nodes_size_asked_ns(struct nodes *n, uint64_t ino)
-{
-	uint64_t ns;
-	struct node *e;
-
-	mtx_lock(&n->mtx);
-	e = find(n, ino);
-	ns = e ? e->asked_ns : 0;
-	mtx_unlock(&n->mtx);
-	return ns;
 }
 
 void nodes_settled(struct nodes *n, uint64_t ino)
@@ -319,15 +296,35 @@ size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max
 	return k;
 }
 
-void nodes_mappable(struct nodes *n, uint64_t ino, int delta)
+static void count(unsigned *n, int delta)
+{
+	if (delta > 0 || *n)
+		*n += (unsigned)delta;
+}
+
+void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable)
 {
 	struct node *e;
 
 	mtx_lock(&n->mtx);
 	e = find(n, ino);
-	if (e && (delta > 0 || e->mappable))
-		e->mappable += (unsigned)delta;
+	if (e)
+		count(&e->handles, delta);
+	if (e && mappable)
+		count(&e->mappable, delta);
 	mtx_unlock(&n->mtx);
+}
+
+bool nodes_is_open(struct nodes *n, uint64_t ino)
+{
+	bool open;
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	open = e && e->handles;
+	mtx_unlock(&n->mtx);
+	return open;
 }
 
 /* Requests in hand that make pages when they are answered. */

@@ -14,6 +14,12 @@ void req_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int rc;
 
 	lunfs_assert(id);
+	if (sizes_asks(req_front(req)->sizes, fuse_req_ctx(req)->pid)) {
+		free(id);
+		fi->fh = 0;
+		fuse_reply_open(req, fi);
+		return;
+	}
 	call_begin(&c, req);
 	*id = front_node(c.f, ino);
 	rc = vol_open(c.f->vol, &c.op, *id);
@@ -35,7 +41,8 @@ void req_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct nodeid *id = (struct nodeid *)(uintptr_t)fi->fh;
 
 	(void)ino;
-	vol_release(req_front(req)->vol, *id);
+	if (id)
+		vol_release(req_front(req)->vol, *id);
 	free(id);
 	reply_rc(req, 0);
 }

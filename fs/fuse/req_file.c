@@ -23,6 +23,11 @@ static struct handle *fi_handle(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
+static bool has_pages(const struct handle *h)
+{
+	return !h->direct || h->mappable;
+}
+
 static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info *fi)
 {
 	struct handle *h = calloc(1, sizeof(*h));
@@ -32,8 +37,8 @@ static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info 
 	h->append = fi->flags & O_APPEND;
 	h->direct = h->append || (fi->flags & O_DIRECT && wire_direct_mmap(f));
 	h->mappable = (!h->direct || wire_direct_mmap(f)) && (fi->flags & O_ACCMODE) == O_RDWR;
-	if (h->mappable)
-		nodes_mappable(f->nodes, id.ino, 1);
+	if (has_pages(h))
+		nodes_handle(f->nodes, id.ino, 1, h->mappable);
 	fi->direct_io = h->direct;
 	fi->fh = (uintptr_t)h;
 }
@@ -48,8 +53,8 @@ static void handle_seen(struct front *f, struct handle *h)
 static void handle_free(struct front *f, struct handle *h)
 {
 	handle_seen(f, h);
-	if (h->mappable)
-		nodes_mappable(f->nodes, h->id.ino, -1);
+	if (has_pages(h))
+		nodes_handle(f->nodes, h->id.ino, -1, h->mappable);
 	vol_release(f->vol, h->id);
 	free(h);
 }

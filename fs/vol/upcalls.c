@@ -20,6 +20,14 @@ static void on_loaded(void *ctx, struct lock *l, const void *payload)
 	txn_loaded(v->txns, l, payload);
 }
 
+static void on_prepare(void *ctx, uint64_t addr)
+{
+	struct volume *v = ctx;
+
+	if (v->running && !is_anchor(addr) && v->cb.prepare)
+		v->cb.prepare(v->cb.ctx, addr);
+}
+
 static void on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	struct volume *v = ctx;
@@ -122,6 +130,7 @@ struct lock_cb vol_lock_cb(struct volume *v)
 {
 	return (struct lock_cb){.ctx = v,
 				.loaded = on_loaded,
+				.prepare = on_prepare,
 				.invalidate = on_invalidate,
 				.flush = on_flush,
 				.version = on_version,

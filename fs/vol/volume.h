@@ -11,6 +11,8 @@ struct volume; /* opaque outside vol/ */
 
 struct vol_cb { /* upcalls to the front end; may all be NULL */
 	void *ctx;
+	/* A revoke begins: of this inode, all that has op_ctx.drain or is in flight is served. */
+	void (*prepare)(void *ctx, uint64_t ino);
 	/*
 	 * Kernel caches of this inode (data, attributes) must go before its lock is given up. Runs
 	 * on a revoker; returns when they are gone. Reads and writes of this inode that are in

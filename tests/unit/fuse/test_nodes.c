@@ -116,10 +116,10 @@ static void a_writable_handle_makes_reads_exclusive(void **state)
 	struct data_req r = {.len = 1, .pages = true};
 
 	nodes_remember(f->n, (struct nodeid){INO, 7});
-	nodes_mappable(f->n, INO, 1);
+	nodes_handle(f->n, INO, 1, true);
 	assert_true(nodes_data_begin(f->n, INO, &r));
 	nodes_data_end(f->n, INO, &r);
-	nodes_mappable(f->n, INO, -1);
+	nodes_handle(f->n, INO, -1, true);
 	assert_false(nodes_data_begin(f->n, INO, &r));
 	nodes_data_end(f->n, INO, &r);
 	nodes_forget(f->n, INO, 1);

@@ -186,6 +186,15 @@ static void cb_loaded(void *ctx, struct lock *l, const void *payload)
 		read_payload(b, lock_addr(l), payload);
 }
 
+static void cb_prepare(void *ctx, uint64_t addr)
+{
+	struct box *b = ctx;
+
+	b->prepared++;
+	if (b->on_prepare)
+		b->on_prepare(b, addr);
+}
+
 static void cb_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	struct box *b = ctx;
@@ -243,6 +252,7 @@ static bool cb_is_open(void *ctx, uint64_t addr)
 
 static const struct lock_cb upcalls = {
     .loaded = cb_loaded,
+    .prepare = cb_prepare,
     .invalidate = cb_invalidate,
     .flush = cb_flush,
     .version = cb_version,

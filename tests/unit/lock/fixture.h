@@ -41,8 +41,9 @@ struct box { /* one host */
 	struct locks *ls;
 	struct val val[FIX_CELLS];
 	bool open[FIX_CELLS];
-	unsigned loaded, invalidated, flushed, replayed;
+	unsigned loaded, prepared, invalidated, flushed, replayed;
 	int fail_flush; /* that many flushes fail */
+	void (*on_prepare)(struct box *b, uint64_t addr);
 	void (*on_invalidate)(struct box *b, uint64_t addr);
 	bool up, dead;
 };

@@ -288,6 +288,45 @@ static void drain_pins_pass_while_caches_are_invalidated(void **state)
 	fix_run(body_drain, 512, 22);
 }
 
+/* Before that: a pin is admitted, and what it left is dropped by the one invalidation. */
+static void pin_comes_and_goes(struct box *b, uint64_t addr)
+{
+	struct fix_job j = {.b = b, .cell = 1};
+
+	(void)addr;
+	assert_int_equal(b->invalidated, 0);
+	drainer(&j);
+	assert_int_equal(j.rc, 0);
+}
+
+static void body_prepare(struct fix *f)
+{
+	struct box *b = &f->box[0];
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	fix_touch(b, 1, EX);
+	b->on_prepare = pin_comes_and_goes;
+	fix_touch(&f->box[1], 1, EX);
+	assert_int_equal(b->prepared, 1);
+	assert_int_equal(b->invalidated, 1);
+	b->prepared = b->invalidated = 0;
+	b->on_prepare = NULL;
+	b->on_invalidate = invalidate_waits_for_io;
+	fix_touch(b, 1, EX);
+	fix_touch(&f->box[1], 1, EX); /* one that comes later makes for a second one */
+	fix_join(f, plain_task);
+	assert_true(b->invalidated >= 2);
+	assert_true(b->prepared < b->invalidated);
+}
+
+static void what_comes_before_an_invalidation_makes_for_no_other(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 30; seed < 40; seed++)
+		fix_run(body_prepare, 512, seed);
+}
+
 /* ---- a busy device -------------------------------------------------------------------------- */
 
 static void body_busy(struct fix *f)
@@ -332,6 +371,7 @@ int main(void)
 	    cmocka_unit_test(open_entry_stands_until_closed_or_over),
 	    cmocka_unit_test(lock_is_kept_while_its_flush_fails),
 	    cmocka_unit_test(drain_pins_pass_while_caches_are_invalidated),
+	    cmocka_unit_test(what_comes_before_an_invalidation_makes_for_no_other),
 	};
 
 	return cmocka_run_group_tests_name("lock-cache", tests, NULL, NULL);
