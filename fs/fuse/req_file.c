@@ -232,7 +232,7 @@ void req_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_in
 	reply_rc(req, rc);
 }
 
-/* The kernel drops what it knows of, and does not say what the caller may. */
+/* The kernel leaves this to us and does not say what the caller may. */
 static bool keeps_suidgid(const struct fuse_ctx *ctx)
 {
 	return ctx->uid == 0 || thread_has_cap(ctx->pid, CAP_FSETID);

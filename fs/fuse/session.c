@@ -33,7 +33,7 @@ static void req_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_WRITEBACK_CACHE, false);
 	/* O_TRUNC comes as a setattr. */
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
-	/* The kernel strips set-id bits by setattr; version 2: wire.c. */
+	/* It is version 2 of this that is asked for: wire.c. */
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
 	f->tells_suidgid = conn->proto_minor >= SUIDGID_MINOR;
 	conn->max_write = MAX_WRITE_BYTES;

@@ -2,13 +2,10 @@
 /*
  * What the kernel's protocol (<linux/fuse.h>) has and libfuse 3.14 does not hand on: lookups side
  * by side in one directory, direct writes side by side in one file, mappings of files that are
- * open for direct I/O, and whether set-id bits are to be dropped (vol/priv.c). Two flags are added
- * to the answer to INIT on its way to the kernel, one to the answers to OPEN and CREATE; one is
- * read from WRITE and SETATTR on its way here. A libfuse that knows them is used as it is.
- *
- * FUSE_HANDLE_KILLPRIV_V2 is not asked for: without the GETXATTR before each write, locks come and
- * go so that a notification more often meets an answer which the kernel has not taken up yet, and
- * that is kept apart by a bound on time only (let_size_land() in inval.c).
+ * open for direct I/O, and that set-id bits and capabilities are dropped here (vol/priv.c), so that
+ * the kernel need not ask for them before each write. Three flags are added to the answer to INIT
+ * on its way to the kernel, one to the answers to OPEN and CREATE; one is read from WRITE and
+ * SETATTR on its way here. A libfuse that knows them is used as it is.
  */
 #include "fuse/front.h"
 #include <errno.h>
@@ -19,6 +16,9 @@
 
 #ifndef FUSE_DIRECT_IO_ALLOW_MMAP
 #define FUSE_DIRECT_IO_ALLOW_MMAP (1ull << 36) /* Linux 6.6 */
+#endif
+#ifndef FUSE_HANDLE_KILLPRIV_V2
+#define FUSE_HANDLE_KILLPRIV_V2 (1u << 28) /* Linux 5.11 */
 #endif
 #ifndef FATTR_KILL_SUIDGID
 #define FATTR_KILL_SUIDGID (1u << 11)
@@ -93,7 +93,7 @@ static ssize_t wire_read(int fd, void *buf, size_t len, void *userdata)
 
 static void add_to_init(struct front *f, struct fuse_init_out *out)
 {
-	out->flags |= f->init_flags & FUSE_PARALLEL_DIROPS;
+	out->flags |= f->init_flags & (FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2);
 	if (!(f->init_flags2 & ALLOW_MMAP2))
 		return;
 	out->flags |= FUSE_INIT_EXT;
