@@ -286,7 +286,7 @@ void fence_abandoned(struct host *h)
 	h->pr_key = 0; /* it stays, for whoever recovers the slot to preempt */
 	if (!h->wd_timeout_ns)
 		return;
-	if (d->ops->drain && !d->ops->drain(d))
+	if (!dev_drain(d))
 		disarm(h);
 	else
 		log_err("watchdog-stays",

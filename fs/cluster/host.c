@@ -366,7 +366,7 @@ static int drain_own(struct host *h)
 		return 0;
 	for (unsigned i = 0; i < DRAIN_TRIES; i++) {
 		atomic_store(&d->unanswered, false);
-		r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+		r = dev_drain(d);
 		if (!r || r == -EOPNOTSUPP || r == -ENODEV)
 			break;
 	}

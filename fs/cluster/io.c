@@ -14,18 +14,18 @@ struct outage { /* of one caller's I/O */
 	uint64_t since_ns; /* 0: all is well */
 };
 
-static bool stopped(const struct outage *u)
+static bool stopped(const struct host_io *x)
 {
-	enum host_state st = host_state(u->x->host);
+	enum host_state st = host_state(x->host);
 
-	return st == HOST_LOST || st == HOST_NONE || (u->x->stop && atomic_load(u->x->stop));
+	return st == HOST_LOST || st == HOST_NONE || (x->stop && atomic_load(x->stop));
 }
 
 static int gate(struct outage *u)
 {
 	int r;
 
-	if (stopped(u))
+	if (stopped(u->x))
 		return -EIO;
 	atomic_fetch_add(&u->x->gated, 1);
 	r = host_write_begin(u->x->host);
@@ -77,17 +77,15 @@ static void ends(struct outage *u)
 			 (unsigned long long)((now > u->since_ns ? now - u->since_ns : 0) / MS_NS));
 }
 
-/* Until nothing that this host has sent is on its way. -EOPNOTSUPP: that can never be told. */
-static int drain(struct outage *u)
+int host_io_drain(struct host_io *x)
 {
-	struct dev *d = u->x->dev;
-	int r = -EOPNOTSUPP;
+	int r;
 
-	while (!stopped(u)) {
-		r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+	while (!stopped(x)) {
+		r = dev_drain(x->dev);
 		if (!r || r == -EOPNOTSUPP || r == -EBADE || r == -ENODEV)
 			return r;
-		clock_sleep_ns(u->x->clk, NAP_NS);
+		clock_sleep_ns(x->clk, NAP_NS);
 	}
 	return -EIO;
 }
@@ -145,7 +143,7 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n, bool sent)
 			return hard;
 		if (unknown) {
 			begins(u, "write", io[0].off_bytes);
-			r = drain(u);
+			r = host_io_drain(u->x);
 		}
 		if (unknown && r)
 			return r == -EOPNOTSUPP ? -ETIMEDOUT : r;
@@ -166,7 +164,7 @@ int host_io_write(struct host_io *x, struct dev_io *io, size_t n)
 static int wait_and_see(struct outage *u)
 {
 	clock_sleep_ns(u->x->clk, NAP_NS);
-	return stopped(u) ? -EIO : host_wait_active(u->x->host);
+	return stopped(u->x) ? -EIO : host_wait_active(u->x->host);
 }
 
 static bool passes(int result)
@@ -227,9 +225,8 @@ int host_io_flush(struct host_io *x)
 bool host_io_start(struct host_io *x, struct host_async *a)
 {
 	bool write = a->a.io.op == DEV_WRITE;
-	struct outage u = {.x = x};
 
-	if (stopped(&u) || (write && !host_write_try(x->host)))
+	if (stopped(x) || (write && !host_write_try(x->host)))
 		return false;
 	a->x = x;
 	a->sent_ns = clock_now_ns(x->clk);

@@ -50,6 +50,11 @@ int host_io_write(struct host_io *x, struct dev_io *io, size_t n);
 /* Results in io[].result too; returns the first error. */
 int host_io_read(struct host_io *x, struct dev_io *io, size_t n);
 int host_io_flush(struct host_io *x);
+/*
+ * Until nothing that this host has sent is on its way: 0. -EOPNOTSUPP: that can never be told;
+ * -EBADE, -ENODEV: of the device; -EIO: the host is lost or was stopped.
+ */
+int host_io_drain(struct host_io *x);
 
 /*
  * One transfer without a thread that waits for it, for as long as all goes well: @a is sent if

@@ -191,7 +191,7 @@ static int drain_old(struct host *h, char *why, size_t why_len)
 	}
 	if (known && !unclean)
 		return 0;
-	r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+	r = dev_drain(d);
 	if (r == -EOPNOTSUPP && !unclean)
 		return 0;
 	if (r)
@@ -460,7 +460,7 @@ static int register_anew(struct host *h, const struct pr_view *v)
 
 	if (atomic_load(&h->writing)) /* the gate is closed since h->conflict was set */
 		return restore_failed(h, "earlier writes of it have not come back", -EBUSY);
-	r = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+	r = dev_drain(d);
 	if (r == -EOPNOTSUPP) {
 		host_set_lost(h, "its registration with the device is gone, and the device cannot "
 				 "prove that earlier writes of this host are out of the way");

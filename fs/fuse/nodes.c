@@ -82,6 +82,78 @@ void nodes_remember(struct nodes *n, struct nodeid id)
 	mtx_unlock(&n->mtx);
 }
 
+/* ---- looking at them ------------------------------------------------------------------------- */
+
+/* As it is now; all zero: there is none. */
+static struct node look(struct nodes *n, uint64_t ino)
+{
+	struct node copy = {.ino = 0};
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e)
+		copy = *e;
+	mtx_unlock(&n->mtx);
+	return copy;
+}
+
+bool nodes_is_fresh(struct nodes *n, uint64_t ino)
+{
+	return look(n, ino).fresh != 0;
+}
+
+bool nodes_known(struct nodes *n, uint64_t ino)
+{
+	return look(n, ino).lookups != 0;
+}
+
+bool nodes_is_open(struct nodes *n, uint64_t ino)
+{
+	return look(n, ino).handles != 0;
+}
+
+uint64_t nodes_generation(struct nodes *n, uint64_t ino)
+{
+	return look(n, ino).generation;
+}
+
+/* All that are so; the caller frees *out. */
+static size_t all_with(struct nodes *n, bool (*so)(const struct node *e), uint64_t **out)
+{
+	struct node *e, *tmp;
+	size_t k = 0;
+
+	mtx_lock(&n->mtx);
+	*out = calloc(HASH_COUNT(n->table) + 1, sizeof(**out));
+	lunfs_assert(*out);
+	HASH_ITER (hh, n->table, e, tmp)
+		if (so(e))
+			(*out)[k++] = e->ino;
+	mtx_unlock(&n->mtx);
+	return k;
+}
+
+static bool with_attrs(const struct node *e)
+{
+	return e->attrs;
+}
+
+size_t nodes_with_attrs(struct nodes *n, uint64_t **out)
+{
+	return all_with(n, with_attrs, out);
+}
+
+static bool with_pages(const struct node *e)
+{
+	return e->pages;
+}
+
+size_t nodes_with_pages(struct nodes *n, uint64_t **out)
+{
+	return all_with(n, with_pages, out);
+}
+
 /* ---- what the kernel may keep ---------------------------------------------------------------- */
 
 /* n->mtx held. False: names in @dir are not to be kept for now. */
@@ -143,30 +215,6 @@ void nodes_settled(struct nodes *n, uint64_t ino)
 	mtx_unlock(&n->mtx);
 }
 
-bool nodes_is_fresh(struct nodes *n, uint64_t ino)
-{
-	struct node *e;
-	bool fresh;
-
-	mtx_lock(&n->mtx);
-	e = find(n, ino);
-	fresh = e && e->fresh;
-	mtx_unlock(&n->mtx);
-	return fresh;
-}
-
-bool nodes_known(struct nodes *n, uint64_t ino)
-{
-	struct node *e;
-	bool known;
-
-	mtx_lock(&n->mtx);
-	e = find(n, ino);
-	known = e && e->lookups;
-	mtx_unlock(&n->mtx);
-	return known;
-}
-
 unsigned nodes_revoke(struct nodes *n, uint64_t ino, uint64_t epoch, uint64_t quiet_ns)
 {
 	unsigned what = 0;
@@ -185,21 +233,6 @@ unsigned nodes_revoke(struct nodes *n, uint64_t ino, uint64_t epoch, uint64_t qu
 	}
 	mtx_unlock(&n->mtx);
 	return what;
-}
-
-size_t nodes_with_attrs(struct nodes *n, uint64_t **out)
-{
-	struct node *e, *tmp;
-	size_t k = 0;
-
-	mtx_lock(&n->mtx);
-	*out = calloc(HASH_COUNT(n->table) + 1, sizeof(**out));
-	lunfs_assert(*out);
-	HASH_ITER (hh, n->table, e, tmp)
-		if (e->attrs)
-			(*out)[k++] = e->ino;
-	mtx_unlock(&n->mtx);
-	return k;
 }
 
 /* ---- references ------------------------------------------------------------------------------ */
@@ -224,18 +257,6 @@ void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count)
 		end_if_unused(n, e);
 	}
 	mtx_unlock(&n->mtx);
-}
-
-uint64_t nodes_generation(struct nodes *n, uint64_t ino)
-{
-	uint64_t gen;
-	struct node *e;
-
-	mtx_lock(&n->mtx);
-	e = find(n, ino);
-	gen = e ? e->generation : 0;
-	mtx_unlock(&n->mtx);
-	return gen;
 }
 
 bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
@@ -315,18 +336,6 @@ void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable)
 	mtx_unlock(&n->mtx);
 }
 
-bool nodes_is_open(struct nodes *n, uint64_t ino)
-{
-	bool open;
-	struct node *e;
-
-	mtx_lock(&n->mtx);
-	e = find(n, ino);
-	open = e && e->handles;
-	mtx_unlock(&n->mtx);
-	return open;
-}
-
 /* Requests in hand that make pages when they are answered. */
 static bool through_pages(const struct node *e)
 {
@@ -334,21 +343,6 @@ static bool through_pages(const struct node *e)
 		if (r->pages)
 			return true;
 	return false;
-}
-
-size_t nodes_with_pages(struct nodes *n, uint64_t **out)
-{
-	struct node *e, *tmp;
-	size_t k = 0;
-
-	mtx_lock(&n->mtx);
-	*out = calloc(HASH_COUNT(n->table) + 1, sizeof(**out));
-	lunfs_assert(*out);
-	HASH_ITER (hh, n->table, e, tmp)
-		if (e->pages)
-			(*out)[k++] = e->ino;
-	mtx_unlock(&n->mtx);
-	return k;
 }
 
 bool nodes_take_pages(struct nodes *n, uint64_t ino)

@@ -6,22 +6,6 @@
 #include "vol/vol_impl.h"
 
 #define SETTLE_NS (5ull * 1000 * 1000 * 1000)
-#define NAP_NS (100ull * 1000 * 1000)
-
-/* Until nothing of a discard that had no answer is on its way. -EOPNOTSUPP: cannot be told. */
-static int drained(struct volume *v)
-{
-	struct dev *d = v->env.dev;
-	int rc = -EOPNOTSUPP;
-
-	while (host_state(v->host) != HOST_LOST && !atomic_load(&v->lost)) {
-		rc = d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
-		if (rc == 0 || rc == -EOPNOTSUPP || rc == -EBADE || rc == -ENODEV)
-			return rc;
-		clock_sleep_ns(v->env.clk, NAP_NS);
-	}
-	return -EIO;
-}
 
 /* What the device refused had no effect; what had no answer must be known to have none any more. */
 static int discard_one(struct volume *v, uint64_t off_bytes, uint64_t len_bytes)
@@ -32,7 +16,7 @@ static int discard_one(struct volume *v, uint64_t off_bytes, uint64_t len_bytes)
 		return rc;
 	rc = dev_discard(v->env.dev, off_bytes, len_bytes);
 	host_write_end(v->host);
-	if (rc != -ETIMEDOUT || drained(v) == 0)
+	if (rc != -ETIMEDOUT || host_io_drain(&v->io) == 0)
 		return rc;
 	vol_fail(v, "a discard of free space timed out and the device cannot say whether it will "
 		    "still land");

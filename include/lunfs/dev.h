@@ -8,6 +8,7 @@
 #define LUNFS_DEV_H
 
 #include <pthread.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -338,6 +339,10 @@ void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
  */
 int dev_start(struct dev *d, struct dev_async *a);
 void dev_started_done(struct dev_async *a); /* for backends */
+static inline int dev_drain(struct dev *d) /* see ops->drain */
+{
+	return d->ops->drain ? d->ops->drain(d) : -EOPNOTSUPP;
+}
 /*
  * Try COMPARE AND WRITE instead of believing a claim, on the sector at @off_bytes, without changing
  * what it holds: test = set = its contents must be GOOD, another test image must miscompare and
