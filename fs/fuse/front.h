@@ -93,6 +93,8 @@ struct data_req { /* a request on file data in hand; on its worker's stack */
 	bool back;	      /* it writes dirty pages back */
 	atomic_bool admitted; /* op_ctx.admitted */
 	bool linked;
+	uint64_t write_end; /* of a WRITE; UINT64_MAX: it appends */
+	uint64_t got;	    /* of a READ, when it ends */
 };
 /*
  * A request on file data begins, and ends. With r->pages the kernel may have pages of @ino from now
@@ -110,9 +112,14 @@ size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max
 bool nodes_take_pages(struct nodes *n, uint64_t ino);
 /* All inodes of which the kernel may have pages; the caller frees *out. How many. */
 size_t nodes_with_pages(struct nodes *n, uint64_t **out);
-/* A handle through which pages may come comes (+1) or goes (-1). @mappable: it can be mapped to write. */
+/* A handle comes (+1) or goes (-1). @mappable: a writable mapping can be made of it. */
 void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable);
 bool nodes_is_open(struct nodes *n, uint64_t ino);
+/* The kernel has this size of an open inode; true: it still has, whatever other hosts did. */
+void nodes_size_is(struct nodes *n, uint64_t ino, uint64_t size);
+bool nodes_size_known(struct nodes *n, uint64_t ino, uint64_t *size);
+/* The kernel is told this size, before it is; UINT64_MAX: some other one. */
+void nodes_size_seen(struct nodes *n, uint64_t ino, uint64_t size);
 
 /* ---- requests -------------------------------------------------------------------------------- */
 

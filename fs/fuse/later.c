@@ -28,6 +28,7 @@ static void data_call_answer(struct data_call *d, int rc, size_t done)
 		fuse_reply_write(d->req, done);
 	else
 		fuse_reply_buf(d->req, d->x.buf, done);
+	d->r.got = done;
 	nodes_data_end(d->f->nodes, d->ino, &d->r);
 	front_kept_done(d->f, d->buf);
 	free(d);

@@ -21,8 +21,10 @@ struct node {
 	uint64_t quiet_ns;     /* until then, none are */
 	unsigned fresh;	       /* answers to CREATE of which no trace has been seen since */
 	struct data_req *reqs; /* on its data, in hand */
-	unsigned handles;      /* through which pages may come */
-	unsigned mappable;     /* of these, open to read and to write */
+	unsigned handles;
+	bool size_known; /* the kernel has @size, but for what follows in this file */
+	uint64_t size;
+	unsigned mappable; /* of these, open to read and to write */
 	UT_hash_handle hh;
 };
 
@@ -113,6 +115,14 @@ bool nodes_is_open(struct nodes *n, uint64_t ino)
 	return look(n, ino).handles != 0;
 }
 
+bool nodes_size_known(struct nodes *n, uint64_t ino, uint64_t *size)
+{
+	struct node e = look(n, ino);
+
+	*size = e.size;
+	return e.size_known;
+}
+
 uint64_t nodes_generation(struct nodes *n, uint64_t ino)
 {
 	return look(n, ino).generation;
@@ -156,6 +166,37 @@ size_t nodes_with_pages(struct nodes *n, uint64_t **out)
 
 /* ---- what the kernel may keep ---------------------------------------------------------------- */
 
+/* n->mtx held. The kernel is told, or finds out, that it is as large as that. */
+static void size_seen(struct node *e, uint64_t size)
+{
+	if (size != e->size)
+		e->size_known = false;
+}
+
+void nodes_size_seen(struct nodes *n, uint64_t ino, uint64_t size)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e)
+		size_seen(e, size);
+	mtx_unlock(&n->mtx);
+}
+
+void nodes_size_is(struct nodes *n, uint64_t ino, uint64_t size)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e) {
+		e->size = size;
+		e->size_known = e->handles != 0; /* else it may be forgotten, and made anew */
+	}
+	mtx_unlock(&n->mtx);
+}
+
 /* n->mtx held. False: names in @dir are not to be kept for now. */
 static bool mark_names(struct nodes *n, uint64_t dir, uint64_t epoch, uint64_t now, bool always)
 {
@@ -186,6 +227,7 @@ bool nodes_keep_entry(struct nodes *n, const struct vattr *va, const struct entr
 	mtx_lock(&n->mtx);
 	e = remember(n, va->id);
 	e->attrs = true;
+	size_seen(e, (uint64_t)va->st.st_size);
 	e->fresh += k->created;
 	if (k->epoch)
 		ok = mark_names(n, k->dir, k->epoch, k->now_ns, S_ISDIR(va->st.st_mode));
@@ -259,6 +301,13 @@ void nodes_forget(struct nodes *n, uint64_t ino, uint64_t count)
 	mtx_unlock(&n->mtx);
 }
 
+/* It makes the file larger than the kernel knew, or shows it that it is smaller. n->mtx held. */
+static void size_of_request(struct node *e, const struct data_req *r)
+{
+	if (r->write_end > e->size || (r->got < r->len && r->fill && r->off + r->got < e->size))
+		e->size_known = false;
+}
+
 bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 {
 	bool mappable;
@@ -269,6 +318,8 @@ bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 	mappable = e && e->mappable;
 	if (e) {
 		e->pages |= r->pages;
+		if (r->write_end > e->size)
+			e->size_known = false;
 		DL_APPEND(e->reqs, r);
 		r->linked = true;
 	}
@@ -286,6 +337,7 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 	e = find(n, ino);
 	if (e) {
 		DL_DELETE(e->reqs, r);
+		size_of_request(e, r);
 		end_if_unused(n, e);
 	}
 	mtx_unlock(&n->mtx);
@@ -333,6 +385,8 @@ void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable)
 		count(&e->handles, delta);
 	if (e && mappable)
 		count(&e->mappable, delta);
+	if (e && !e->handles)
+		e->size_known = false;
 	mtx_unlock(&n->mtx);
 }
 

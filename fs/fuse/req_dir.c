@@ -76,8 +76,10 @@ static size_t add_plus(struct listing *l, const struct vdirent *vd)
 	}
 	len = fuse_add_direntry_plus(l->req, l->buf + l->used, l->size - l->used, vd->de.name, &e,
 				     (off_t)vd->next);
-	if (known && len <= l->size - l->used)
+	if (known && len <= l->size - l->used) {
 		nodes_remember(l->f->nodes, vd->attr.id);
+		nodes_size_seen(l->f->nodes, vd->attr.id.ino, (uint64_t)vd->attr.st.st_size);
+	}
 	return len;
 }
 

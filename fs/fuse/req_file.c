@@ -23,11 +23,6 @@ static struct handle *fi_handle(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
-static bool has_pages(const struct handle *h)
-{
-	return !h->direct || h->mappable;
-}
-
 static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info *fi)
 {
 	struct handle *h = calloc(1, sizeof(*h));
@@ -37,8 +32,7 @@ static void handle_new(struct front *f, struct nodeid id, struct fuse_file_info 
 	h->append = fi->flags & O_APPEND;
 	h->direct = h->append || (fi->flags & O_DIRECT && wire_direct_mmap(f));
 	h->mappable = (!h->direct || wire_direct_mmap(f)) && (fi->flags & O_ACCMODE) == O_RDWR;
-	if (has_pages(h))
-		nodes_handle(f->nodes, id.ino, 1, h->mappable);
+	nodes_handle(f->nodes, id.ino, 1, h->mappable);
 	fi->direct_io = h->direct;
 	fi->fh = (uintptr_t)h;
 }
@@ -53,8 +47,7 @@ static void handle_seen(struct front *f, struct handle *h)
 static void handle_free(struct front *f, struct handle *h)
 {
 	handle_seen(f, h);
-	if (has_pages(h))
-		nodes_handle(f->nodes, h->id.ino, -1, h->mappable);
+	nodes_handle(f->nodes, h->id.ino, -1, h->mappable);
 	vol_release(f->vol, h->id);
 	free(h);
 }
@@ -153,6 +146,7 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 		reply_rc(req, rc);
 	else
 		fuse_reply_buf(req, buf, done);
+	r.got = done;
 	nodes_data_end(c.f->nodes, ino, &r);
 	if (!own)
 		free(buf);
@@ -184,7 +178,8 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	struct handle *h = fi_handle(fi);
 	unsigned flags = write_flags(req, h, fi);
 	struct data_req r = {
-	    .off = (uint64_t)off, .len = size, .pages = through_pages(fi), .back = fi->writepage};
+	    .off = (uint64_t)off, .len = size, .pages = through_pages(fi), .back = fi->writepage,
+	    .write_end = flags & VWRITE_APPEND ? UINT64_MAX : (uint64_t)off + size};
 	struct call c;
 	uint64_t at = (uint64_t)off;
 	size_t done = 0;
@@ -245,11 +240,12 @@ void req_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t le
 	struct call c;
 	int rc;
 
-	(void)ino;
 	if (!keeps_suidgid(fuse_req_ctx(req)))
 		mode |= VFALLOC_KILL_SUIDGID;
 	call_begin(&c, req);
+	nodes_size_seen(c.f->nodes, ino, UINT64_MAX);
 	rc = vol_fallocate(c.f->vol, &c.op, h->id, mode, (uint64_t)off, (uint64_t)len);
+	nodes_size_seen(c.f->nodes, ino, UINT64_MAX);
 	call_end(&c, req);
 	reply_rc(req, rc);
 }

@@ -114,6 +114,8 @@ void req_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	call_end(&c, req);
 	if (rc == 0 && ino == FUSE_ROOT_ID)
 		sizes_root_is(c.f->sizes, &va);
+	else if (rc == 0)
+		nodes_size_seen(c.f->nodes, ino, (uint64_t)va.st.st_size);
 	if (rc)
 		reply_rc(req, rc);
 	else
@@ -153,7 +155,9 @@ void req_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int set,
 
 	(void)fi;
 	call_begin(&c, req);
+	nodes_size_seen(c.f->nodes, ino, UINT64_MAX);
 	rc = vol_setattr(c.f->vol, &c.op, front_node(c.f, ino), st, setattr_flags(set), &va);
+	nodes_size_seen(c.f->nodes, ino, UINT64_MAX);
 	call_end(&c, req);
 	if (rc)
 		reply_rc(req, rc);

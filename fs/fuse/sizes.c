@@ -10,6 +10,9 @@
  * the kernel then has. From then on an answer that is passed over changes nothing, for nobody but
  * this host's kernel changes the size before the lock is gone.
  *
+ * Where the size is what it was when the lock was given away the last time, and the kernel was told
+ * no other one since, it has it still, and is not asked.
+ *
  * The question is asked on a thread of its own, which makes no other requests: they are answered
  * without waiting for any lock. To take up the answer the kernel may drop pages, and wait for one
  * that is locked by a request which waits for the lock; the size it has by then.
@@ -204,12 +207,24 @@ static void wait_for(struct sizes *s, struct ask *a)
 	a->left = true;
 }
 
+/* It had the size when the lock was given away the last time, and that is what it is now. */
+static bool has_still(struct sizes *s, uint64_t ino)
+{
+	struct op_ctx c = {.drain = true};
+	struct vattr va;
+	uint64_t size;
+
+	return nodes_size_known(s->f->nodes, ino, &size) &&
+	       vol_getattr(s->f->vol, &c, front_node(s->f, ino), &va) == 0 &&
+	       (uint64_t)va.st.st_size == size;
+}
+
 void sizes_settle(struct sizes *s, uint64_t ino)
 {
 	struct ask *a;
 	bool done;
 
-	if (!nodes_is_open(s->f->nodes, ino))
+	if (!nodes_is_open(s->f->nodes, ino) || has_still(s, ino))
 		return;
 	a = calloc(1, sizeof(*a));
 	lunfs_assert(a);
@@ -221,6 +236,8 @@ void sizes_settle(struct sizes *s, uint64_t ino)
 		atomic_fetch_add(&s->n_asks, 1);
 		inval_run(s->f->inval, ask_main, a);
 		wait_for(s, a);
+		if (has_landed(a))
+			nodes_size_is(s->f->nodes, ino, a->size);
 		done = a->done;
 	}
 	mtx_unlock(&s->mtx);

@@ -96,6 +96,7 @@ int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, stru
 	op_init(&o, v, c);
 	o.reading = true;
 	o.pin_flags = c && c->drain ? LOCK_DRAIN : 0;
+	o.goes_on = c && c->drain; /* no use of the lock by which its next one is foreseen */
 	return op_run(&o, getattr_body, &a);
 }
 

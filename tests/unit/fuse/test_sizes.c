@@ -28,11 +28,12 @@ static struct {
 	pthread_cond_t go;
 	atomic_uint questions; /* that reached the daemon */
 	atomic_ullong size;    /* that the kernel has */
-	unsigned overtaken;    /* so many answers are passed over */
+	uint64_t real_size;
+	unsigned overtaken; /* so many answers are passed over */
 	bool unanswered;
 	bool stuck; /* while it drops pages, with the size taken up */
 	unsigned dev_major;
-	pthread_t thread[8];
+	pthread_t thread[32];
 	unsigned threads;
 } w;
 
@@ -73,9 +74,9 @@ static void getattr(void)
 {
 	assert_true(sizes_asks(w.f.sizes, gettid()));
 	wait_while(&w.unanswered);
-	sizes_told(w.f.sizes, gettid(), REAL_SIZE);
+	sizes_told(w.f.sizes, gettid(), w.real_size);
 	if (atomic_fetch_add(&w.questions, 1) >= w.overtaken)
-		atomic_store(&w.size, REAL_SIZE);
+		atomic_store(&w.size, w.real_size);
 	wait_while(&w.stuck);
 }
 
@@ -109,6 +110,21 @@ static void *job_main(void *arg)
 	return NULL;
 }
 
+int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, struct vattr *out)
+{
+	(void)v;
+	assert_true(c->drain);
+	assert_int_equal(id.ino, INO);
+	memset(out, 0, sizeof(*out));
+	out->st.st_size = (off_t)w.real_size;
+	return 0;
+}
+
+struct nodeid front_node(struct front *f, fuse_ino_t nodeid)
+{
+	return (struct nodeid){nodeid, nodes_generation(f->nodes, nodeid)};
+}
+
 void inval_run(struct inval *v, void (*fn)(void *arg), void *arg)
 {
 	struct job *j = malloc(sizeof(*j));
@@ -131,6 +147,7 @@ static int set_up(void **state)
 	w.f.sizes = sizes_new(&w.f);
 	w.f.mountpoint = "/";
 	w.f.have_dev = true;
+	w.real_size = REAL_SIZE;
 	w.f.dev_major = w.dev_major = DEV_MAJOR;
 	w.f.dev_minor = DEV_MINOR;
 	nodes_remember(w.f.nodes, (struct nodeid){INO, (7ull << 32) + GENERATION});
@@ -169,6 +186,71 @@ static void nobody_is_asked_about_a_file_that_is_closed(void **state)
 	nodes_handle(w.f.nodes, INO, -1, false);
 	sizes_settle(w.f.sizes, INO);
 	assert_int_equal(atomic_load(&w.questions), 0);
+}
+
+static void settle_again(unsigned questions)
+{
+	atomic_store(&w.questions, 0);
+	sizes_settle(w.f.sizes, INO);
+	assert_int_equal(atomic_load(&w.size), w.real_size);
+	assert_int_equal(atomic_load(&w.questions), questions);
+}
+
+static void a_kernel_that_has_the_size_still_is_not_asked(void **state)
+{
+	(void)state;
+	settle_again(1);
+	settle_again(0);
+	w.real_size = REAL_SIZE + 1; /* another host appended */
+	settle_again(1);
+	settle_again(0);
+}
+
+static void write_to(uint64_t end)
+{
+	struct data_req r = {.off = end - 1, .len = 1, .write_end = end};
+
+	nodes_data_begin(w.f.nodes, INO, &r);
+	nodes_data_end(w.f.nodes, INO, &r);
+}
+
+static void read_to(uint64_t end)
+{
+	struct data_req r = {.len = 4096, .fill = true, .pages = true};
+
+	nodes_data_begin(w.f.nodes, INO, &r);
+	r.got = end;
+	nodes_data_end(w.f.nodes, INO, &r);
+}
+
+/* Whatever may have given it another size than the one that it was seen to have. */
+static void a_kernel_that_was_told_another_size_is_asked(void **state)
+{
+	struct vattr va = {.id = {INO, (7ull << 32) + GENERATION}, .st = {.st_size = REAL_SIZE}};
+	const struct entry_keep k = {.dir = 1};
+
+	(void)state;
+	settle_again(1);
+	write_to(REAL_SIZE);
+	read_to(4096);
+	nodes_size_seen(w.f.nodes, INO, REAL_SIZE);
+	nodes_keep_entry(w.f.nodes, &va, &k);
+	settle_again(0);
+	write_to(REAL_SIZE + 1);
+	settle_again(1);
+	write_to(UINT64_MAX);
+	settle_again(1);
+	read_to(100);
+	settle_again(1);
+	nodes_size_seen(w.f.nodes, INO, 4);
+	settle_again(1);
+	va.st.st_size = 5;
+	nodes_keep_entry(w.f.nodes, &va, &k);
+	settle_again(1);
+	nodes_handle(w.f.nodes, INO, -1, false); /* closed, forgotten perhaps, and opened again */
+	nodes_handle(w.f.nodes, INO, 1, false);
+	settle_again(1);
+	settle_again(0);
 }
 
 static void an_answer_that_is_passed_over_is_asked_for_again(void **state)
@@ -255,6 +337,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    T(the_kernel_has_the_size_of_an_open_file),
+	    T(a_kernel_that_has_the_size_still_is_not_asked),
+	    T(a_kernel_that_was_told_another_size_is_asked),
 	    T(nobody_is_asked_about_a_file_that_is_closed),
 	    T(an_answer_that_is_passed_over_is_asked_for_again),
 	    T(a_kernel_that_waits_for_pages_is_not_waited_for),
