@@ -214,6 +214,7 @@ static bool has_still(struct sizes *s, uint64_t ino)
 	struct vattr va;
 	uint64_t size;
 
+	/* Of what is pinned here it waits for the end, as the revoke does, and for nothing else. */
 	return nodes_size_known(s->f->nodes, ino, &size) &&
 	       vol_getattr(s->f->vol, &c, front_node(s->f, ino), &va) == 0 &&
 	       (uint64_t)va.st.st_size == size;

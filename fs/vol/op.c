@@ -31,7 +31,7 @@ void op_init(struct op *o, struct volume *v, const struct op_ctx *c)
 	o->v = v;
 	o->c = c;
 	o->pin_flags = 0;
-	o->rename = o->reading = o->made_room = o->part_fits = o->goes_on = false;
+	o->rename = o->reading = o->made_room = o->part_fits = o->goes_on = o->prompt = false;
 	o->vlock = o->rlock = NULL;
 	o->n = o->round = o->waits = 0;
 	o->top = o->want = o->waited = 0;
@@ -135,10 +135,11 @@ static int reread_super(struct volume *v)
 static int pin_volume(struct op *o)
 {
 	struct volume *v = o->v;
+	unsigned flags = o->pin_flags | (o->prompt ? LOCK_TRY | LOCK_CACHED : 0);
 	int rc;
 
-	rc = lock_pin(v->locks, geo_anchor_cell(LUNFS_ANCHOR_VOLUME), LOCK_SH, LOCAL_SHARED,
-		      o->pin_flags, intr_of(o), &o->vlock);
+	rc = lock_pin(v->locks, geo_anchor_cell(LUNFS_ANCHOR_VOLUME), LOCK_SH, LOCAL_SHARED, flags,
+		      intr_of(o), &o->vlock);
 	if (rc) {
 		o->vlock = NULL;
 		return rc;

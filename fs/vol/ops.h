@@ -18,7 +18,11 @@ struct op_ctx {
 	uint32_t uid, gid, umask; /* of the caller: ownership of what is created */
 	struct lock_intr *intr;	  /* may be NULL */
 	bool read_excl;		  /* vol_read: what is read may be changed by a store in memory */
-	bool drain;		  /* vol_getattr: served while the lock is called back: LOCK_DRAIN */
+	/*
+	 * vol_getattr: by the thread that calls the lock back, or for it: LOCK_DRAIN. -EAGAIN if
+	 * the volume's own lock is not here, for which another host may wait that waits for us.
+	 */
+	bool drain;
 	bool late;		  /* vol_write: write-back of cached pages: LOCK_LATE */
 	atomic_bool *admitted;	  /* may be NULL; false while it waits for its inode's lock */
 };

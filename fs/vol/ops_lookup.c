@@ -95,8 +95,9 @@ int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, stru
 
 	op_init(&o, v, c);
 	o.reading = true;
-	o.pin_flags = c && c->drain ? LOCK_DRAIN : 0;
-	o.goes_on = c && c->drain; /* no use of the lock by which its next one is foreseen */
+	o.prompt = c && c->drain;
+	o.pin_flags = o.prompt ? LOCK_DRAIN : 0;
+	o.goes_on = o.prompt; /* no use of the lock by which its next one is foreseen */
 	return op_run(&o, getattr_body, &a);
 }
 

@@ -86,6 +86,7 @@ struct op {
 	bool rename;	    /* pin the rename lock too */
 	bool reading;	    /* changes nothing: allowed read-only */
 	bool goes_on;	    /* the body: another op under the same locks follows at once */
+	bool prompt;	    /* the volume's lock is not waited for: -EAGAIN */
 	struct lock *vlock, *rlock;
 	unsigned n;
 	struct opn e[OP_NODES];

@@ -386,6 +386,32 @@ static void moving_directories_from_all_hosts_makes_no_circle(void **s)
 	sc_run_seeds(movers_body, 5);
 }
 
+/* Whoever calls a lock back must not wait for the volume's. */
+static void revoker_body(struct simcluster *t)
+{
+	const struct op_ctx revoker = {.drain = true};
+	uint64_t volume = geo_anchor_cell(LUNFS_ANCHOR_VOLUME);
+	struct nodeid f;
+	struct vattr va;
+	struct lock *l;
+
+	sc_up(t, 0);
+	sc_up(t, 1);
+	f = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	SC_OK(t, vol_getattr(t->v[0], &revoker, f, &va));
+	SC_OK(t, lock_pin(t->v[1]->locks, volume, LOCK_EX, LOCAL_EXCL, 0, NULL, &l));
+	assert_int_equal(vol_getattr(t->v[0], &revoker, f, &va), -EAGAIN);
+	lock_unpin(t->v[1]->locks, l, LOCAL_EXCL);
+	SC_OK(t, vol_getattr(t->v[0], &sc_root, f, &va));
+	SC_OK(t, vol_getattr(t->v[0], &revoker, f, &va));
+}
+
+static void a_revoke_does_not_wait_for_the_volume(void **s)
+{
+	(void)s;
+	sc_run(revoker_body, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -396,6 +422,7 @@ int main(void)
 	    cmocka_unit_test(handle_of_what_another_host_removed_is_stale),
 	    cmocka_unit_test(what_was_fsynced_survives_any_crash),
 	    cmocka_unit_test(moving_directories_from_all_hosts_makes_no_circle),
+	    cmocka_unit_test(a_revoke_does_not_wait_for_the_volume),
 	};
 
 	return cmocka_run_group_tests_name("vol-hosts", tests, NULL, NULL);
