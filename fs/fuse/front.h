@@ -248,7 +248,7 @@ struct sizes *sizes_new(struct front *f);
 void sizes_free(struct sizes *s);
 /*
  * The kernel has the size of @ino, if somebody has it open, when this returns. To be called under a
- * lock that admits GETATTR; may sleep, for less than a second.
+ * lock that admits GETATTR; waits for what is pinned under it here, else for less than a second.
  */
 void sizes_settle(struct sizes *s, uint64_t ino);
 /* Is a request of thread @tid made by sizes_settle()? It must wait for no lock. */

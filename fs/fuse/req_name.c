@@ -92,6 +92,7 @@ static void answer_own(fuse_req_t req, fuse_ino_t ino)
 		reply_rc(req, rc);
 		return;
 	}
+	nodes_size_seen(f->nodes, ino, (uint64_t)va.st.st_size); /* it may be taken up late */
 	sizes_told(f->sizes, c.tid, (uint64_t)va.st.st_size);
 	fuse_reply_attr(req, &va.st, 0);
 }

@@ -17,9 +17,6 @@
  * without waiting for any lock. To take up the answer the kernel may drop pages, and wait for one
  * that is locked by a request which waits for the lock; the size it has by then.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "fuse/front.h"
 #include <errno.h>
 #include <fcntl.h>
