@@ -103,11 +103,15 @@ struct blk_res {
  */
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res);
 /*
- * The same for a file that grows: where it cannot go on at @goal it goes where there is room for
- * @ahead blocks, which nobody else goes to who can help it. Nothing is reserved by that.
+ * The same for a part of a file, other parts of which are expected: where it cannot be had at @goal it
+ * goes where there is room for them, which nobody else goes to who can help it. Nothing is reserved
+ * by that.
  */
-int blk_reserve_ahead(struct alloc *a, uint32_t max, uint32_t ahead, uint64_t goal, unsigned flags,
-		      struct blk_res *res);
+struct blk_room {
+	uint32_t before, after; /* blocks; the first one that is reserved counts as after */
+};
+int blk_reserve_in(struct alloc *a, uint32_t max, struct blk_room room, uint64_t goal,
+		   unsigned flags, struct blk_res *res);
 #define BLK_TAKE_CREDITS 3u
 /* The first @n blocks become allocated in this transaction (n <= len); the rest is let go. */
 void blk_take(struct txn_handle *h, struct alloc *a, struct blk_res *res, uint32_t n);

@@ -59,6 +59,7 @@ struct group {
 	struct mblk **bm;      /* bitmap payloads, as needed, while pinned */
 	uint32_t cursor;       /* next-fit */
 	uint32_t full_windows; /* no wholly free window below this one */
+	uint32_t longest;      /* free run when none was as long as wanted; UINT32_MAX: not known */
 };
 
 struct chunk {

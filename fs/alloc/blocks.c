@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define GOOD_RUN 64u	  /* a run at the goal itself is taken from this length on */
-#define AHEAD_PART 8u	  /* of a group is kept apart for one file at most */
+#define ROOM_PART 8u	  /* of a group is kept apart for one file at most */
 #define RUNS_LOOKED 4096u /* bound of one search in a map */
 
 struct run {
@@ -45,7 +45,8 @@ static struct run longest_run(const struct group *g, uint32_t from, uint32_t to,
 }
 
 struct pick { /* one blk_reserve */
-	uint32_t max, keep, ahead;
+	uint32_t max, keep;
+	struct blk_room room;
 	uint64_t goal;
 	struct run run;
 };
@@ -64,41 +65,63 @@ static struct run run_at_goal(const struct group *g, const struct pick *p, uint3
 	return (struct run){at, (uint32_t)bit_find(g->map, at, stop, true) - at};
 }
 
+/* The first from @at on, and round, that is @want long, or the longest. */
+static struct run search_run(struct group *g, uint32_t at, uint32_t want)
+{
+	unsigned looked = 0;
+	struct run r, low;
+
+	r = longest_run(g, at, g->nblks, want, &looked);
+	if (r.len == want)
+		return r;
+	low = longest_run(g, g->meta_blks, at, want, &looked);
+	if (low.len > r.len)
+		r = low;
+	if (r.len < want)
+		g->longest = r.len;
+	return r;
+}
+
+/* Of room that was found: where the blocks shall lie in it. */
+static void place_in_room(struct run *r, const struct pick *p, uint32_t max, uint32_t want)
+{
+	uint32_t skip = 0;
+
+	if (r->len >= want)
+		skip = p->room.before < want - max ? p->room.before : 0;
+	else if (r->len / 2 >= max) /* where it begins another file may end and grow */
+		skip = r->len / 2;
+	r->first += skip;
+	r->len -= skip;
+}
+
 /*
  * o.mtx held. len 0: there is none.
  *
- * A file that grows and cannot go on where it ends gets a place with room for p->ahead blocks, of
- * which nothing is set aside: the cursor moves behind it, so the next that looks for such a place
- * finds another one. Files that grow at the same time lie in few pieces, and nothing is to be taken
- * back when they do not.
+ * A part of a file that cannot lie where it would best gets a place with p->room, of which nothing is
+ * set aside: the cursor moves behind it, so the next that looks for such a place finds another one.
+ * Files that grow at the same time lie in few pieces, and nothing is to be taken back when they do
+ * not.
  */
 static struct run choose_run(struct group *g, const struct pick *p, uint32_t max)
 {
-	uint32_t good = max < GOOD_RUN ? max : GOOD_RUN, want = max, at = g->cursor;
+	uint32_t good = max < GOOD_RUN ? max : GOOD_RUN, at = g->cursor;
+	uint32_t room = p->room.before + p->room.after, want = max;
 	struct run near = run_at_goal(g, p, max), r;
-	unsigned looked = 0;
 
 	if (near.len >= good && near.len)
 		return near;
-	if (p->ahead > max)
-		want = p->ahead < g->nblks / AHEAD_PART ? p->ahead : g->nblks / AHEAD_PART;
+	if (room > max)
+		want = room < g->nblks / ROOM_PART ? room : g->nblks / ROOM_PART;
 	else if (near.first)
 		at = near.first;
 	if (want < max)
 		want = max;
-	r = longest_run(g, at, g->nblks, want, &looked);
-	if (r.len < want && at > g->meta_blks) {
-		struct run low = longest_run(g, g->meta_blks, at, want, &looked);
-
-		if (low.len > r.len)
-			r = low;
-	}
+	r = search_run(g, at, want <= g->longest ? want : g->longest > max ? g->longest : max);
 	if (near.len && near.len >= r.len)
 		return near;
-	if (r.len < want && r.len / 2 >= max) { /* where it begins another file may end and grow */
-		r.first += r.len / 2;
-		r.len -= r.len / 2;
-	}
+	if (want > max)
+		place_in_room(&r, p, max, want);
 	g->cursor = r.first + r.len;
 	if (g->cursor >= g->nblks)
 		g->cursor = g->meta_blks;
@@ -180,15 +203,15 @@ static void guard_reserve(struct alloc *a, const struct group *g, unsigned flags
 
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res)
 {
-	return blk_reserve_ahead(a, max, 0, goal, flags, res);
+	return blk_reserve_in(a, max, (struct blk_room){0, 0}, goal, flags, res);
 }
 
-int blk_reserve_ahead(struct alloc *a, uint32_t max, uint32_t ahead, uint64_t goal, unsigned flags,
-		      struct blk_res *res)
+int blk_reserve_in(struct alloc *a, uint32_t max, struct blk_room room, uint64_t goal,
+		   unsigned flags, struct blk_res *res)
 {
 	struct pick p = {
 	    .max = max < LUNFS_BITMAP_BITS ? max : LUNFS_BITMAP_BITS,
-	    .ahead = ahead,
+	    .room = room,
 	    .keep = flags & ALLOC_RESERVE_OK ? 0 : reserve_blks(a->env.geo),
 	    .goal = goal,
 	};

@@ -25,6 +25,7 @@ void group_init(struct alloc *a, struct group *g)
 	lunfs_assert(g->map != NULL);
 	atomic_init(&g->avail, g->nblks); /* not known before it is loaded */
 	/* Chunks are looked for from the start on; data leaves them some room there. */
+	g->longest = UINT32_MAX;
 	g->cursor = g->nblks / 16;
 	if (g->cursor < g->meta_blks)
 		g->cursor = g->meta_blks;
@@ -69,6 +70,7 @@ static int install(struct group *g, const struct mblk *hdr, struct mblk *const *
 		return -EUCLEAN;
 	atomic_store(&g->free_blks, zeros);
 	atomic_store(&g->avail, zeros);
+	g->longest = UINT32_MAX;
 	hint_from_header(g->o.a, g->no, &gi);
 	return 0;
 }
@@ -170,6 +172,7 @@ void group_release(struct group *g, uint32_t first, uint32_t n)
 	atomic_fetch_add(&g->avail, n);
 	if (g->full_windows > window)
 		g->full_windows = window;
+	g->longest = UINT32_MAX;
 }
 
 static void header_count(struct txn_handle *h, struct group *g)

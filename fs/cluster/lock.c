@@ -6,7 +6,8 @@
  * Waiters of one lock stand in a queue. The first whose mode is not held makes the lock busy and
  * acquires it in its own thread; the moment it is held, and before anybody else may have it, that
  * waiter is pinned. Shared local pins may pass each other, nothing passes an exclusive one, except
- * LOCK_DRAIN pins while a revoke invalidates: the revoke waits for what they finish.
+ * LOCK_DRAIN pins while a revoke invalidates: the revoke waits for what they finish. A pin that is
+ * raised waits a moment for what is under way to end by itself; then it goes before all who come.
  */
 #include "cluster/lock_impl.h"
 
@@ -180,7 +181,7 @@ bool locks_alive(struct locks *ls)
 
 static bool local_fits(const struct lock *l, enum lock_local local)
 {
-	return !l->pin_excl && (local == LOCAL_SHARED || !l->pins_shared);
+	return !l->pin_excl && (local == LOCAL_SHARED || !(l->pins_shared || l->pins_parked));
 }
 
 /* Nothing that stands before @w (NULL: before a newcomer) has to go first. */
@@ -188,6 +189,8 @@ static bool in_turn(const struct lock *l, const struct waiter *w, enum lock_loca
 {
 	const struct waiter *o;
 
+	if (l->raiser && lock_now(l->ls) >= l->raise_ns)
+		return false;
 	TAILQ_FOREACH(o, &l->waiters, queue)
 	{
 		if (o == w)
@@ -217,6 +220,11 @@ static void wake_next(struct lock *l)
 
 	if (l->state != LST_IDLE || l->unsettled) {
 		lock_wake_all(l);
+		return;
+	}
+	if (l->raiser) {
+		if (!l->pins_shared)
+			cond_signal(l->raiser);
 		return;
 	}
 	TAILQ_FOREACH(w, &l->waiters, queue)
@@ -365,6 +373,20 @@ int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_loc
 	return rc;
 }
 
+static void pin_less(struct lock *l, enum lock_local local)
+{
+	if (local == LOCAL_EXCL) {
+		lunfs_assert(l->pin_excl);
+		l->pin_excl = false;
+	} else if (local == LOCAL_PARKED) {
+		lunfs_assert(l->pins_parked);
+		l->pins_parked--;
+	} else {
+		lunfs_assert(l->pins_shared);
+		l->pins_shared--;
+	}
+}
+
 enum unpin { UNPIN_DONE, UNPIN_UNUSED, UNPIN_AGAIN };
 
 static void unpin(struct locks *ls, struct lock *l, enum lock_local local, enum unpin how)
@@ -372,13 +394,7 @@ static void unpin(struct locks *ls, struct lock *l, enum lock_local local, enum 
 	struct stripe *s = table_stripe(ls, l->addr);
 
 	mtx_lock(&s->mtx);
-	if (local == LOCAL_EXCL) {
-		lunfs_assert(l->pin_excl);
-		l->pin_excl = false;
-	} else {
-		lunfs_assert(l->pins_shared);
-		l->pins_shared--;
-	}
+	pin_less(l, local);
 	if (how != UNPIN_AGAIN)
 		l->served = how == UNPIN_DONE;
 	if (how == UNPIN_UNUSED) {
@@ -420,6 +436,37 @@ void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local)
 void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local)
 {
 	unpin(ls, l, local, UNPIN_AGAIN);
+}
+
+void lock_park(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	mtx_lock(&s->mtx);
+	pin_less(l, LOCAL_SHARED);
+	l->pins_parked++;
+	if (l->raiser && !l->pins_shared)
+		cond_signal(l->raiser);
+	mtx_unlock(&s->mtx);
+}
+
+void lock_raise(struct locks *ls, struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+	struct cond cond;
+
+	cond_init(&cond, ls->env.clk);
+	mtx_lock(&s->mtx);
+	lunfs_assert(!l->raiser);
+	l->raiser = &cond;
+	l->raise_ns = lock_now(ls) + LOCK_RAISE_NS;
+	while (l->pin_excl || l->pins_shared)
+		cond_wait(&cond, &s->mtx, CLOCK_FOREVER);
+	l->raiser = NULL;
+	pin_less(l, LOCAL_PARKED);
+	l->pin_excl = true;
+	mtx_unlock(&s->mtx);
+	cond_destroy(&cond);
 }
 
 void lock_intr_fire(struct locks *ls, struct lock_intr *intr)

@@ -15,7 +15,7 @@
 #include "cluster/host.h"
 
 enum lock_mode { LOCK_NONE = 0, LOCK_SH = 1, LOCK_EX = 2 };
-enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1 };
+enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1, LOCAL_PARKED = 2 /* lock_park() */ };
 
 #define LOCK_TRY                                                                                   \
 	0x1u /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
@@ -87,6 +87,16 @@ void lock_unpin(struct locks *ls, struct lock *l, enum lock_local local);
 void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local);
 /* Unpin in the middle of an operation that comes back at once: others are still to come after it. */
 void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local);
+/*
+ * For several who are pinned local shared and let one of them change for all what they work on.
+ * lock_park(): from now on local parked; the caller touches nothing any more but to unpin or raise.
+ * lock_raise(), of one that is parked: from now on local exclusive, but beside others who are parked;
+ * sleeps until no pin is local shared, and cannot fail. One at a time of a lock waits in it: the
+ * callers see to that. From the shared pin of any of them to its unpin nobody else of this host is
+ * local exclusive, and no other host gets the lock.
+ */
+void lock_park(struct locks *ls, struct lock *l);
+void lock_raise(struct locks *ls, struct lock *l);
 void lock_intr_fire(struct locks *ls, struct lock_intr *intr); /* wakes the waiter */
 
 /*

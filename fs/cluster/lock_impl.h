@@ -34,6 +34,7 @@
 #define LOCK_SERVE_NS 5000000ull      /* a received lock serves this host so long at least */
 #define LOCK_USE_NS 1000000000ull     /* used so recently: a downgrade keeps it shared */
 #define LOCK_RETRY_NS 50000000ull     /* after a revoke that failed */
+#define LOCK_RAISE_NS 500000ull	      /* a raised pin lets others pass it so long */
 #define LOCK_UPGRADE_NS 100000000ull  /* shared, and within that wanted exclusively */
 #define BOARD_FAST_NS 2000000ull      /* poll of our row while being asked, at first */
 #define BOARD_SLOW_NS 8000000ull      /* and at last */
@@ -85,7 +86,7 @@ struct lock {
 	TAILQ_HEAD(, waiter) waiters;
 	unsigned nwaiters;
 	unsigned refs; /* besides pins: waiters, queues, workers */
-	unsigned pins_shared;
+	unsigned pins_shared, pins_parked;
 	bool pin_excl;
 	bool drain_ok; /* LOCK_DRAIN pins are admitted although it is busy */
 	bool late_ok;  /* LOCK_LATE pins are; a last invalidation is to come */
@@ -115,6 +116,8 @@ struct lock {
 	uint64_t received_ns;	     /* handed over to us, or waited for, then; 0: not */
 	uint64_t until_ns;	     /* and kept so long if it is wanted again at once */
 	uint64_t used_ns, retry_ns;
+	struct cond *raiser; /* of who waits in lock_raise(), or NULL */
+	uint64_t raise_ns;   /* who comes after that waits until it is done */
 	void *_Atomic priv;
 };
 TAILQ_HEAD(lock_list, lock);
@@ -364,7 +367,7 @@ void table_touch(struct stripe *s, struct lock *l); /* on or off the LRU as its 
 void lock_set_held(struct lock *l, enum lock_mode held);
 static inline unsigned lock_pins(const struct lock *l)
 {
-	return l->pins_shared + l->pin_excl;
+	return l->pins_shared + l->pins_parked + l->pin_excl;
 }
 /* What is remembered of it; NULL: nothing, unless @make. */
 struct past *table_past(struct stripe *s, uint64_t addr, bool make);

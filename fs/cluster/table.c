@@ -208,6 +208,8 @@ void lock_wake_all(struct lock *l)
 	struct waiter *w;
 
 	cond_broadcast(&l->cond);
+	if (l->raiser)
+		cond_signal(l->raiser);
 	TAILQ_FOREACH(w, &l->waiters, queue)
 	{
 		cond_signal(&w->cond);

@@ -21,6 +21,8 @@ struct data_call {	 /* one of them */
 
 static void data_call_answer(struct data_call *d, int rc, size_t done)
 {
+	int own = wire_fd(-1); /* whoever ends it may have a request of its own in hand */
+
 	wire_fd(front_kept_fd(d->buf));
 	if (rc)
 		reply_rc(d->req, rc);
@@ -28,6 +30,7 @@ static void data_call_answer(struct data_call *d, int rc, size_t done)
 		fuse_reply_write(d->req, done);
 	else
 		fuse_reply_buf(d->req, d->x.buf, done);
+	wire_fd(own);
 	d->r.got = done;
 	nodes_data_end(d->f->nodes, d->ino, &d->r);
 	front_kept_done(d->f, d->buf);
@@ -40,7 +43,8 @@ static void data_call_wait(void *arg)
 	size_t done;
 	int rc = vol_io_end(&d->x, true, &done);
 
-	data_call_answer(d, rc, done);
+	if (rc != VOL_IO_LATER)
+		data_call_answer(d, rc, done);
 }
 
 static void data_call_ended(struct vol_io *x)
@@ -51,7 +55,7 @@ static void data_call_ended(struct vol_io *x)
 
 	if (rc == VOL_IO_WAITS)
 		front_later(d->f, data_call_wait, d);
-	else
+	else if (rc != VOL_IO_LATER)
 		data_call_answer(d, rc, done);
 }
 

@@ -118,6 +118,17 @@ int ext_map(const struct node_env *ne, struct inode *i, uint64_t lblk, struct ex
 	return 0;
 }
 
+int ext_before(const struct node_env *ne, struct inode *i, uint64_t lblk, struct ext *out)
+{
+	struct bt bt = ext_tree(ne, i);
+	struct bt_path p;
+	int rc = floor_ext(&bt, lblk, &p, out);
+
+	if (!rc)
+		bt_put(&bt, &p);
+	return rc;
+}
+
 /* ---- changing ----------------------------------------------------------------------- */
 
 static bool goes_on(const struct geo *g, const struct ext *a, const struct ext *b)

@@ -138,6 +138,8 @@ struct ext {		/* in core; blk 0 = hole */
  * (len up to UINT64_MAX - lblk). At most *one* extent a call. Inline/empty forks: one endless hole.
  */
 int ext_map(const struct node_env *ne, struct inode *i, uint64_t lblk, struct ext *out);
+/* The extent that begins at or before @lblk, whole. -ENOENT: there is none. */
+int ext_before(const struct node_env *ne, struct inode *i, uint64_t lblk, struct ext *out);
 /* Insert @e where a hole is; merges with neighbours. Uses up to need.cells. Adjusts blks. */
 int ext_insert(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 	       const struct ext *e);

@@ -56,7 +56,7 @@ static struct opn *add(struct op *o, uint64_t addr, enum lock_mode mode, enum lo
 	e->mode = mode;
 	e->local = local;
 	e->l = NULL;
-	e->loaded = false;
+	e->loaded = e->parked = false;
 	e->round = o->round;
 	return e;
 }
@@ -180,18 +180,23 @@ static void unload(struct op *o, struct opn *e)
 }
 
 /* @goes_on: it comes back at once for what it has not done yet. */
+static void unpin(struct op *o, struct opn *e, bool goes_on)
+{
+	enum lock_local local = e->parked ? LOCAL_PARKED : e->local;
+
+	unload(o, e);
+	if (e->l && goes_on)
+		lock_unpin_again(o->v->locks, e->l, local);
+	else if (e->l)
+		lock_unpin(o->v->locks, e->l, local);
+	e->l = NULL;
+	e->parked = false;
+}
+
 static void let_go(struct op *o, bool goes_on)
 {
-	for (unsigned k = o->n; k-- > 0;) {
-		struct opn *e = &o->e[k];
-
-		unload(o, e);
-		if (e->l && goes_on)
-			lock_unpin_again(o->v->locks, e->l, e->local);
-		else if (e->l)
-			lock_unpin(o->v->locks, e->l, e->local);
-		e->l = NULL;
-	}
+	for (unsigned k = o->n; k-- > 0;)
+		unpin(o, &o->e[k], goes_on);
 	if (o->rlock)
 		lock_unpin(o->v->locks, o->rlock, LOCAL_EXCL);
 	if (o->vlock)
@@ -236,16 +241,13 @@ int op_get(struct op *o, struct nodeid id, enum lock_mode mode, enum lock_local 
 		e = add(o, id.ino, mode, local);
 	e->round = o->round;
 	if (mode > e->mode || local > e->local) {
-		enum lock_local was = e->local;
+		bool pinned = e->l != NULL;
 
+		unpin(o, e, true);
 		e->mode = mode > e->mode ? mode : e->mode;
 		e->local = local > e->local ? local : e->local;
-		if (e->l) {
-			unload(o, e);
-			lock_unpin_again(o->v->locks, e->l, was);
-			e->l = NULL;
+		if (pinned)
 			return OP_RESTART;
-		}
 	}
 	if (!e->l) {
 		rc = pin(o, e, e->addr > o->top ? 0 : LOCK_TRY);
@@ -280,6 +282,32 @@ static struct opn *entry_of(struct op *o, const struct inode *i)
 			return &o->e[k];
 	lunfs_assert(!"inode of another operation");
 	return NULL;
+}
+
+void op_park(struct op *o, const struct inode *i)
+{
+	struct opn *e = entry_of(o, i);
+
+	unload(o, e);
+	lock_park(o->v->locks, e->l);
+	e->parked = true;
+}
+
+int op_raise(struct op *o, struct inode *i)
+{
+	struct opn *e = entry_of(o, i);
+	struct nodeid id = {e->addr, e->i.generation};
+
+	lunfs_assert(e->parked);
+	lock_raise(o->v->locks, e->l);
+	e->parked = false;
+	e->local = LOCAL_EXCL;
+	return load(o, e, id);
+}
+
+void op_drop(struct op *o, const struct inode *i)
+{
+	unpin(o, entry_of(o, i), false);
 }
 
 struct lock *op_lock_of(struct op *o, const struct inode *i)

@@ -128,7 +128,10 @@ struct vol_io {
 	uint64_t off_bytes;
 	size_t len_bytes;
 	void *buf; /* 4096-aligned */
-	/* The device has answered: vol_io_end() is to be called. Must not sleep. */
+	/*
+	 * The device has answered, or somebody else has done the rest: vol_io_end() is to be called.
+	 * Must not sleep.
+	 */
 	void (*ended)(struct vol_io *x);
 	struct vol_io_job *job; /* the volume's own */
 };
@@ -136,9 +139,11 @@ struct vol_io {
 bool vol_io_start(struct volume *v, struct vol_io *x);
 /*
  * The answer of vol_read() or vol_write(); or VOL_IO_WAITS, if not @may_sleep and there is something
- * to wait for: to be called again on a thread that may.
+ * to wait for: to be called again on a thread that may; or VOL_IO_LATER: @x->ended is called once more,
+ * maybe before this returns, so that @x may be gone.
  */
 #define VOL_IO_WAITS 1
+#define VOL_IO_LATER 2
 int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done);
 
 #define VFALLOC_KILL_SUIDGID 0x10000000 /* in @mode; as VWRITE_KILL_SUIDGID */

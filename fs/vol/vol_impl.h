@@ -18,6 +18,7 @@
 #define VOL_LINK_MAX 0x7fffffffu  /* links to an inode, subdirectories of a directory */
 #define BLK ((uint64_t)LUNFS_BLOCK_BYTES)
 
+struct firsts;
 struct onodes;
 struct orphans;
 
@@ -41,6 +42,7 @@ struct volume {
 	atomic_ullong gen_counter;
 	atomic_ullong freed;	       /* transactions that gave up space */
 	atomic_ullong freed_committed; /* those known to be durable */
+	struct firsts *firsts;
 	struct onodes *onodes;
 	struct orphans *orphans;
 };
@@ -71,6 +73,7 @@ struct opn { /* an inode of the operation */
 	struct lock *l; /* pinned, or NULL */
 	unsigned round; /* in which it was asked for last */
 	bool loaded;
+	bool parked; /* local parked */
 	struct inode i;
 };
 
@@ -121,6 +124,14 @@ int op_get(struct op *o, struct nodeid id, enum lock_mode mode, enum lock_local 
 /* The same for what a directory entry names: an inode that is not there is damage. */
 int op_get_entry(struct op *o, const struct dir_entry *de, enum lock_mode mode,
 		 enum lock_local local, struct inode **out);
+/*
+ * lock_park() for an inode that is pinned local shared, of which nothing may be used any more, and
+ * lock_raise() for one that is parked. It is loaded anew then: -EIO, ... and it is raised nevertheless.
+ */
+void op_park(struct op *o, const struct inode *i);
+int op_raise(struct op *o, struct inode *i);
+/* The body is done with it: let go before the operation ends. */
+void op_drop(struct op *o, const struct inode *i);
 /* The lock behind a loaded inode of this operation. */
 struct lock *op_lock_of(struct op *o, const struct inode *i);
 /* The inode's block was given up in a transaction (mblk_forget took the reference). */
@@ -199,6 +210,17 @@ bool onodes_write_end(struct onodes *t, uint64_t ino, bool stale);
 /* It did not come to that, and the caller begins anew at once. */
 void onodes_write_cancel(struct onodes *t, uint64_t ino);
 
+/* ---- first.c --------------------------------------------------------------------------------- */
+
+struct firsts *firsts_new(struct clock *clk);
+void firsts_free(struct firsts *t);
+struct first_counts {
+	unsigned long long commits;    /* by one for all who had sent their data */
+	unsigned long long pieces;     /* committed by them */
+	unsigned long long in_the_way; /* of one that is on its way: done alone */
+};
+struct first_counts firsts_counts(struct firsts *t); /* never waits */
+
 /* ---- orphan.c -------------------------------------------------------------------------------- */
 
 struct orphans *orphans_new(struct volume *v);
@@ -242,6 +264,8 @@ int parting_commit(struct change *ch, struct inode *i, struct parting *p, struct
 
 /* ---- ops_write.c ----------------------------------------------------------------------------- */
 
+/* Time stamps of a change of data, and the size if it grew to @end. */
+void write_attrs(struct change *ch, struct inode *i, uint64_t end);
 /* Are the time stamps of @i new enough for data that was overwritten just now? */
 bool vol_is_stamped(struct volume *v, const struct inode *i);
 /* Set them. */

@@ -95,6 +95,8 @@ void vol_destroy(struct volume *v)
 		locks_free(v->locks);
 	if (v->host)
 		host_free(v->host);
+	if (v->firsts)
+		firsts_free(v->firsts);
 	if (v->onodes)
 		onodes_free(v->onodes);
 	ats_destroy(&v->ats);
@@ -113,6 +115,7 @@ int vol_make_objects(struct volume *v, const struct vol_options *opt)
 	if (cfg.name[0] == '\0' && gethostname(cfg.name, sizeof(cfg.name) - 1) != 0)
 		snprintf(cfg.name, sizeof(cfg.name), "localhost");
 	memcpy(v->host_name, cfg.name, sizeof(v->host_name));
+	v->firsts = firsts_new(v->env.clk);
 	v->onodes = onodes_new(v->env.clk);
 	v->orphans = orphans_new(v);
 	rc = host_new(&v->env, &v->ats, &cfg, &hcb, &v->host);

@@ -37,6 +37,7 @@ DIRECTED = {
     "journal": "tests/sim/scenarios/test_scenario_journal",
     "replay": "tests/unit/txn/test_replay",
     "turns": "tests/unit/lock/test_lock_turns",
+    "raise": "tests/unit/lock/test_lock_raise",
 }
 PROGRAMS = ["tests/sim/run/lunfs-sim", *DIRECTED.values(), "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
 

@@ -265,4 +265,25 @@ MUTATIONS = [
         "	return PATIENCE_NS + PATIENCE_STEPS * step",
         "	return 1000 * PATIENCE_NS + PATIENCE_STEPS * step",
     ),
+    Mutation(
+        "a pin is raised while others still work under the lock",
+        ["raise:a_pin_is_raised_when_all_others_are_parked", "calm", "mixed"],
+        "fs/cluster/lock.c",
+        "	while (l->pin_excl || l->pins_shared)\n		cond_wait(&cond,",
+        "	while (l->pin_excl)\n		cond_wait(&cond,",
+    ),
+    Mutation(
+        "a file changes between the data of a first write and its commit",
+        ["raise:nobody_has_it_alone_between_parking_and_the_last_unpin", "calm", "mixed"],
+        "fs/cluster/lock.c",
+        "!(l->pins_shared || l->pins_parked)",
+        "!l->pins_shared",
+    ),
+    Mutation(
+        "first writes to the same blocks go side by side",
+        ["calm", "mixed"],
+        "fs/vol/first.c",
+        "	clear = !overlaps(f->crew, &f->p);",
+        "	clear = true;",
+    ),
 ]

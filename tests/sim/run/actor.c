@@ -65,6 +65,15 @@ static void short_name(const char *name, char out[12])
 	snprintf(out, 12, "%.*s", (int)len, name);
 }
 
+/* Of a crowd most work on the same file. */
+static void go_where_all_are(struct actor *a, struct nodeid *dir, char name[12])
+{
+	if (!a->r->plan.crowd || rnd(a, 4) == 0)
+		return;
+	*dir = a->dir[0];
+	name[0] = 'a';
+}
+
 /* The first ones stay: the shared directories and our own. */
 static void learn_dir(struct actor *a, struct nodeid id)
 {
@@ -125,6 +134,11 @@ static void release_file(struct actor *a, struct nodeid id)
 
 static void some_range(struct actor *a, struct hop *h)
 {
+	if (a->r->plan.crowd && rnd(a, 4)) {
+		h->off = rnd(a, 8) * 4096;
+		h->len = (1 + rnd(a, 2)) * 4096;
+		return;
+	}
 	switch (rnd(a, 4)) {
 	case 0:
 		h->off = rnd(a, 6) * 4096;
@@ -151,7 +165,7 @@ static int do_write(struct actor *a, struct hop *h)
 	int rc;
 
 	some_range(a, h);
-	h->flags = rnd(a, 4) ? 0 : VWRITE_APPEND;
+	h->flags = rnd(a, a->r->plan.crowd ? 16 : 4) ? 0 : VWRITE_APPEND;
 	if (h->flags)
 		h->len = 1 + rnd(a, 5000);
 	/* where an append goes is not known yet: what it writes counts from 0 */
@@ -189,7 +203,9 @@ static int do_truncate(struct actor *a, struct hop *h)
 	struct vattr va;
 	int rc;
 
-	h->len = rnd(a, 3) ? rnd(a, FILE_BYTES) : rnd(a, 4) * 4096;
+	h->len = a->r->plan.crowd && rnd(a, 4) ? FILE_BYTES
+		 : rnd(a, 3)			 ? rnd(a, FILE_BYTES)
+						 : rnd(a, 4) * 4096;
 	st.st_size = (off_t)h->len;
 	hop_call(a->r, h);
 	rc = vol_setattr(vol(a), &h->ctx, h->id, &st, VSET_SIZE, &va);
@@ -208,6 +224,10 @@ static int do_fallocate(struct actor *a, struct hop *h)
 	int rc;
 
 	some_range(a, h);
+	if (a->r->plan.crowd && rnd(a, 2)) { /* all of it is to be written again */
+		h->off = 0;
+		h->len = FILE_BYTES;
+	}
 	h->flags = modes[rnd(a, sizeof(modes) / sizeof(modes[0]))];
 	hop_call(a->r, h);
 	rc = vol_fallocate(vol(a), &h->ctx, h->id, (int)h->flags, h->off, h->len);
@@ -273,13 +293,28 @@ static int do_plain(struct actor *a, struct hop *h)
 	return rc;
 }
 
-static int file_op(struct actor *a, struct nodeid id)
+static enum hop_kind crowd_kind(struct actor *a)
+{
+	static const uint8_t kinds[] = {HOP_WRITE,     HOP_WRITE,     HOP_WRITE,    HOP_WRITE,
+					HOP_WRITE,     HOP_WRITE,     HOP_WRITE,    HOP_READ,
+					HOP_TRUNCATE,  HOP_FALLOCATE, HOP_FSYNC};
+
+	return (enum hop_kind)kinds[rnd(a, sizeof(kinds))];
+}
+
+static enum hop_kind file_kind(struct actor *a)
 {
 	static const uint8_t kinds[] = {HOP_WRITE,     HOP_WRITE,    HOP_WRITE,	   HOP_WRITE,
 					HOP_READ,      HOP_READ,     HOP_READ,	   HOP_TRUNCATE,
 					HOP_FALLOCATE, HOP_SETXATTR, HOP_GETXATTR, HOP_GETXATTR,
 					HOP_RMXATTR,   HOP_FSYNC,    HOP_GETATTR};
-	struct hop *h = begin(a, (enum hop_kind)kinds[rnd(a, sizeof(kinds))]);
+
+	return (enum hop_kind)kinds[rnd(a, sizeof(kinds))];
+}
+
+static int file_op(struct actor *a, struct nodeid id)
+{
+	struct hop *h = begin(a, a->r->plan.crowd ? crowd_kind(a) : file_kind(a));
 
 	if (!h)
 		return -ECANCELED;
@@ -324,6 +359,7 @@ static int in_file(struct actor *a, struct nodeid id, bool open)
 
 static int some_file(struct actor *a)
 {
+	struct nodeid dir;
 	struct vattr va;
 	char name[12] = "";
 	int rc;
@@ -345,7 +381,9 @@ static int some_file(struct actor *a)
 	if (rnd(a, 8) == 0 && a->seen.ino)
 		return in_file(a, a->seen, rnd(a, 2));
 	some_name(a, name);
-	rc = lookup(a, some_dir(a), name, &va);
+	dir = some_dir(a);
+	go_where_all_are(a, &dir, name);
+	rc = lookup(a, dir, name, &va);
 	if (rc || !S_ISREG(va.st.st_mode))
 		return rc;
 	a->seen = va.id;
@@ -366,6 +404,8 @@ static int make(struct actor *a, enum hop_kind kind)
 		return -ECANCELED;
 	h->id = some_dir(a);
 	some_name(a, h->name);
+	if (kind == HOP_CREATE)
+		go_where_all_are(a, &h->id, h->name);
 	if (kind == HOP_SYMLINK)
 		snprintf(h->name2, sizeof(h->name2), "t%u", h->index);
 	name = real_name(a, h->name, full);

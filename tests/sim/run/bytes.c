@@ -195,9 +195,10 @@ static bool read_fits(struct model *m, const struct hop *h, struct mnode *n)
 		len = min(n->seg[k].off + n->seg[k].len, end) - pos;
 		if (n->seg[k].n > 1)
 			len = min(len, SECTOR - pos % SECTOR);
-		if (!(n->seg[k].n == 1 ? alt_is(&n->seg[k].alt[0], buf, pos, len)
-				       : settle(n, buf, pos, len)) &&
-		    !peer_writes(m, pos, len)) {
+		/* what is being written beside it may be something else in a moment */
+		if (!peer_writes(m, pos, len) &&
+		    !(n->seg[k].n == 1 ? alt_is(&n->seg[k].alt[0], buf, pos, len)
+				       : settle(n, buf, pos, len))) {
 			struct mval v = n->seg[k].alt[0];
 			uint64_t at = first_wrong(&v, buf, pos, len);
 

@@ -35,6 +35,16 @@ void cover_ats(struct sim_run *r, const struct ats *a)
 			  atomic_load(&a->stats.outcome[k]));
 }
 
+void cover_volume(struct sim_run *r, struct volume *v)
+{
+	struct first_counts c = firsts_counts(v->firsts);
+
+	cover_ats(r, &v->ats);
+	if (c.pieces > c.commits)
+		cover_add(r, COVER_FIRST_TOGETHER, c.pieces - c.commits);
+	cover_add(r, COVER_FIRST_IN_THE_WAY, c.in_the_way);
+}
+
 void cover_device(struct sim_run *r)
 {
 	static const struct {

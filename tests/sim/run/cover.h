@@ -75,6 +75,8 @@
 	X(DEV_LOST_SECTORS, "device: sectors lost at a power cut")                                 \
 	X(DEV_CONFLICT, "device: RESERVATION CONFLICT")                                            \
 	X(DEV_ABORTED, "device: command aborted by PREEMPT AND ABORT or a drain")                  \
+	X(FIRST_TOGETHER, "first writes that were committed by another one")                       \
+	X(FIRST_IN_THE_WAY, "first writes that another one was in the way of")                      \
 	X(ADMIN_KEY, "key of a mount that died before its claim taken away by hand")               \
 	X(OPS_LOST, "operations lost with a host, as they may")                                    \
 	X(OPS_KEPT, "operations kept although their host died")
@@ -92,10 +94,12 @@ struct cover {
 };
 
 struct sim_run;
+struct volume;
 void cover_hit(struct sim_run *r, enum cover_point p);
 void cover_add(struct sim_run *r, enum cover_point p, uint64_t n);
 void cover_event(struct sim_run *r, const char *event); /* a log line's first word */
 void cover_ats(struct sim_run *r, const struct ats *a);
+void cover_volume(struct sim_run *r, struct volume *v);
 void cover_device(struct sim_run *r); /* what the medium counted */
 const char *cover_text(enum cover_point p);
 

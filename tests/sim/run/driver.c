@@ -101,7 +101,7 @@ static void inc_ended(struct sim_run *r, struct inc *i, enum inc_end how)
 		i->durable_hi = durable;
 	}
 	if (i->v && !i->leaving)
-		cover_ats(r, &i->v->ats);
+		cover_volume(r, i->v);
 }
 
 /* What it had not committed by now is lost, whether it knows or not. */
@@ -279,7 +279,7 @@ static bool host_unmount(struct sim_host *h)
 
 	h->state = H_LEAVING;
 	r->t->v[h->number] = NULL;
-	cover_ats(r, &i->v->ats);
+	cover_volume(r, i->v);
 	i->left_durable = i->v->txns->durable_tid;
 	i->left_running = i->v->txns->running->id;
 	i->leaving = true;

@@ -4,6 +4,7 @@
 #include "run.h"
 
 #include "txn/txn_impl.h"
+#include "vol/piece.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,13 +167,15 @@ const char *hop_text(const struct hop *h, char *buf, size_t len)
 
 	snprintf(buf, len,
 		 "#%u host%u.%u task %u %s(%llu.%llx '%s' %llu '%s' off %llu len %llu flags %#x) "
-		 "= %s [events %llu..%lld, txn %llu..%llu, from %.6f s]",
+		 "= %s [events %llu..%lld, point %llu, txn %llu..%llu, %u bodies, %u changes, from "
+		 "%.6f s]",
 		 h->index, h->host, h->inc, h->task, hop_name(h->kind),
 		 (unsigned long long)h->id.ino, (unsigned long long)h->id.generation, h->name,
 		 (unsigned long long)h->dir.ino, h->name2, (unsigned long long)h->off,
 		 (unsigned long long)h->len, h->flags, answer(h, a, sizeof(a)),
-		 (unsigned long long)h->call, (long long)h->ret, (unsigned long long)h->txn_lo,
-		 (unsigned long long)h->txn_hi, (double)h->call_ns / 1e9);
+		 (unsigned long long)h->call, (long long)h->ret, (unsigned long long)h->point,
+		 (unsigned long long)h->txn_lo, (unsigned long long)h->txn_hi, h->bodies, h->changes,
+		 (double)h->call_ns / 1e9);
 	return buf;
 }
 
@@ -185,8 +188,10 @@ const char *hop_text(const struct hop *h, char *buf, size_t len)
 
 WRAPS(op_run);
 WRAPS(change_begin);
+WRAPS(trunc_finish);
 WRAPS(trunc_set_size);
 WRAPS(trunc_remove_unwritten);
+WRAPS(piece_commit);
 
 struct wrapped {
 	int (*body)(struct op *o, void *arg);
@@ -245,7 +250,7 @@ int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags)
 	int rc = __real_change_begin(ch, goal, flags);
 	struct hop *h = hop_of(ch->o);
 
-	if (rc || !h)
+	if (rc || !h || h->finishing)
 		return rc;
 	h->txn_hi = ch->nt.h->txn->id;
 	if (h->changes++ == 0) {
@@ -253,6 +258,20 @@ int __wrap_change_begin(struct change *ch, uint64_t goal, unsigned flags)
 		h->joined = history_tick(the_run->hist);
 	}
 	return 0;
+}
+
+/* Somebody's truncation was cut short; what is left of it changes nothing that can be seen. */
+int __wrap_trunc_finish(struct op *o, struct inode *i)
+{
+	struct hop *h = hop_of(o);
+	int rc;
+
+	if (h)
+		h->finishing = true;
+	rc = __real_trunc_finish(o, i);
+	if (h)
+		h->finishing = false;
+	return rc;
 }
 
 /* A large truncation goes in steps: all see the new size from the first on. */
@@ -275,6 +294,17 @@ int __wrap_trunc_remove_unwritten(struct op *o, struct inode *i, uint64_t from, 
 	if (h && !h->early)
 		h->early = history_tick(the_run->hist);
 	return __real_trunc_remove_unwritten(o, i, from, to);
+}
+
+/* Of a first write, maybe by another one, who lets others see it before its body ends. */
+int __wrap_piece_commit(struct op *o, struct inode *i, struct piece *p)
+{
+	int rc = __real_piece_commit(o, i, p);
+	struct hop *h = hop_of(o);
+
+	if (h && rc == 0)
+		h->early = history_tick(the_run->hist);
+	return rc;
 }
 
 /* ---- contents -------------------------------------------------------------------------------- */

@@ -67,6 +67,7 @@ struct hop {
 	unsigned runs;		 /* of op_run() */
 	unsigned bodies;	 /* how often its body ran: it let its locks go in between */
 	unsigned changes;	 /* transactions joined */
+	bool finishing;		 /* what another one left: its transactions do not count */
 	uint64_t joined;	 /* the moment of the first */
 	uint64_t txn_lo, txn_hi; /* the first and the last of them */
 	/* A write over written space that joined none: txn_hi is the one that ran at its end. What a

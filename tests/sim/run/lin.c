@@ -572,7 +572,7 @@ static unsigned repairs(const struct lin *l, size_t k, struct repair *out, unsig
 
 		if (l->item[i].at - 1 <= moment(x->call))
 			break;
-		if (y && hop_changes(y) && related(y, x))
+		if (y && (hop_changes(y) || y->kind == HOP_RELEASE) && related(y, x))
 			out[n++] = (struct repair){x, l->item[i].at - 1};
 	}
 	return n;

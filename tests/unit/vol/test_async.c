@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reads and overwrites that no thread waits for: what they promise while the device has not
+ * Reads and overwrites that no thread waits for (first writes: test_first.c): what they promise while the device has not
  * answered, and when it answers something else than yes. The simulated device gets a queue of one
  * transfer that the test itself completes.
  */
@@ -188,8 +188,8 @@ static void refused_body(struct simcluster *t)
 	assert_false(start(&b, false, 0, 100, 0));
 	assert_false(start(&b, false, FILE_BYTES - PAGE, 2 * PAGE, 0));
 	SC_OK(t, vol_fallocate(t->v[0], &sc_root, b.id, 0, FILE_BYTES, FILE_BYTES));
-	assert_false(start(&b, true, FILE_BYTES, PAGE, 0)); /* not written yet */
-	assert_false(start(&b, false, FILE_BYTES, PAGE, 0));
+	assert_false(start(&b, false, FILE_BYTES, PAGE, 0));	       /* not written yet */
+	assert_false(start(&b, true, FILE_BYTES - PAGE, 2 * PAGE, 0)); /* one of them is */
 	SC_OK(t, vol_setattr(t->v[0], &sc_root, b.id, &st, VSET_MODE, &va));
 	assert_false(start(&b, true, 0, PAGE, VWRITE_KILL_SUIDGID));
 	SC_OK(t, vol_setxattr(t->v[0], &sc_root, b.id, "security.capability", "x", 1, 0));
