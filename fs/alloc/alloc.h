@@ -103,9 +103,9 @@ struct blk_res {
  */
 int blk_reserve(struct alloc *a, uint32_t max, uint64_t goal, unsigned flags, struct blk_res *res);
 /*
- * The same for a part of a file, other parts of which are expected: where it cannot be had at @goal it
- * goes where there is room for them, which nobody else goes to who can help it. Nothing is reserved
- * by that.
+ * The same for a part of a file, other parts of which are expected: where it cannot be had at @goal
+ * it goes where there is room for them, which nobody else goes to who can help it. Nothing is
+ * reserved by that.
  */
 struct blk_room {
 	uint32_t before, after; /* blocks; the first one that is reserved counts as after */

@@ -98,10 +98,10 @@ static void place_in_room(struct run *r, const struct pick *p, uint32_t max, uin
 /*
  * o.mtx held. len 0: there is none.
  *
- * A part of a file that cannot lie where it would best gets a place with p->room, of which nothing is
- * set aside: the cursor moves behind it, so the next that looks for such a place finds another one.
- * Files that grow at the same time lie in few pieces, and nothing is to be taken back when they do
- * not.
+ * A part of a file that cannot lie where it would best gets a place with p->room, of which nothing
+ * is set aside: the cursor moves behind it, so the next that looks for such a place finds another
+ * one. Files that grow at the same time lie in few pieces, and nothing is to be taken back when
+ * they do not.
  */
 static struct run choose_run(struct group *g, const struct pick *p, uint32_t max)
 {

@@ -90,10 +90,10 @@ void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local);
 /*
  * For several who are pinned local shared and let one of them change for all what they work on.
  * lock_park(): from now on local parked; the caller touches nothing any more but to unpin or raise.
- * lock_raise(), of one that is parked: from now on local exclusive, but beside others who are parked;
- * sleeps until no pin is local shared, and cannot fail. One at a time of a lock waits in it: the
- * callers see to that. From the shared pin of any of them to its unpin nobody else of this host is
- * local exclusive, and no other host gets the lock.
+ * lock_raise(), of one that is parked: from now on local exclusive, but beside others who are
+ * parked; sleeps until no pin is local shared, and cannot fail. One at a time of a lock waits in
+ * it: the callers see to that. From the shared pin of any of them to its unpin nobody else of this
+ * host is local exclusive, and no other host gets the lock.
  */
 void lock_park(struct locks *ls, struct lock *l);
 void lock_raise(struct locks *ls, struct lock *l);

@@ -129,8 +129,8 @@ struct vol_io {
 	size_t len_bytes;
 	void *buf; /* 4096-aligned */
 	/*
-	 * The device has answered, or somebody else has done the rest: vol_io_end() is to be called.
-	 * Must not sleep.
+	 * The device has answered, or somebody else has done the rest: vol_io_end() is to be
+	 * called. Must not sleep.
 	 */
 	void (*ended)(struct vol_io *x);
 	struct vol_io_job *job; /* the volume's own */
@@ -138,9 +138,9 @@ struct vol_io {
 /* False: nothing was started, use vol_read() or vol_write(). May come after x->ended() has. */
 bool vol_io_start(struct volume *v, struct vol_io *x);
 /*
- * The answer of vol_read() or vol_write(); or VOL_IO_WAITS, if not @may_sleep and there is something
- * to wait for: to be called again on a thread that may; or VOL_IO_LATER: @x->ended is called once more,
- * maybe before this returns, so that @x may be gone.
+ * The answer of vol_read() or vol_write(); or VOL_IO_WAITS, if not @may_sleep and there is
+ * something to wait for: to be called again on a thread that may; or VOL_IO_LATER: @x->ended is
+ * called once more, maybe before this returns, so that @x may be gone.
  */
 #define VOL_IO_WAITS 1
 #define VOL_IO_LATER 2

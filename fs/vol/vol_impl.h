@@ -126,7 +126,8 @@ int op_get_entry(struct op *o, const struct dir_entry *de, enum lock_mode mode,
 		 enum lock_local local, struct inode **out);
 /*
  * lock_park() for an inode that is pinned local shared, of which nothing may be used any more, and
- * lock_raise() for one that is parked. It is loaded anew then: -EIO, ... and it is raised nevertheless.
+ * lock_raise() for one that is parked. It is loaded anew then: -EIO, ... and it is raised
+ * nevertheless.
  */
 void op_park(struct op *o, const struct inode *i);
 int op_raise(struct op *o, struct inode *i);

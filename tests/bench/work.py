@@ -129,7 +129,9 @@ def data(bed):
              more=["--fdatasync=1", "--file_append=1", f"--runtime={int(bed.o.seconds * 1000)}ms"])
     log.unlink(missing_ok=True)
     for name, rw, bs, depth in (("prealloc-1m", "write", "1m", 4),
-                                ("prealloc-4k-q32", "randwrite", "4k", 32)):
+                                ("prealloc-4k-q32", "randwrite", "4k", 32),
+                                ("sparse-64k", "write", "64k", 8),
+                                ("sparse-4k-q32", "randwrite", "4k", 32)):
         if not bed.want(name):
             continue
         fresh = folder / name
@@ -137,9 +139,12 @@ def data(bed):
         def run(name=name, rw=rw, bs=bs, depth=depth, fresh=fresh):
             size = bed.o.file_size // (1 if bs == "1m" else 8)
             with open(fresh, "wb") as f:
-                os.posix_fallocate(f.fileno(), 0, size)
+                if name.startswith("sparse"):
+                    f.truncate(size)
+                else:
+                    os.posix_fallocate(f.fileno(), 0, size)
             iops, mb, lat = fio(bed, fresh, rw, bs, depth, size=size)
-            bed.record(name, mb if bs == "1m" else iops, lat_us=round(lat, 2))
+            bed.record(name, iops if bs == "4k" else mb, lat_us=round(lat, 2))
         bed.attempt([name], run)
         fresh.unlink(missing_ok=True)
 

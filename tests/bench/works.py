@@ -20,6 +20,8 @@ fdatasync-append-4k      data      IOPS          4k append with fdatasync after 
 extend-1m                data      MB/s          1m sequential, direct, QD4, a file that grows
 prealloc-1m              data      MB/s          1m sequential, direct, QD4, first write of an fallocated file
 prealloc-4k-q32          data      IOPS          4k random first write of an fallocated file, QD32
+sparse-64k               data      MB/s          64k sequential, direct, QD8, first write of a sparse file
+sparse-4k-q32            data      IOPS          4k random first write of a sparse file, QD32
 slow-write-1m            slow      MB/s          1m sequential write, direct, QD4, device slowed to 500 MB/s
 slow-read-1m             slow      MB/s          1m sequential read, direct, QD4, device slowed to 500 MB/s
 qemu-{image}-{aio}-{rw}  qemu      IOPS          qemu-img bench {rw}, 4k, depth 32, cache=none, aio={aio}, {image} image

@@ -204,8 +204,8 @@ static int do_truncate(struct actor *a, struct hop *h)
 	int rc;
 
 	h->len = a->r->plan.crowd && rnd(a, 4) ? FILE_BYTES
-		 : rnd(a, 3)			 ? rnd(a, FILE_BYTES)
-						 : rnd(a, 4) * 4096;
+		 : rnd(a, 3)		       ? rnd(a, FILE_BYTES)
+					       : rnd(a, 4) * 4096;
 	st.st_size = (off_t)h->len;
 	hop_call(a->r, h);
 	rc = vol_setattr(vol(a), &h->ctx, h->id, &st, VSET_SIZE, &va);
@@ -295,9 +295,9 @@ static int do_plain(struct actor *a, struct hop *h)
 
 static enum hop_kind crowd_kind(struct actor *a)
 {
-	static const uint8_t kinds[] = {HOP_WRITE,     HOP_WRITE,     HOP_WRITE,    HOP_WRITE,
-					HOP_WRITE,     HOP_WRITE,     HOP_WRITE,    HOP_READ,
-					HOP_TRUNCATE,  HOP_FALLOCATE, HOP_FSYNC};
+	static const uint8_t kinds[] = {HOP_WRITE,    HOP_WRITE,     HOP_WRITE, HOP_WRITE,
+					HOP_WRITE,    HOP_WRITE,     HOP_WRITE, HOP_READ,
+					HOP_TRUNCATE, HOP_FALLOCATE, HOP_FSYNC};
 
 	return (enum hop_kind)kinds[rnd(a, sizeof(kinds))];
 }

@@ -174,8 +174,8 @@ const char *hop_text(const struct hop *h, char *buf, size_t len)
 		 (unsigned long long)h->dir.ino, h->name2, (unsigned long long)h->off,
 		 (unsigned long long)h->len, h->flags, answer(h, a, sizeof(a)),
 		 (unsigned long long)h->call, (long long)h->ret, (unsigned long long)h->point,
-		 (unsigned long long)h->txn_lo, (unsigned long long)h->txn_hi, h->bodies, h->changes,
-		 (double)h->call_ns / 1e9);
+		 (unsigned long long)h->txn_lo, (unsigned long long)h->txn_hi, h->bodies,
+		 h->changes, (double)h->call_ns / 1e9);
 	return buf;
 }
 

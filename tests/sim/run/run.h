@@ -67,7 +67,7 @@ struct plan {
 	uint64_t journal_bytes; /* 0: as mkfs chooses */
 	bool full;		/* next to no space is left from the beginning */
 	bool wide;    /* many long names: directories become trees, and lose nodes again */
-	bool crowd;   /* all write whole blocks of few files side by side, first writes among them */
+	bool crowd; /* all write whole blocks of few files side by side, first writes among them */
 	enum lie lie; /* PROF_LIAR */
 	unsigned lie_one_in;
 	int drift_ppm[SC_HOSTS_MAX];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reads and overwrites that no thread waits for (first writes: test_first.c): what they promise while the device has not
- * answered, and when it answers something else than yes. The simulated device gets a queue of one
- * transfer that the test itself completes.
+ * Reads and overwrites that no thread waits for (first writes: test_first.c): what they promise
+ * while the device has not answered, and when it answers something else than yes. The simulated
+ * device gets a queue of one transfer that the test itself completes.
  */
 #include "unit.h"
 
