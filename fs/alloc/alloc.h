@@ -48,6 +48,7 @@ struct cell_res {
 
 #define ALLOC_RESERVE_OK 0x1u /* may dip into the reserve kept for deleting on a full volume */
 #define ALLOC_NEED_LOCK 0x2u  /* cells for inodes: their own lock must be to be had EX by a try */
+#define ALLOC_NO_COMMIT 0x4u  /* blocks: does not wait for a commit that could make room */
 
 /*
  * The lock at @lock_addr, which was wanted (-EAGAIN), has been waited for: take home what it was

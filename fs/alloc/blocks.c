@@ -227,7 +227,8 @@ int blk_reserve_in(struct alloc *a, uint32_t max, struct blk_room room, uint64_t
 	lunfs_assert(max > 0);
 	memset(res, 0, sizeof(*res));
 	rc = group_search(a, &s);
-	if ((rc == -ENOSPC || rc == -EAGAIN) && commit_would_help(a, s.min_blks)) {
+	if ((rc == -ENOSPC || rc == -EAGAIN) && !(flags & ALLOC_NO_COMMIT) &&
+	    commit_would_help(a, s.min_blks)) {
 		rc = commit_freed(a, s.min_blks);
 		if (rc == 0)
 			rc = group_search(a, &s);

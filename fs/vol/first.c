@@ -173,6 +173,7 @@ int first_begin(struct op *o, struct inode *i, struct first *f, uint64_t off_byt
 		return 1;
 	f->o = o;
 	piece_init(&f->p, off_bytes, len_bytes, buf);
+	f->p.prompt = true;
 	if (plan_begin(o->v, f, i->ino))
 		rc = plan_whole(o, i, &f->p);
 	plan_end(o->v->firsts, f, rc == 0);

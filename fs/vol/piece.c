@@ -91,7 +91,8 @@ static int plan_new(struct op *o, struct inode *i, struct piece *p, struct part 
 {
 	struct blk_room room;
 	uint64_t goal = goal_for(o->v, i, t->lblk, p, &room);
-	int rc = blk_reserve_in(o->v->alloc, (uint32_t)t->len, room, goal, 0, &t->res);
+	int rc = blk_reserve_in(o->v->alloc, (uint32_t)t->len, room, goal,
+				p->prompt ? ALLOC_NO_COMMIT : 0, &t->res);
 
 	if (rc == -EAGAIN)
 		o->want = t->res.want;

@@ -36,6 +36,7 @@ struct piece {
 	const uint8_t *src;
 	uint64_t lblk, nblks;
 	struct near near; /* a place for its first block that the caller knows of */
+	bool prompt; /* room is taken as it is, without waiting for a commit */
 	unsigned n, changes;
 	struct part part[PARTS_MAX];
 	uint8_t *tmp;	    /* bounce memory, or NULL */
