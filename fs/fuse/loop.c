@@ -65,7 +65,7 @@ struct worker {
 	bool ended;
 };
 
-struct late { /* what no thread could be had for */
+struct late { /* what waits for a thread */
 	struct late *next;
 	void (*fn)(void *arg);
 	void *arg;
@@ -81,7 +81,9 @@ struct loop {
 	unsigned nspare;		       /* without those of the arena */
 	uint8_t *arena_map, *arena;
 	unsigned narena;			/* of its buffers that were handed out */
-	unsigned total, reading, parked, calls; /* calls: parked ones that are to read */
+	/* Parked ones: so many of them are to read, and so many to do what is late. */
+	unsigned parked, calls, nlate;
+	unsigned total, reading;
 	unsigned kept;
 	unsigned busy_readers; /* so many where all they do is to send transfers */
 	atomic_uint in_hand;
@@ -269,41 +271,54 @@ static bool thread_add(struct loop *l, void (*fn)(void *arg), void *arg) /* l->m
 	return true;
 }
 
-/* Without a thread for it the loop does it itself; the caller's would keep other answers waiting.
+static bool can_call(const struct loop *l) /* l->mtx held */
+{
+	return l->parked > l->calls + l->nlate;
+}
+
+/*
+ * By a parked worker if there is one. Without a thread for it the loop does it itself; the caller's
+ * would keep other answers waiting.
  */
 void front_later(struct front *f, void (*fn)(void *arg), void *arg)
 {
 	struct loop *l = f->loop;
+	bool called;
 
 	pthread_mutex_lock(&l->mtx);
-	if (!thread_add(l, fn, arg)) {
+	called = can_call(l);
+	if (called || !thread_add(l, fn, arg)) {
 		struct late *t = calloc(1, sizeof(*t));
 
 		lunfs_assert(t);
 		*t = (struct late){.next = l->late, .fn = fn, .arg = arg};
 		l->late = t;
-		pthread_cond_broadcast(&l->changed);
+		l->nlate++;
+		pthread_cond_signal(called ? &l->more : &l->changed);
 	}
 	pthread_mutex_unlock(&l->mtx);
 }
 
-static void do_late(struct loop *l) /* l->mtx held; let go meanwhile */
+static void do_one_late(struct loop *l) /* l->mtx held; let go meanwhile */
 {
-	while (l->late) {
-		struct late *t = l->late;
+	struct late *t = l->late;
 
-		l->late = t->next;
-		pthread_mutex_unlock(&l->mtx);
-		t->fn(t->arg);
-		free(t);
-		pthread_mutex_lock(&l->mtx);
-	}
+	l->late = t->next;
+	l->nlate--;
+	pthread_mutex_unlock(&l->mtx);
+	if (self)
+		self->fn = t->fn;
+	t->fn(t->arg);
+	if (self)
+		self->fn = NULL;
+	free(t);
+	pthread_mutex_lock(&l->mtx);
 }
 
 /* Somebody must read. The others go on if no thread can be had; the next request tries again. */
 static void reader_add(struct loop *l) /* l->mtx held */
 {
-	if (l->parked > l->calls) {
+	if (can_call(l)) {
 		l->calls++;
 		l->reading++;
 		pthread_cond_signal(&l->more);
@@ -318,8 +333,15 @@ static bool park(struct loop *l) /* l->mtx held */
 	if (l->parked >= PARKED_MAX)
 		return false;
 	l->parked++;
-	while (!l->calls && !fuse_session_exited(l->f->se))
-		pthread_cond_wait(&l->more, &l->mtx);
+	while (!l->calls && !fuse_session_exited(l->f->se)) {
+		if (!l->late) {
+			pthread_cond_wait(&l->more, &l->mtx);
+			continue;
+		}
+		l->parked--;
+		do_one_late(l);
+		l->parked++;
+	}
 	l->parked--;
 	if (!l->calls)
 		return false;
@@ -582,7 +604,8 @@ int front_loop(struct front *f)
 			calls_interrupt_all(f);
 			wake_readers(&l);
 		}
-		do_late(&l);
+		while (l.late && (l.nlate + l.calls > l.parked || fuse_session_exited(f->se)))
+			do_one_late(&l);
 		reap(&l);
 	}
 	l.signalled = true;
