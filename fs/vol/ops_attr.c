@@ -103,7 +103,9 @@ static int set_size(struct op *o, struct setattr *a, struct inode *i)
 		return -EINVAL;
 	if ((uint64_t)a->st->st_size > VOL_FILE_MAX)
 		return -EFBIG;
-	rc = trunc_set_size(o, i, (uint64_t)a->st->st_size, &a->size_begun);
+	rc = trunc_finish(o, i); /* what was begun here before, too */
+	if (rc == 0 && !a->size_begun)
+		rc = trunc_set_size(o, i, (uint64_t)a->st->st_size, &a->size_begun);
 	if (a->size_begun)
 		attr_fill(o->v, i, a->out);
 	a->sized = rc == 0;

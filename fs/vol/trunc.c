@@ -267,9 +267,5 @@ static int shrink(struct op *o, struct inode *i, uint64_t size, bool *begun)
 
 int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun)
 {
-	int rc = trunc_finish(o, i);
-
-	if (rc || *begun)
-		return rc;
 	return size > i->size ? grow(o, i, size) : shrink(o, i, size, begun);
 }

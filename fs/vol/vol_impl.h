@@ -303,7 +303,10 @@ int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to
  * that blocks beyond the end cannot come back to life.
  */
 int trunc_finish(struct op *o, struct inode *i);
-/* Set the size and give up what lies beyond. *@begun (false at first) tells a second run. */
+/*
+ * After trunc_finish(): set the size and give up what lies beyond. *@begun: the size is set, and the
+ * rest of it is left to trunc_finish().
+ */
 int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
 /* Give up the blocks in [from, to) that read as zeroes, in steps of a transaction each. */
 int trunc_remove_unwritten(struct op *o, struct inode *i, uint64_t from, uint64_t to);
