@@ -24,8 +24,8 @@ void group_init(struct alloc *a, struct group *g)
 	g->map = calloc((g->nblks + 7u) / 8u, 1);
 	lunfs_assert(g->map != NULL);
 	atomic_init(&g->avail, g->nblks); /* not known before it is loaded */
-	/* Chunks are looked for from the start on; data leaves them some room there. */
 	g->longest = UINT32_MAX;
+	/* Chunks are looked for from the start on; data leaves them some room there. */
 	g->cursor = g->nblks / 16;
 	if (g->cursor < g->meta_blks)
 		g->cursor = g->meta_blks;

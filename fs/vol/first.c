@@ -58,8 +58,7 @@ struct first_counts firsts_counts(struct firsts *t)
 				     .in_the_way = atomic_load(&t->in_the_way)};
 }
 
-/* ---- the crew; firsts.mtx is held -------------------------------------------------------------
- */
+/* ---- the crew; firsts.mtx is held ------------------------------------------------------------ */
 
 static void join(struct firsts *t, uint64_t ino, struct first *f)
 {
@@ -116,8 +115,7 @@ static void look_near(const struct crew *c, const struct geo *g, struct piece *p
 		}
 }
 
-/* ---- a writer ---------------------------------------------------------------------------------
- */
+/* ---- a writer -------------------------------------------------------------------------------- */
 
 /* False: another one is in the way. */
 static bool plan_begin(struct volume *v, struct first *f, uint64_t ino)

@@ -116,9 +116,10 @@ int vol_write(struct volume *v, const struct op_ctx *c, struct nodeid id, uint64
 	      size_t len_bytes, const void *buf, unsigned flags, size_t *done, uint64_t *off_out);
 
 /*
- * A read or an overwrite without a thread that waits for the device, where that can be had: whole
- * blocks in one piece of written space, locks that are held, nothing to wait for. All of it and
- * what it points to stays as it is until vol_io_end() has answered.
+ * A read or a write without a thread that waits for the device, where that can be had: whole blocks
+ * before the end of file that lie in one piece, to read, overwrite, or (first.h) write first, and
+ * locks that are held. All of it and what it points to stays as it is until vol_io_end() has
+ * answered.
  */
 struct vol_io {
 	bool write;

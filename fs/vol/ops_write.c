@@ -77,8 +77,7 @@ bool vol_is_stamped(struct volume *v, const struct inode *i)
 	return of_this_tick(now, i->mtime) && of_this_tick(now, i->ctime);
 }
 
-/* ---- attributes --------------------------------------------------------------------------------
- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 void write_attrs(struct change *ch, struct inode *i, uint64_t end)
 {
