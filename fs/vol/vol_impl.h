@@ -304,8 +304,8 @@ int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to
  */
 int trunc_finish(struct op *o, struct inode *i);
 /*
- * After trunc_finish(): set the size and give up what lies beyond. *@begun: the size is set, and the
- * rest of it is left to trunc_finish().
+ * After trunc_finish(): set the size and give up what lies beyond. *@begun: the size is set, and
+ * the rest of it is left to trunc_finish().
  */
 int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun);
 /* Give up the blocks in [from, to) that read as zeroes, in steps of a transaction each. */
