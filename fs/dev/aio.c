@@ -29,6 +29,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* It does not see that what came before a transfer was submitted comes before what its end brings.
+ */
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#define SUBMITTED(data) __tsan_release(data)
+#define ENDED(data) __tsan_acquire(data)
+#else
+#define SUBMITTED(data)
+#define ENDED(data)
+#endif
+
 #define DEPTH 96u /* started and on their way: less than a block device takes without blocking */
 #define REAP 64	  /* taken from the kernel together */
 
@@ -74,6 +85,7 @@ static void *reap(void *arg)
 		for (long k = 0; k < n; k++) {
 			void *data = (void *)(uintptr_t)ev[k].data;
 
+			ENDED(data);
 			q->ended(q->ended_ctx, data, ev[k].res); /* it may be gone now */
 		}
 		left(q, (unsigned)n);
@@ -166,6 +178,7 @@ int aio_start(struct aio *q, const struct aio_io *io, void *data)
 	pthread_mutex_unlock(&q->mtx);
 	if (!room)
 		return -EAGAIN;
+	SUBMITTED(data);
 	if (syscall(SYS_io_submit, q->ctx, 1l, &list) == 1)
 		return 0;
 	left(q, 1); /* not sent: whoever asked does it by a call that says why */
