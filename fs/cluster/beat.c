@@ -148,7 +148,7 @@ int beat_once(struct host *h)
 			      "the device shows an older state of its slot: a lost write, a stale "
 			      "cache or a roll-back of the array");
 		return -EIO;
-	default: /* fenced (the front door told why_refused()), unknown, unexplained, damaged,
+	default: /* fenced (the front door told host_why_refused()), unknown, unexplained, damaged,
 		    error: the lease tells how long that may last */
 		return -EAGAIN;
 	}
@@ -221,7 +221,7 @@ static int look_at_own_slot(struct host *h)
  * The device refused a command. Whoever fences us has changed our slot first, so that tells; if it
  * holds our own live image, nobody did, and the registration is put right before the next beat.
  */
-static int why_refused(struct host *h)
+int host_why_refused(struct host *h)
 {
 	int r;
 
@@ -265,7 +265,7 @@ static int next_beat(struct host *h)
 	if (went_back(h))
 		return -EIO;
 	if (atomic_load(&h->conflict))
-		r = why_refused(h);
+		r = host_why_refused(h);
 	if (!r)
 		r = works(h) ? beat_once(h) : look_at_own_slot(h);
 	/* A device may serve reads and fail all else; what the watch has read is final. */

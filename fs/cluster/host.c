@@ -386,6 +386,14 @@ static int not_released(struct host *h, const char *why)
 	return -EIO;
 }
 
+/* Had the command no effect that is known, or none but that it has to be sent again? */
+static bool may_free_again(struct host *h, enum ats_outcome o)
+{
+	if (o == ATS_FENCED) /* or a reset of the target took our key */
+		return host_why_refused(h) == 0;
+	return o == ATS_UNKNOWN || o == ATS_UNEXPLAINED;
+}
+
 int host_free_slot(struct host *h)
 {
 	struct lunfs_slot_rec *set = (void *)h->set;
@@ -394,7 +402,7 @@ int host_free_slot(struct host *h)
 
 	if (drain_own(h))
 		return not_released(h, "a command of it may still be on its way");
-	for (unsigned i = 0; i < FREE_TRIES && (o == ATS_UNKNOWN || o == ATS_UNEXPLAINED); i++) {
+	for (unsigned i = 0; i < FREE_TRIES && (!i || may_free_again(h, o)); i++) {
 		memcpy(h->set, h->cur, h->env.geo->sector_bytes);
 		set->state = le16_make(LUNFS_SLOT_FREE);
 		ats_stamp(h->ats, &set->hdr, &rec_of(h->cur)->hdr, LUNFS_ATS_SLOT,

@@ -149,6 +149,8 @@ void host_set_lost(struct host *h, const char *fmt, ...) __attribute__((format(p
 int host_start_threads(struct host *h);
 void host_stop_threads(struct host *h);
 int host_free_slot(struct host *h); /* LIVE -> FREE of our own slot; threads are stopped */
+/* beat.c. 0: nobody fenced this host, and its registration is there again. */
+int host_why_refused(struct host *h);
 /* mtx held: turn an ACTIVE that is expired or refused by the device into SUSPENDED */
 bool host_check_lease(struct host *h);
 void host_conflict(void *host); /* dev->conflict: RESERVATION CONFLICT */

@@ -632,6 +632,22 @@ TEST(a_registration_that_got_lost_is_made_anew_and_nothing_dies)
 	umount_host(&b);
 }
 
+/* Between its last beat and the command that frees its slot. */
+TEST(a_host_leaves_cleanly_although_its_registration_got_lost)
+{
+	struct member a = {0}, b = {0};
+
+	with_pr(w);
+	mount_host(&a, w, "a");
+	mount_host(&b, w, "b");
+	simdev_pr_reset(w->medium);
+	umount_host(&a);
+	assert_int_equal(state_of(w, 0), LUNFS_SLOT_FREE);
+	rest(w, 3 * LEASE);
+	assert_int_equal(a.lost + b.lost + b.replays, 0);
+	umount_host(&b);
+}
+
 TEST(a_target_reset_that_nobody_noticed_is_put_right)
 {
 	struct member a = {0}, b = {0};
@@ -1045,6 +1061,7 @@ TEST(a_host_whose_recovery_hangs_stops_beating_and_another_takes_over)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    UNIT(a_host_leaves_cleanly_although_its_registration_got_lost),
 	    UNIT(the_key_is_the_nonce_and_the_device_is_reserved_while_anybody_is_mounted),
 	    UNIT(nothing_is_written_before_the_key_is_registered),
 	    UNIT(lost_replies_to_the_registration_do_no_harm),
