@@ -204,6 +204,18 @@ int bt_seek_last(const struct bt *bt, struct bt_path *p)
 	return rc;
 }
 
+/* The children of the path's last node from @idx on, if the first of them is not here. */
+static void read_ahead(const struct bt *bt, const struct bt_path *p, unsigned idx)
+{
+	const struct bt_step *s = &p->s[p->n - 1];
+	uint64_t addr[MBLK_AHEAD_MAX];
+	size_t n = 0;
+
+	for (unsigned k = idx; n < MBLK_AHEAD_MAX && k < node_items(s->area); k++)
+		addr[n++] = inner_child(s->area, k);
+	mblk_read_ahead(bt->ne->txns, bt->i->m->guard, addr, n);
+}
+
 /* Up to the first node that has a child @by (1 or -1) further, and to that child. */
 static int step_aside(const struct bt *bt, struct bt_path *p, int by)
 {
@@ -214,6 +226,8 @@ static int step_aside(const struct bt *bt, struct bt_path *p, int by)
 
 		if (by < 0 ? s->idx == 0 : s->idx + 1 >= node_items(s->area))
 			continue;
+		if (bt->ahead && by > 0)
+			read_ahead(bt, p, s->idx + 1);
 		rc = push_child(bt, p, by < 0 ? s->idx - 1 : s->idx + 1);
 		if (rc)
 			bt_put(bt, p);

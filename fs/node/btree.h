@@ -75,6 +75,7 @@ struct bt {
 	const struct node_env *ne;
 	struct inode *i;
 	enum node_fork fork;
+	bool ahead; /* it is gone through: bt_next_leaf() reads several at once */
 };
 
 struct bt_step {

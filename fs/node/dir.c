@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define KEY_MIN 128u
 #define COLLISIONS 128u
 
 static struct bt dir_tree(const struct node_env *ne, struct inode *dir)
@@ -63,7 +62,7 @@ static int entry_at(const struct bt *bt, struct bt_path *p, const struct lunfs_d
 	const struct lunfs_dirent *de = (const void *)bt_body(p, &len);
 	uint64_t ino;
 
-	if (len < sizeof(*de) || len != sizeof(*de) + de->name_len || bt_key(p) < KEY_MIN ||
+	if (len < sizeof(*de) || len != sizeof(*de) + de->name_len || bt_key(p) < DIR_COOKIE_MIN ||
 	    bt_key(p) > INT64_MAX)
 		return damaged(bt->i, bt_key(p));
 	ino = le64_get(de->ino);
@@ -145,7 +144,10 @@ int dir_list(const struct node_env *ne, struct inode *dir, uint64_t from, struct
 	const struct lunfs_dirent *de;
 	struct bt_path p;
 	size_t have = 0;
-	int rc = bt_seek(&bt, from, &p);
+	int rc;
+
+	bt.ahead = max > 1;
+	rc = bt_seek(&bt, from, &p);
 
 	while (!rc && have < max) {
 		rc = bt_settle(&bt, &p);

@@ -88,6 +88,7 @@ int fork_need(const struct node_env *ne, struct inode *i, enum node_fork fork, u
 
 /* ---- directories -------------------------------------------------------------------- */
 
+#define DIR_COOKIE_MIN 128u /* of the first entry there can be */
 struct dir_entry {
 	uint64_t ino, generation;
 	uint8_t type; /* DT_* */
@@ -99,7 +100,7 @@ struct dir_entry {
 /* -ENOENT; -EUCLEAN; -EIO. Name is not "." or "..". */
 int dir_lookup(const struct node_env *ne, struct inode *dir, const char *name,
 	       struct dir_entry *out);
-/* First entry with cookie >= @from (>= 128). -ENOENT at the end. */
+/* First entry with cookie >= @from (>= DIR_COOKIE_MIN). -ENOENT at the end. */
 int dir_next(const struct node_env *ne, struct inode *dir, uint64_t from, struct dir_entry *out);
 /*
  * Iterate many at once: fills up to @max entries from cookie @from; *n = how many (0 at the end).

@@ -4,7 +4,8 @@
  * which lock protects the present role. Clean blocks that nobody references and whose committed
  * copy is in place stand on an LRU list and may go at any time; all others stay.
  *
- * A payload that the lock layer read on the way is kept unchecked and verified by its first user.
+ * A payload that was read before anybody asked for it (early.c) is kept unchecked and verified by
+ * its first user.
  */
 #include "txn/txn_impl.h"
 
@@ -25,7 +26,7 @@ void pool_put(struct txns *t, void *buf)
 		free(buf);
 }
 
-static struct cblk *cblk_find(struct txns *t, uint64_t addr)
+struct cblk *cblk_find(struct txns *t, uint64_t addr)
 {
 	struct cblk *b;
 
@@ -33,7 +34,7 @@ static struct cblk *cblk_find(struct txns *t, uint64_t addr)
 	return b;
 }
 
-static void role_set(struct txns *t, struct cblk *b, uint64_t guard_addr)
+void cblk_set_guard(struct txns *t, struct cblk *b, uint64_t guard_addr)
 {
 	b->gidx = gidx_get(t, guard_addr);
 	TAILQ_INSERT_TAIL(&b->gidx->blks, b, of_guard);
@@ -50,7 +51,7 @@ static void role_clear(struct txns *t, struct cblk *b)
 	gidx_settle(t, g);
 }
 
-static struct cblk *cblk_make(struct txns *t, uint64_t addr)
+struct cblk *cblk_make(struct txns *t, uint64_t addr)
 {
 	struct cblk *b = txn_zalloc(sizeof(*b));
 
@@ -188,7 +189,7 @@ static int read_payload(struct txns *t, uint64_t addr, uint16_t type, uint64_t g
 	return say_damaged(addr, guard, type, v);
 }
 
-static void adopt_header(struct cblk *b)
+void cblk_adopt_header(struct cblk *b)
 {
 	const struct lunfs_blk_hdr *h = (const void *)b->m.data;
 
@@ -214,10 +215,10 @@ static int load(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type
 		cblk_drop(t, b);
 		return r;
 	}
-	adopt_header(b);
+	cblk_adopt_header(b);
 	b->m.guard = guard;
 	b->refs = 1;
-	role_set(t, b, guard_addr);
+	cblk_set_guard(t, b, guard_addr);
 	*out = &b->m;
 	return 0;
 }
@@ -291,34 +292,6 @@ void mblk_put(struct txns *t, struct mblk *m)
 {
 	mtx_lock(&t->mtx);
 	put_locked(t, cblk_of(m));
-	mtx_unlock(&t->mtx);
-}
-
-void txn_loaded(struct txns *t, struct lock *guard, const void *payload)
-{
-	const struct lunfs_blk_hdr *h = payload;
-	uint64_t addr = lock_addr(guard);
-	struct cblk *b;
-
-	if (le32_get(h->magic) != LUNFS_BLK_MAGIC || le64_get(h->addr) != addr ||
-	    le64_get(h->guard) != addr)
-		return;
-	mtx_lock(&t->mtx);
-	b = cblk_find(t, addr);
-	if (b && b->on_lru) {
-		cblk_drop(t, b);
-		b = NULL;
-	}
-	if (!b) {
-		b = cblk_make(t, addr);
-		memcpy(b->m.data, payload, LUNFS_PAYLOAD_BYTES);
-		b->state = CBLK_VALID;
-		b->unverified = true;
-		adopt_header(b);
-		role_set(t, b, addr);
-		recent_put(t, addr, 0);
-		cblk_settle(t, b);
-	}
 	mtx_unlock(&t->mtx);
 }
 
@@ -402,7 +375,7 @@ struct mblk *mblk_new(struct txn_handle *h, struct lock *guard, uint64_t addr, u
 	b->m.guard = guard;
 	b->refs = 1;
 	if (!b->detached) {
-		role_set(t, b, guard_addr);
+		cblk_set_guard(t, b, guard_addr);
 		dirty_locked(h, b, guard_addr, possession, recorded, false);
 	}
 	mtx_unlock(&t->mtx);

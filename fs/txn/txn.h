@@ -49,6 +49,12 @@ void txns_free(struct txns *t);
  * txn may be joined.
  */
 int mblk_get(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type, struct mblk **out);
+/*
+ * These will be wanted next, the first one now: if it is not in the cache, all that are not are
+ * read together. What goes wrong is left to mblk_get(). Pins and sleeps as there.
+ */
+#define MBLK_AHEAD_MAX 16u
+void mblk_read_ahead(struct txns *t, struct lock *guard, const uint64_t *addr, size_t n);
 void mblk_put(struct txns *t, struct mblk *m);
 
 /*

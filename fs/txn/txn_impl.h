@@ -228,6 +228,10 @@ void recent_give_up(struct txns *t, uint64_t addr); /* the guard's possession en
 /* cache.c: the mutex is held */
 void *pool_get(struct txns *t);
 void pool_put(struct txns *t, void *buf);
+struct cblk *cblk_find(struct txns *t, uint64_t addr);
+struct cblk *cblk_make(struct txns *t, uint64_t addr);
+void cblk_set_guard(struct txns *t, struct cblk *b, uint64_t guard_addr);
+void cblk_adopt_header(struct cblk *b);		  /* of the payload it holds now */
 void cblk_settle(struct txns *t, struct cblk *b); /* to the LRU or away, if it is idle */
 void cblk_drop(struct txns *t, struct cblk *b);	  /* idle: away */
 void cache_drop_all(struct txns *t);

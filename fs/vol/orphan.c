@@ -252,7 +252,7 @@ static int scan_body(struct op *o, void *arg)
 
 static void scan_slot(struct orphans *w, unsigned slot)
 {
-	struct scan s = {.slot = slot, .cookie = 128};
+	struct scan s = {.slot = slot, .cookie = DIR_COOKIE_MIN};
 	struct op_ctx c;
 	struct op o;
 	int rc;

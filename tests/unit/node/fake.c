@@ -262,6 +262,13 @@ int mblk_get(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type, s
 	return 0;
 }
 
+void mblk_read_ahead(struct txns *t, struct lock *guard, const uint64_t *addr, size_t n)
+{
+	assert_ptr_equal(guard, &t->lock);
+	assert_in_range(n, 1, MBLK_AHEAD_MAX);
+	assert_true(addr[0] != 0);
+}
+
 void mblk_put(struct txns *t, struct mblk *m)
 {
 	struct fblk *b = (struct fblk *)m;
