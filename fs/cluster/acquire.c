@@ -49,6 +49,7 @@ struct acq {
 	uint64_t from_ns;	      /* when that was */
 	uint64_t granter;
 	bool cell_valid; /* w->cell was read with the record that l->known is */
+	uint64_t read_ns; /* ... by a read that began then */
 	bool cold;
 	bool fresh;	  /* judge by slots read now */
 	uint64_t dark_ns; /* since then no slot that matters could be judged; 0: all could */
@@ -173,21 +174,42 @@ static void nap(struct acq *a, uint64_t ns)
 	mtx_unlock(&s->mtx);
 }
 
-/* The payload that was read together with the record is what the record says is there. */
+static bool known_over(const struct acq *a, uint64_t owner)
+{
+	if (LUNFS_OWNER_SLOT(owner) == a->ls->slot)
+		return owner < a->ls->owner;
+	return host_owner_over_by(a->ls->host, owner, a->read_ns);
+}
+
+/*
+ * The payload that was read together with the record is what is there if nobody changes the record
+ * before this host holds the lock: the record names its version; or its last holder (where
+ * @v says that there was one) had written it, or had it replayed, before the read began.
+ */
+static bool is_current(const struct acq *a, const uint8_t *cell, const struct verdict *v)
+{
+	const struct lunfs_blk_hdr *h = (const void *)(cell + a->ls->env.geo->payload_off);
+	uint64_t recorded = le64_get(a->l->known.payload_version);
+
+	if (le32_get(h->magic) != LUNFS_BLK_MAGIC || le64_get(h->addr) != a->l->addr)
+		return false;
+	if (v && v->died)
+		return le64_get(h->version) >= recorded && known_over(a, v->who[0]);
+	return le64_get(h->version) == recorded;
+}
+
 static bool payload_current(const struct acq *a)
 {
-	const struct lunfs_blk_hdr *h = (const void *)(a->w->cell + a->ls->env.geo->payload_off);
-
-	return a->cell_valid && le32_get(h->magic) == LUNFS_BLK_MAGIC &&
-	       le64_get(h->addr) == a->l->addr &&
-	       le64_get(h->version) == le64_get(a->l->known.payload_version);
+	return a->cell_valid && is_current(a, a->w->cell, NULL);
 }
 
 /* A device that does not answer is waited for as long as this host lives; not by who only tries. */
 static int read_record(struct acq *a)
 {
-	int rc = lock_read(a->ls, a->l, a->w->cell);
+	int rc;
 
+	a->read_ns = lock_now(a->ls);
+	rc = lock_read(a->ls, a->l, a->w->cell);
 	while (rc == -ETIMEDOUT && !(a->w->flags & LOCK_TRY)) {
 		nap(a, RECOVERY_NAP_NS);
 		rc = waiter_ended(a->ls, a->w);
@@ -443,9 +465,10 @@ static int take(struct acq *a, const struct verdict *v)
 {
 	struct lunfs_lock_rec next = a->l->known;
 	struct rec_me me = lock_me(a->ls, a->l->addr, false);
-	bool current = !v->died && payload_current(a), upgrade = a->l->held == LOCK_SH;
+	bool upgrade = a->l->held == LOCK_SH, current;
 	int rc;
 
+	current = a->cell_valid && is_current(a, a->w->cell, v);
 	if (v->act == V_TAKE_EX)
 		rec_take_ex(&next, &me);
 	else
@@ -579,6 +602,18 @@ static int step(struct acq *a)
 	default:
 		return -EUCLEAN;
 	}
+}
+
+int lock_may_take(struct locks *ls, struct lock *l, enum lock_mode mode, const uint8_t *cell,
+		  uint64_t read_ns, bool *current)
+{
+	struct waiter w = {.mode = mode, .flags = LOCK_TRY};
+	struct acq a = {.ls = ls, .l = l, .w = &w, .read_ns = read_ns};
+	struct verdict v;
+
+	judge(&a, &v);
+	*current = is_current(&a, cell, &v);
+	return v.act == (mode == LOCK_EX ? V_TAKE_EX : V_JOIN_SH) ? 0 : -EAGAIN;
 }
 
 /* It was taken shared a moment ago: the next time all of it is asked for at once. */

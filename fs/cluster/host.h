@@ -169,6 +169,8 @@ int host_wait_active(struct host *h);
  * it was read less than a beat ago), else reads the slot. -EIO if it cannot be read.
  */
 int host_owner_state(struct host *h, uint64_t owner, bool fresh, enum owner_state *out);
+/* Had this host seen by @ns that @owner was over? Without I/O; false also where it is not known. */
+bool host_owner_over_by(struct host *h, uint64_t owner, uint64_t ns);
 /* Owner id now LIVE in @slot, 0 if none (cached table, at most one beat old). */
 uint64_t host_live_owner(struct host *h, unsigned slot);
 /*

@@ -251,6 +251,10 @@ static void pin(struct stripe *s, struct lock *l, enum lock_mode mode, enum lock
 		l->pins_shared++;
 	l->drop = false;
 	l->used_ex |= mode == LOCK_EX;
+	if (l->ahead && mode == LOCK_EX) {
+		l->ahead = false;
+		LOCK_COUNT(ls, ahead_ex);
+	}
 	l->used_ns = lock_now(ls);
 	atomic_fetch_add_explicit(&ls->pins, 1, memory_order_relaxed);
 	table_touch(s, l);
@@ -363,6 +367,7 @@ int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_loc
 	} else {
 		rc = wait_and_pin(ls, s, l, &w);
 	}
+	l->ahead |= !rc && (flags & LOCK_AHEAD);
 	table_put(s, l);
 	mtx_unlock(&s->mtx);
 	if (!rc && w.current && ls->cb.loaded)

@@ -21,6 +21,7 @@ enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1, LOCAL_PARKED = 2 /* lock_par
 	0x1u /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
 #define LOCK_CACHED 0x2u /* with TRY: not even I/O: only if this host holds it already */
 #define LOCK_LATE 0x8u /* with DRAIN: write-back, admitted until the last page is dropped */
+#define LOCK_AHEAD 0x10u /* for others who will most likely come: no use of the lock */
 #define LOCK_DRAIN 0x4u /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
 
 struct locks;
@@ -30,7 +31,8 @@ struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mut
 	void *ctx;
 	/*
 	 * A cold acquire read the whole cell and its payload is current: keep it if you like.
-	 * Called with the lock pinned. @payload is LUNFS_PAYLOAD_BYTES, CRC not yet checked.
+	 * Called with the lock pinned, or while nobody can pin it. @payload is LUNFS_PAYLOAD_BYTES,
+	 * CRC not yet checked.
 	 */
 	void (*loaded)(void *ctx, struct lock *l, const void *payload);
 	/*
@@ -88,6 +90,16 @@ void lock_unpin_unused(struct locks *ls, struct lock *l, enum lock_local local);
 /* Unpin in the middle of an operation that comes back at once: others are still to come after it. */
 void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local);
 /*
+ * The locks of these cells, in any order, will be wanted in @mode one after the other: get those
+ * that are to be had at once, all together. None is taken that another host holds (in a mode that
+ * does not go with @mode) or waits for, or that hosts have handed each other lately; which, nobody
+ * is told. Sleeps for the time of
+ * three device I/Os; waits for no lock, so the caller may have pinned any. Returns how many were
+ * got.
+ */
+#define LOCK_AHEAD_MAX 128u
+size_t lock_get_ahead(struct locks *ls, const uint64_t *addr, size_t n, enum lock_mode mode);
+/*
  * For several who are pinned local shared and let one of them change for all what they work on.
  * lock_park(): from now on local parked; the caller touches nothing any more but to unpin or raise.
  * lock_raise(), of one that is parked: from now on local exclusive, but beside others who are
@@ -137,7 +149,8 @@ void locks_owner_over(struct locks *ls, unsigned slot);
 bool locks_alive(struct locks *ls);
 
 struct lock_stats {
-	atomic_ullong cold, cached, asked, received, handed_over, released, upgraded, waits;
+	atomic_ullong cold, ahead, ahead_ex /* of these, wanted exclusively then */, cached, asked,
+	    received, handed_over, released, upgraded, waits;
 	atomic_ullong board_reads, board_writes;
 	atomic_ullong wait_us;
 };

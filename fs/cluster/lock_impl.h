@@ -6,7 +6,7 @@
  *   table.c    the table of in-core locks, cached ones in order of use, born ranges (born.c)
  *   lock.c     pins, waiting, start and stop
  *   settle.c   one ATS on a lock's record, unknown fates, what a host does not know that it owns
- *   acquire.c  from "not held" to "held"
+ *   acquire.c  from "not held" to "held"          ahead.c   many at once, before they are wanted
  *   wishes.c   what we ask of others, on the board      board.c  what others ask of us
  *   queue.c    hosts that hand a lock round without asking
  *   revoke.c   giving a lock up because it is asked for  reaper.c  giving up what nobody uses
@@ -103,6 +103,7 @@ struct lock {
 	uint8_t usual;	/* received in a queue: so many rests it had the last time */
 	bool eager;	/* received exclusively, though less was wanted */
 	bool used_ex;	/* pinned exclusively since it was received */
+	bool ahead;	/* got ahead of its use, and not pinned exclusively since */
 	bool unsettled; /* the fate of an ATS is unknown: neither held nor free */
 	bool known_valid;
 	uint8_t queued; /* enum lock_work */
@@ -392,6 +393,12 @@ struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version);
 /* -EIO, -EUCLEAN; -ETIMEDOUT: no answer. */
 int lock_read(struct locks *ls, struct lock *l, uint8_t *cell);
 /*
+ * The same once, for @n in ascending order, into consecutive cells; neighbours are read as one.
+ * Result of each in *rc. Nothing is said about what is damaged.
+ */
+void lock_read_many(struct locks *ls, struct lock **l, uint8_t *cells, int *rc, size_t n);
+void lock_read_io(struct locks *ls, struct dev_io *io, size_t n); /* results in io[].result */
+/*
  * One ATS from l->known to @next. 0: done. -EAGAIN: not done, l->known is what was found; the race
  * was lost, or the device was busy for its whole deadline.
  * -EINPROGRESS: fate unknown, l->unsettled is set. -EIO, -EUCLEAN. held follows known.
@@ -413,6 +420,14 @@ void lock_clear_pending(struct locks *ls, struct lock *l);
 
 /* Called with the lock in LST_ACQUIRE. 0: l->held >= w->mode. Errors as lock_pin(). */
 int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w);
+/*
+ * l->known was read with @cell, by a read that began at @read_ns: may this host take the lock in
+ * @mode, without asking anybody? 0 or -EAGAIN. *current: if it gets it by that very record, the
+ * payload in
+ * @cell is what is there.
+ */
+int lock_may_take(struct locks *ls, struct lock *l, enum lock_mode mode, const uint8_t *cell,
+		  uint64_t read_ns, bool *current);
 /* Why a wait must end, or 0. */
 int waiter_ended(struct locks *ls, const struct waiter *w);
 

@@ -88,6 +88,17 @@ int host_owner_state(struct host *h, uint64_t owner, bool fresh, enum owner_stat
 	return 0;
 }
 
+bool host_owner_over_by(struct host *h, uint64_t owner, uint64_t ns)
+{
+	unsigned slot = LUNFS_OWNER_SLOT(owner);
+	struct slot_seen s;
+
+	if (slot >= h->n || owner == host_owner(h))
+		return false;
+	watch_get(h, slot, &s);
+	return s.since_ns <= ns && judge(&s, LUNFS_OWNER_GEN(owner)) == J_OVER;
+}
+
 uint64_t host_live_owner(struct host *h, unsigned slot)
 {
 	struct slot_seen s;

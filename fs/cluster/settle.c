@@ -83,29 +83,59 @@ static int read_once(struct locks *ls, struct lock *l, void *buf, bool whole,
 	return rc ? rc : lock_rec_decode(g, buf, l->addr, r);
 }
 
+/* The number of the latest image that this host knows to have stood there, 0: of none. */
+static uint64_t seen_seq(struct locks *ls, const struct lock *l)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+	uint64_t seq = l->known_valid ? le64_get(l->known.hdr.image_seq) : 0;
+	const struct past *p;
+
+	mtx_lock(&s->mtx);
+	p = table_past(s, l->addr, false);
+	if (p && p->gave_seq > seq)
+		seq = p->gave_seq;
+	mtx_unlock(&s->mtx);
+	return seq;
+}
+
 /*
  * The number of a record's image only grows, so a read that shows less than this host has seen
  * there shows the past; a lock in our own name in it would be one that was given up long ago.
  */
 static bool shows_the_past(struct locks *ls, const struct lock *l, const struct lunfs_lock_rec *r)
 {
-	uint64_t seq = le64_get(r->hdr.image_seq);
+	uint64_t seq = le64_get(r->hdr.image_seq), seen = seen_seq(ls, l);
 
-	if (!l->known_valid || seq >= le64_get(l->known.hdr.image_seq))
+	if (seq >= seen)
 		return false;
 	atomic_fetch_add(&ls->ats->stats.outcome[ATS_WENT_BACK], 1);
 	log_err("lock-went-back",
 		"The record of lock %llu shows image %llu, but this host has seen image %llu "
 		"there: a stale cache, a lost write or a roll-back of the array. This host stops "
 		"using the volume; look at the array before mounting it again.",
-		(unsigned long long)l->addr, (unsigned long long)seq,
-		(unsigned long long)le64_get(l->known.hdr.image_seq));
+		(unsigned long long)l->addr, (unsigned long long)seq, (unsigned long long)seen);
 	return true;
+}
+
+/* The record was read: this host knows it now. */
+static int learn(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *r)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	if (shows_the_past(ls, l, r))
+		return -EIO;
+	if (le64_get(r->hdr.setter_nonce) == ls->nonce &&
+	    le64_get(r->hdr.image_seq) > l->sec.resolved_seq)
+		l->sec.resolved_seq = le64_get(r->hdr.image_seq);
+	mtx_lock(&s->mtx);
+	l->known = *r;
+	l->known_valid = true;
+	mtx_unlock(&s->mtx);
+	return 0;
 }
 
 int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 {
-	struct stripe *s = table_stripe(ls, l->addr);
 	void *buf = cell ? cell : dev_buf_alloc(PAGE_BYTES);
 	struct lunfs_lock_rec r;
 	int rc = -EUCLEAN;
@@ -125,16 +155,47 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 		    (unsigned long long)l->addr);
 	if (rc)
 		return rc == -EUCLEAN || rc == -ETIMEDOUT ? rc : -EIO;
-	if (shows_the_past(ls, l, &r))
-		return -EIO;
-	if (le64_get(r.hdr.setter_nonce) == ls->nonce &&
-	    le64_get(r.hdr.image_seq) > l->sec.resolved_seq)
-		l->sec.resolved_seq = le64_get(r.hdr.image_seq);
-	mtx_lock(&s->mtx);
-	l->known = r;
-	l->known_valid = true;
-	mtx_unlock(&s->mtx);
-	return 0;
+	return learn(ls, l, &r);
+}
+
+void lock_read_io(struct locks *ls, struct dev_io *io, size_t n)
+{
+	uint64_t sent = lock_now(ls);
+
+	if (!n)
+		return;
+	dev_batch(ls->env.dev, io, n);
+	health_count_io(ls->env.health, HEALTH_READ, lock_now(ls) - sent);
+}
+
+void lock_read_many(struct locks *ls, struct lock **l, uint8_t *cells, int *rc, size_t n)
+{
+	const struct geo *g = ls->env.geo;
+	size_t cell_bytes = geo_cell_bytes(g), nio = 0;
+	struct dev_io *io = calloc(n + 1, sizeof(*io));
+	size_t *of = calloc(n + 1, sizeof(*of));
+
+	lunfs_assert(io && of);
+	for (size_t i = 0; i < n; i++) {
+		if (!i || l[i]->addr != l[i - 1]->addr + g->cell_blks)
+			io[nio++] = (struct dev_io){.op = DEV_READ,
+						    .off_bytes = lock_off(l[i]->addr),
+						    .buf = cells + i * cell_bytes};
+		of[i] = nio - 1;
+		io[of[i]].len_bytes += cell_bytes;
+	}
+	lock_read_io(ls, io, nio);
+	for (size_t i = 0; i < n; i++) {
+		struct lunfs_lock_rec r;
+
+		rc[i] = io[of[i]].result;
+		if (!rc[i])
+			rc[i] = lock_rec_decode(g, cells + i * cell_bytes, l[i]->addr, &r);
+		if (!rc[i])
+			rc[i] = learn(ls, l[i], &r);
+	}
+	free(of);
+	free(io);
 }
 
 /* ---- test and set --------------------------------------------------------------------------- */

@@ -38,6 +38,7 @@ DIRECTED = {
     "replay": "tests/unit/txn/test_replay",
     "turns": "tests/unit/lock/test_lock_turns",
     "raise": "tests/unit/lock/test_lock_raise",
+    "ahead": "tests/unit/lock/test_lock_ahead",
 }
 PROGRAMS = ["tests/sim/run/lunfs-sim", *DIRECTED.values(), "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
 

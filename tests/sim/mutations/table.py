@@ -286,4 +286,32 @@ MUTATIONS = [
         "	clear = !overlaps(f->crew, &f->p);",
         "	clear = true;",
     ),
+    Mutation(
+        "a lock that is taken ahead is taken from whoever has it",
+        ["ahead:locks_of_others_are_left_to_them", "calm", "mixed"],
+        "fs/cluster/acquire.c",
+        "	return v.act == (mode == LOCK_EX ? V_TAKE_EX : V_JOIN_SH) ? 0 : -EAGAIN;",
+        "	return 0;",
+    ),
+    Mutation(
+        "a payload counts that was read before its holder was known to be gone",
+        ["ahead:a_payload_read_before_its_holder_was_known_to_be_gone_does_not_count"],
+        "fs/cluster/owner.c",
+        "	return s.since_ns <= ns && judge(",
+        "	return judge(",
+    ),
+    Mutation(
+        "a payload counts that is older than its lock record says",
+        ["ahead:a_payload_read_before_its_holder_was_known_to_be_gone_does_not_count"],
+        "fs/cluster/acquire.c",
+        "		return le64_get(h->version) >= recorded && known_over(a, v->who[0]);",
+        "		return known_over(a, v->who[0]);",
+    ),
+    Mutation(
+        "a lock that is taken ahead is given to others while its command is under way",
+        ["ahead:who_comes_meanwhile_waits_for_it", "calm", "mixed"],
+        "fs/cluster/ahead.c",
+        "		l->state = LST_ACQUIRE;\n",
+        "",
+    ),
 ]

@@ -29,9 +29,9 @@ static void body_unmounted(struct fix *f)
 	fix_touch(&f->box[1], 1, EX);
 	assert_int_equal(f->box[1].val[1].value, 1 + 1);
 	assert_int_equal(f->io.cell_caws, 1);
-	assert_int_equal(f->box[1].loaded, 0); /* newer than recorded: read again under the lock */
+	assert_int_equal(f->box[1].loaded, 1); /* newer than recorded, but nobody can change it */
 	fix_touch(&f->box[1], 3, EX);
-	assert_int_equal(f->box[1].loaded, 0);
+	assert_int_equal(f->box[1].loaded, 2);
 	fix_touch(&f->box[1], 2, EX);
 	assert_int_equal(f->io.cell_caws, 3);
 }
@@ -241,6 +241,36 @@ static void owner_that_never_was_is_an_error_not_a_hang(void **state)
 	fix_run(body_ahead, 512, 25);
 }
 
+/* The array forgets a hand-over: by its record this host, which knows of none any more, has it. */
+static void body_back(struct fix *f)
+{
+	struct lunfs_lock_rec was;
+	struct lock *l;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	fix_touch(&f->box[0], 1, EX);
+	fix_record(f, 1, &was);
+	fix_touch(&f->box[1], 1, EX);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), LOCK_NONE);
+	fix_poke_record(f, 1, &was);
+	assert_int_equal(fix_pin(&f->box[0], 1, EX, LEX, LOCK_TRY, NULL, &l), -EIO);
+	assert_int_equal(atomic_load(&f->box[0].ats.stats.outcome[ATS_WENT_BACK]), 1);
+	fix_sleep_ms(f, 2 * FIX_BEAT_MS);
+	assert_int_equal(host_state(f->box[0].host), HOST_LOST);
+	locks_stop(f->box[0].ls);
+	host_abandon(f->box[0].host);
+	f->box[0].up = false;
+	f->box[1].val[fix_cell(f, fix_addr(f, 1))].dirty = false;
+}
+
+static void a_record_from_before_a_hand_over_stops_who_gave_it(void **state)
+{
+	(void)state;
+	fix_run(body_back, 512, 26);
+	fix_run(body_back, 4096, 27);
+}
+
 /* ---- the lease ------------------------------------------------------------------------------ */
 
 static void body_lost(struct fix *f)
@@ -278,6 +308,7 @@ int main(void)
 	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
 	    cmocka_unit_test(read_without_an_answer_is_tried_again),
 	    cmocka_unit_test(owner_that_never_was_is_an_error_not_a_hang),
+	    cmocka_unit_test(a_record_from_before_a_hand_over_stops_who_gave_it),
 	    cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
 	};
 

@@ -34,6 +34,15 @@ static void pause_some(struct worker *w)
 	clock_sleep_ns(w->b->f->clk, 1000 * sim_rand_below(&w->rng, us));
 }
 
+static void get_ahead(struct worker *w)
+{
+	uint64_t addr[CELLS];
+
+	for (unsigned c = 0; c < CELLS; c++)
+		addr[c] = fix_addr(w->b->f, c);
+	lock_get_ahead(w->b->ls, addr, CELLS, sim_chance(&w->rng, 3) ? LOCK_EX : LOCK_SH);
+}
+
 static void one_op(struct worker *w)
 {
 	unsigned cell = (unsigned)sim_rand_below(&w->rng, CELLS);
@@ -71,6 +80,8 @@ static void work(void *arg)
 	struct worker *w = arg;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
+		if (sim_chance(&w->rng, 5))
+			get_ahead(w);
 		one_op(w);
 		if (sim_chance(&w->rng, 2))
 			pause_some(w);
@@ -158,6 +169,7 @@ static void body_churn(struct fix *f)
 
 	for (unsigned round = 0; round < 3; round++) {
 		fix_up(f, 2);
+		get_ahead(&guest);
 		for (unsigned i = 0; i < 8; i++)
 			one_op(&guest);
 		fix_down(f, 2);
