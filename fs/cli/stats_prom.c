@@ -48,6 +48,8 @@ static const struct plain plains[] = {
      "Miscompares although the sector held what was expected.", 1},
     {"locks.cached", "lunfs_locks_cached_total", "counter", "Locks taken without I/O.", 1},
     {"locks.cold", "lunfs_locks_cold_total", "counter", "Locks read and taken by ATS.", 1},
+    {"locks.ahead", "lunfs_locks_ahead_total", "counter",
+     "Locks of files taken before they were asked for, many at once.", 1},
     {"locks.asked", "lunfs_locks_asked_total", "counter", "Wishes for locks of other hosts.", 1},
     {"locks.received", "lunfs_locks_received_total", "counter", "Locks handed over to this host.",
      1},

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Listing directories. Cookies: 0 is ".", 1 is "..", from 128 on positions in hash order.
- * Attributes are added only for inodes whose lock this host holds already, so that a listing costs
- * no lock I/O and takes nothing away from other hosts.
+ * Listing directories. Cookies: 0 is ".", 1 is "..", from DIR_COOKIE_MIN on positions in hash
+ * order. Attributes are added only for inodes whose lock this host holds already, so that a listing
+ * takes nothing away from other hosts. Who goes on listing with attributes has used those of the
+ * beginning: then the locks of what follows are taken, all at once, where nobody is in the way.
  */
 #include "vol/vol_impl.h"
 #include <dirent.h>
 #include <stdlib.h>
 
-#define FIRST_COOKIE 128u
 #define LIST_BATCH 64u
 
 struct listing {
@@ -57,7 +57,7 @@ static int list_names(struct op *o, struct listing *a, struct inode *dir)
 {
 	while (a->n < a->max) {
 		size_t want = a->max - a->n < LIST_BATCH ? a->max - a->n : LIST_BATCH, got = 0;
-		uint64_t from = a->cookie < FIRST_COOKIE ? FIRST_COOKIE : a->cookie;
+		uint64_t from = a->cookie < DIR_COOKIE_MIN ? DIR_COOKIE_MIN : a->cookie;
 		int rc = dir_list(&o->v->ne, dir, from, a->de, want, &got);
 
 		if (rc && rc != -ENOENT)
@@ -70,11 +70,25 @@ static int list_names(struct op *o, struct listing *a, struct inode *dir)
 			vd->de = a->de[k];
 			vd->has_attr = false;
 			vd->next = a->cookie = vd->de.cookie + 1;
-			if (a->plus)
-				add_attr(o, vd);
 		}
 	}
 	return 0;
+}
+
+/* To the entries from the @first on, which were listed from @cookie on. */
+static void add_attrs(struct op *o, struct listing *a, size_t first, uint64_t cookie)
+{
+	uint64_t *ino = calloc(a->n + 1, sizeof(*ino));
+	size_t n = 0;
+
+	lunfs_assert(ino);
+	for (size_t k = first; cookie >= DIR_COOKIE_MIN && k < a->n; k++)
+		if (lock_held(o->v->locks, a->out[k].de.ino) == LOCK_NONE)
+			ino[n++] = a->out[k].de.ino;
+	ahead_take(o->v, ino, n, LOCK_SH);
+	for (size_t k = first; k < a->n; k++)
+		add_attr(o, &a->out[k]);
+	free(ino);
 }
 
 static int list_body(struct op *o, void *arg)
@@ -82,6 +96,7 @@ static int list_body(struct op *o, void *arg)
 	struct listing *a = arg;
 	uint64_t from = a->cookie;
 	struct inode *dir;
+	size_t dots;
 	int rc;
 
 	rc = op_get(o, a->dir, LOCK_SH, LOCAL_SHARED, &dir);
@@ -96,9 +111,12 @@ static int list_body(struct op *o, void *arg)
 		add_dot(a, ".", dir->ino, dir->generation);
 	if (a->cookie == 1 && a->n < a->max)
 		add_dot(a, "..", dir->parent, 0);
+	dots = a->n;
 	rc = list_names(o, a, dir);
 	if (rc)
 		a->cookie = from;
+	else if (a->plus)
+		add_attrs(o, a, dots, from);
 	return rc;
 }
 
@@ -113,6 +131,8 @@ int vol_readdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, uin
 	lunfs_assert(a.de);
 	op_init(&o, v, c);
 	o.reading = true;
+	if (cookie == 0)
+		ahead_listed(v->aheads, dir);
 	rc = op_run(&o, list_body, &a);
 	free(a.de);
 	*n = rc ? 0 : a.n;

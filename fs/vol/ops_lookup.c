@@ -56,6 +56,8 @@ static int lookup_body(struct op *o, void *arg)
 		return lookup_dots(o, a, dir);
 	rc = dir_lookup(&o->v->ne, dir, a->name, &de);
 	if (rc == 0)
+		ahead_looked(o->v->aheads, a->id, &de);
+	if (rc == 0)
 		rc = op_get_entry(o, &de, LOCK_SH, LOCAL_SHARED, &i);
 	if (rc == 0)
 		attr_fill(o->v, i, a->out);

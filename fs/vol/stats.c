@@ -173,6 +173,7 @@ static struct json_object *locks_json(struct volume *v)
 	struct json_object *o = json_object_new_object();
 
 	put(o, "cold", atomic_load(&s->cold));
+	put(o, "ahead", atomic_load(&s->ahead));
 	put(o, "cached", atomic_load(&s->cached));
 	put(o, "asked", atomic_load(&s->asked));
 	put(o, "received", atomic_load(&s->received));

@@ -18,6 +18,7 @@
 #define VOL_LINK_MAX 0x7fffffffu  /* links to an inode, subdirectories of a directory */
 #define BLK ((uint64_t)LUNFS_BLOCK_BYTES)
 
+struct aheads;
 struct firsts;
 struct onodes;
 struct orphans;
@@ -42,6 +43,7 @@ struct volume {
 	atomic_ullong gen_counter;
 	atomic_ullong freed;	       /* transactions that gave up space */
 	atomic_ullong freed_committed; /* those known to be durable */
+	struct aheads *aheads;
 	struct firsts *firsts;
 	struct onodes *onodes;
 	struct orphans *orphans;
@@ -210,6 +212,32 @@ void onodes_write_begin(struct onodes *t, uint64_t ino);
 bool onodes_write_end(struct onodes *t, uint64_t ino, bool stale);
 /* It did not come to that, and the caller begins anew at once. */
 void onodes_write_cancel(struct onodes *t, uint64_t ino);
+
+/* ---- ahead.c --------------------------------------------------------------------------------- */
+
+struct aheads *aheads_new(struct volume *v);
+int aheads_start(struct aheads *w);
+void aheads_stop(struct aheads *w);
+void aheads_free(struct aheads *w);
+unsigned long long aheads_got_from_others(const struct aheads *w); /* locks, ever */
+/* Somebody begins to list @dir. */
+void ahead_listed(struct aheads *w, struct nodeid dir);
+/* @de of @dir, which is pinned, was looked up; the lock of what it names is wanted now. */
+void ahead_looked(struct aheads *w, struct nodeid dir, const struct dir_entry *de);
+/* The locks of these, of a directory that is pinned, where they are to be had; how many were. */
+size_t ahead_take(struct volume *v, const uint64_t *ino, size_t n, enum lock_mode mode);
+
+/* ---- askers.c -------------------------------------------------------------------------------- */
+
+struct askers;
+struct askers *askers_new(struct volume *v);
+void askers_stop(struct askers *k); /* interrupts what is asked for; nothing is from now on */
+void askers_free(struct askers *k);
+/*
+ * Get the locks of all of these in @mode, from other hosts too, and the inodes; how many were got.
+ * Nothing may be pinned. Sleeps until each was got or is not to be had. One caller at a time.
+ */
+size_t askers_get(struct askers *k, const struct nodeid *id, size_t n, enum lock_mode mode);
 
 /* ---- first.c --------------------------------------------------------------------------------- */
 

@@ -85,6 +85,8 @@ static int check_volume(const struct geo *g, struct dev *d, const struct vol_opt
 
 void vol_destroy(struct volume *v)
 {
+	if (v->aheads)
+		aheads_free(v->aheads);
 	if (v->orphans)
 		orphans_free(v->orphans);
 	if (v->alloc)
@@ -118,6 +120,7 @@ int vol_make_objects(struct volume *v, const struct vol_options *opt)
 	v->firsts = firsts_new(v->env.clk);
 	v->onodes = onodes_new(v->env.clk);
 	v->orphans = orphans_new(v);
+	v->aheads = aheads_new(v);
 	rc = host_new(&v->env, &v->ats, &cfg, &hcb, &v->host);
 	if (rc == 0)
 		rc = locks_new(&v->env, &v->ats, v->host, &lcb, &v->locks);
@@ -165,6 +168,9 @@ static int start(struct volume *v, const char **what)
 	*what = "the orphan worker could not be started";
 	if (rc == 0)
 		rc = orphans_start(v->orphans);
+	*what = "reading ahead could not be started";
+	if (rc == 0)
+		rc = aheads_start(v->aheads);
 	return rc;
 }
 
@@ -188,6 +194,7 @@ static int stop(struct volume *v)
 	int rc;
 
 	v->running = false;
+	aheads_stop(v->aheads);
 	orphans_stop(v->orphans);
 	locks_stop(v->locks);
 	if (atomic_load(&v->lost) || txn_failed(v->txns)) {
@@ -269,6 +276,7 @@ void vol_crash(struct volume *v)
 	v->running = false;
 	host_abandon(v->host);
 	txns_abandon(v->txns);
+	aheads_stop(v->aheads);
 	orphans_stop(v->orphans);
 	locks_stop(v->locks);
 	alloc_stop(v->alloc);

@@ -63,6 +63,28 @@ for job in $(jobs -p); do
 done
 [ "$(find "$A/shared" -type f | wc -l)" = 150 ] || fail "a does not see all files in shared/"
 diff -r "$A" "$C" || fail "a and c see different trees"
+
+# A directory that is looked through is read ahead: what a has changed, b lists; what nobody has, c takes many at once.
+mkdir "$A/many"
+for i in $(seq 1 300); do head -c "$i" /dev/zero >"$A/many/f$i"; done
+sizes_by() { # mount point
+	(cd "$1/many" && stat -c '%n %s' -- * | sort)
+}
+for round in 1 2 3; do
+	want=$(for i in $(seq 1 300); do echo "f$i $((i + round - 1))"; done | sort)
+	[ "$(sizes_by "$B")" = "$want" ] || fail "b does not list what a has written, in round $round"
+	for i in $(seq 1 300); do printf x >>"$A/many/f$i"; done
+done
+[ "$(stat_of b locks.asked)" -gt 300 ] || fail "b did not ask for the files of a"
+umount_all
+for h in a b c; do mount_host $h; done
+[ "$(sizes_by "$C")" = "$(sizes_by "$B")" ] || fail "b and c list different sizes"
+taken=$(stat_of c locks.ahead)
+[ "$taken" -gt 20 ] || fail "c took only $taken of 300 locks ahead of their use"
+find "$C/many" -type f -newer "$C/shared" -delete
+rm -rf "$B/many"
+[ ! -e "$A/many" ] || fail "a still sees a directory that b removed"
+say "directories that are looked through are right, and read ahead"
 umount_all
 check_clean
 pass "three hosts see each other's finished work at once"

@@ -525,6 +525,46 @@ static int list(struct actor *a, struct nodeid dir, struct hop **out)
 	return rc;
 }
 
+static bool is_dot(const struct hop_entry *e)
+{
+	return strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0;
+}
+
+static int touch(struct actor *a, struct nodeid id)
+{
+	struct hop *h = begin(a, HOP_TOUCH);
+	struct stat st = {0};
+	struct vattr va;
+	int rc;
+
+	if (!h)
+		return -ECANCELED;
+	h->id = id;
+	hop_call(a->r, h);
+	rc = vol_setattr(vol(a), &h->ctx, id, &st, VSET_MTIME_NOW, &va);
+	hop_end(a->r, h, rc, &va);
+	return rc;
+}
+
+/* As ls -l and find do, or touch *. */
+static int look_through(struct actor *a, struct nodeid dir)
+{
+	bool change = rnd(a, 3) == 0;
+	struct vattr va;
+	struct hop *h;
+	int rc = list(a, dir, &h), last = rc;
+
+	for (uint64_t k = 0; rc == 0 && k < h->done && last != -EIO && last != -ECANCELED; k++) {
+		const struct hop_entry *e = (const struct hop_entry *)h->data + k;
+
+		if (!is_dot(e))
+			last = lookup(a, dir, e->name, &va);
+		if (!is_dot(e) && last == 0 && change)
+			last = touch(a, va.id);
+	}
+	return last;
+}
+
 static int read_link(struct actor *a, struct nodeid id)
 {
 	struct hop *h = begin(a, HOP_READLINK);
@@ -605,6 +645,8 @@ static int some_op(struct actor *a)
 	case 15:
 		return look(a);
 	case 16:
+		if (rnd(a, 2))
+			return look_through(a, some_dir(a));
 		return list(a, some_dir(a), NULL);
 	case 17:
 		return whole_volume(a);
@@ -657,20 +699,6 @@ static void read_file(struct actor *a, struct nodeid id, uint64_t size)
 	}
 }
 
-/* Its lock is to be had exclusively. */
-static void touch(struct actor *a, struct nodeid id)
-{
-	struct hop *h = begin(a, HOP_TOUCH);
-	struct stat st = {0};
-	struct vattr va;
-	int rc;
-
-	h->id = id;
-	hop_call(a->r, h);
-	rc = vol_setattr(vol(a), &h->ctx, id, &st, VSET_MTIME_NOW, &va);
-	hop_end(a->r, h, rc, &va);
-}
-
 static void read_dir(struct actor *a, struct nodeid dir, unsigned depth)
 {
 	struct hop *h;
@@ -682,10 +710,9 @@ static void read_dir(struct actor *a, struct nodeid dir, unsigned depth)
 	for (uint64_t k = 0; k < h->done; k++) {
 		const struct hop_entry *e = (const struct hop_entry *)h->data + k;
 
-		if (strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0 ||
-		    lookup(a, dir, e->name, &va) != 0)
+		if (is_dot(e) || lookup(a, dir, e->name, &va) != 0)
 			continue;
-		touch(a, va.id);
+		touch(a, va.id); /* its lock is to be had exclusively */
 		if (S_ISDIR(va.st.st_mode))
 			read_dir(a, va.id, depth + 1);
 		else if (S_ISREG(va.st.st_mode))

@@ -77,6 +77,8 @@
 	X(DEV_ABORTED, "device: command aborted by PREEMPT AND ABORT or a drain")                  \
 	X(FIRST_TOGETHER, "first writes that were committed by another one")                       \
 	X(FIRST_IN_THE_WAY, "first writes that another one was in the way of")                     \
+	X(LOCKS_AHEAD, "locks taken ahead, of files of a directory that is looked through")        \
+	X(ASKED_AHEAD, "the same, taken from other hosts")                                         \
 	X(ADMIN_KEY, "key of a mount that died before its claim taken away by hand")               \
 	X(OPS_LOST, "operations lost with a host, as they may")                                    \
 	X(OPS_KEPT, "operations kept although their host died")
