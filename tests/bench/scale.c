@@ -24,6 +24,8 @@
 #define THINK_NS 200000u
 #define MS 1000000ull
 #define FILE_BLKS 256u
+#define LIST 64u
+#define STAT_NS 40000u /* what the kernel and its caller take for a lookup of ls -l */
 
 enum io {
 	IO_BEAT,
@@ -54,6 +56,10 @@ struct actor {
 	uint64_t done, next, rng;
 	uint64_t from_ns; /* when its operation began */
 	struct nodeid at; /* its directory or its file */
+	struct vdirent *listed; /* LIST of them, of which it has come to look_k of look_n */
+	size_t look_k, look_n;
+	uint64_t cookie;
+	bool over; /* there is no more to do */
 };
 
 struct work {
@@ -62,6 +68,8 @@ struct work {
 	bool file;		     /* they work on a file */
 	void (*op)(struct actor *a); /* NULL: idle */
 	uint64_t think_ns;	     /* 0: THINK_NS */
+	unsigned files;		     /* in the directory */
+	enum { OTHERS, NOBODY } has; /* them in his cache: the host before it, or nobody */
 };
 
 struct recovery {
@@ -193,6 +201,41 @@ static void take_turns(struct actor *a)
 	mtx_unlock(&s->mtx);
 }
 
+/* The next name of a directory that nobody has looked at; NULL: there are no more. */
+static const char *next_name(struct actor *a)
+{
+	const struct vdirent *vd;
+	struct vattr va;
+
+	if (!a->listed)
+		a->listed = calloc(LIST, sizeof(*a->listed));
+	if (a->look_k == a->look_n) {
+		a->look_k = 0;
+		SC_OK(a->s->t, vol_readdir(vol(a), &sc_root, a->at, a->cookie, false, a->listed,
+					   LIST, &a->look_n));
+	}
+	a->over = a->look_n == 0;
+	if (a->over)
+		return NULL;
+	vd = &a->listed[a->look_k++];
+	a->cookie = vd->next;
+	SC_OK(a->s->t, vol_lookup(vol(a), &sc_root, a->at, vd->de.name, &va));
+	return vd->de.name;
+}
+
+static void look(struct actor *a) /* ls -l */
+{
+	next_name(a);
+}
+
+static void remove_next(struct actor *a) /* rm -r */
+{
+	const char *name = next_name(a);
+
+	if (name && name[0] != '.')
+		SC_OK(a->s->t, vol_unlink(vol(a), &sc_root, a->at, name));
+}
+
 static const struct work works[] = {
     {"idle", false, false, NULL},
     {"create-own", false, false, create},
@@ -204,6 +247,11 @@ static const struct work works[] = {
     {"contended", true, true, contend},
     {"turns", true, true, take_turns},
     {"turns-idle", true, true, take_turns, 7 * SC_S}, /* each finds an idle holder */
+    {"scan-own", false, false, look, STAT_NS, 4000, NOBODY},
+    {"scan-shared", true, false, look, STAT_NS, 4000, NOBODY},
+    {"remove-own", false, false, remove_next, STAT_NS, 4000, NOBODY},
+    {"remove-others", false, false, remove_next, STAT_NS, 2000, OTHERS},
+    {"scan-others", false, false, look, STAT_NS, 2000, OTHERS},
 };
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -231,7 +279,7 @@ static void act(void *arg)
 	struct clock *clk = s->t->clk;
 	uint64_t think_ns = s->work->think_ns ? s->work->think_ns : THINK_NS;
 
-	while ((a->from_ns = clock_now_ns(clk)) < s->until_ns) {
+	while (!a->over && (a->from_ns = clock_now_ns(clk)) < s->until_ns) {
 		s->work->op(a);
 		if (a->from_ns >= s->from_ns && clock_now_ns(clk) < s->until_ns) {
 			a->done++;
@@ -252,6 +300,10 @@ static void make_place(struct actor *a)
 	snprintf(name, sizeof(name), "of-host%u", a->host);
 	a->at =
 	    a->s->work->file ? sc_mkfile(t, a->host, root, name) : sc_mkdir(t, a->host, root, name);
+	for (unsigned k = 0; k < a->s->work->files; k++) {
+		snprintf(name, sizeof(name), "file-%u", k);
+		sc_mkfile(t, a->host, a->at, name);
+	}
 	if (!a->s->work->file)
 		return;
 	buf = dev_buf_alloc(FILE_BLKS * LUNFS_BLOCK_BYTES);
@@ -269,6 +321,31 @@ static void all(struct scale *s, void (*fn)(void *))
 		task[h] = sc_task(s->t, h, fn, &s->actor[h]);
 	for (unsigned h = 0; h < s->t->hosts; h++)
 		sc_join(s->t, task[h]);
+}
+
+static void leave(void *arg)
+{
+	struct actor *a = arg;
+
+	sc_down(a->s->t, a->host);
+}
+
+/* So that nobody has anything in his cache. */
+static void all_again(struct scale *s)
+{
+	all(s, leave);
+	all(s, mount_one);
+}
+
+/* Each gets the one of the host before it. */
+static void pass_on_places(struct scale *s)
+{
+	unsigned n = s->t->hosts;
+	struct nodeid last = s->actor[n - 1].at;
+
+	for (unsigned h = n - 1; h > 0; h--)
+		s->actor[h].at = s->actor[h - 1].at;
+	s->actor[0].at = last;
 }
 
 static void watch_over(void *arg)
@@ -290,6 +367,8 @@ static void body(struct simcluster *t)
 	struct task *watch;
 	uint64_t warm_ns = !s->work->op ? 60 * SC_S : s->work->shared ? 3 * SC_S : s->length_ns / 2;
 
+	if (s->work->files)
+		warm_ns = 1; /* what is cold is so only once */
 	s->t = t;
 	simclock_set_step(t->clk, 1);
 	simdev_set_latency(t->medium, s->latency_ns, s->latency_ns);
@@ -305,6 +384,10 @@ static void body(struct simcluster *t)
 		else
 			make_place(&s->actor[h]);
 	}
+	if (s->work->files && s->work->has == OTHERS)
+		pass_on_places(s);
+	else if (s->work->files)
+		all_again(s);
 	clock_sleep_ns(t->clk, 10 * SC_S); /* what that left to be written is */
 	s->from_ns = clock_now_ns(t->clk) + warm_ns;
 	s->until_ns = s->from_ns + s->length_ns;
@@ -312,6 +395,8 @@ static void body(struct simcluster *t)
 	if (s->work->op)
 		all(s, act);
 	sc_join(t, watch);
+	for (unsigned h = 0; h < t->hosts; h++)
+		free(s->actor[h].listed);
 	simdev_set_hook(t->medium, NULL, NULL);
 	simdev_set_latency(t->medium, 0, 0);
 }
