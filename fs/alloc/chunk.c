@@ -290,14 +290,12 @@ static int write_cells(struct conv *c)
 	return rc;
 }
 
-static int adopt_cells(struct conv *c)
+static void adopt_cells(struct conv *c)
 {
 	unsigned end;
-	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && next_run(c, &i, &end); i = end)
-		rc = lock_adopt_born(c->a->locks, cell_addr(c, i), end - i);
-	return rc;
+	for (unsigned i = 0; next_run(c, &i, &end); i = end)
+		lock_adopt_born(c->a->locks, cell_addr(c, i), end - i);
 }
 
 static void fill_header(const struct conv *c, struct mblk *m)
@@ -343,7 +341,12 @@ static int commit_chunk(struct conv *c)
 	struct chunk *ch;
 	int rc;
 
-	rc = lock_pin(a->locks, addr, LOCK_EX, LOCAL_SHARED, LOCK_TRY, NULL, &l);
+	/*
+	 * It is here and nobody else knows of it; but this host may be suspended, and must not go
+	 * on without: it holds these cells by their images alone, and their blocks still count as
+	 * free.
+	 */
+	rc = lock_pin(a->locks, addr, LOCK_EX, LOCAL_SHARED, 0, NULL, &l);
 	if (rc < 0)
 		return rc;
 	rc = txn_begin(a->txns, CONVERT_CREDITS, &h);
@@ -382,10 +385,10 @@ static int convert(struct alloc *a, struct conv *c, uint64_t goal, uint64_t *wan
 	bit_set(c->ci.used, c->header);
 	c->ci.free_cells = c->ci.cells - 1;
 	rc = write_cells(c);
-	if (rc == 0)
-		rc = adopt_cells(c);
-	if (rc == 0)
+	if (rc == 0) {
+		adopt_cells(c);
 		rc = commit_chunk(c);
+	}
 	/* After a failure the cells stay held: a lock record of ours may stand on them by now. */
 	aobj_unpin(&c->group->o);
 	return rc;

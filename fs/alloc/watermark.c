@@ -99,9 +99,7 @@ static int raise_mark(struct alloc *a, struct mblk *m, uint64_t *group)
 	rc = write_group(a, value);
 	if (rc < 0)
 		return rc;
-	rc = lock_adopt_born(a->locks, geo_group_header(a->env.geo, value), 1);
-	if (rc < 0)
-		return rc;
+	lock_adopt_born(a->locks, geo_group_header(a->env.geo, value), 1);
 	rc = txn_begin(a->txns, 1, &h);
 	if (rc < 0)
 		return rc;

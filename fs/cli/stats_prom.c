@@ -46,6 +46,8 @@ static const struct plain plains[] = {
      "COMPARE AND WRITE commands answered with a miscompare.", 1},
     {"ats.false_miscompares", "lunfs_ats_false_miscompares_total", "counter",
      "Miscompares although the sector held what was expected.", 1},
+    {"locks.asked_ahead", "lunfs_locks_asked_ahead_total", "counter",
+     "Locks of files asked of other hosts before they were needed, many at once.", 1},
     {"locks.cached", "lunfs_locks_cached_total", "counter", "Locks taken without I/O.", 1},
     {"locks.cold", "lunfs_locks_cold_total", "counter", "Locks read and taken by ATS.", 1},
     {"locks.ahead", "lunfs_locks_ahead_total", "counter",

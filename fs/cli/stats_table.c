@@ -212,6 +212,7 @@ void stats_print_table(struct json_object *o)
 	CELLS(o, COUNT("cached, no I/O", "locks.cached"),
 	      COUNT("cold, read and taken", "locks.cold"),
 	      COUNT("taken ahead of use", "locks.ahead"),
+	      COUNT("asked for ahead of use", "locks.asked_ahead"),
 	      COUNT("asked of other hosts", "locks.asked"), COUNT("received", "locks.received"),
 	      COUNT("handed over", "locks.handed_over"), COUNT("released", "locks.released"),
 	      COUNT("upgraded", "locks.upgraded"), COUNT("waits", "locks.waits"),

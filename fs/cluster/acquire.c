@@ -644,7 +644,7 @@ int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 		if (!rc && !read)
 			rc = read_record(&a);
 	}
-	if (w->mode == LOCK_EX && l->held == LOCK_SH)
+	if (w->mode == LOCK_EX && l->held == LOCK_SH && !l->ahead)
 		note_upgrade(ls, l);
 	while (!rc && (l->held < w->mode || l->unsettled))
 		rc = l->unsettled ? settle(&a) : step(&a);

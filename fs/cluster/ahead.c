@@ -93,6 +93,9 @@ static bool take_all(struct ahead *a, const uint8_t *cells, uint64_t read_ns, bo
 
 		if (a->rc[k] != TO_TAKE)
 			continue;
+		a->rc[k] = -EAGAIN;
+		if (!host_lease_ok(a->ls->host) || atomic_load(&a->ls->stopping))
+			continue;
 		a->rc[k] = lock_may_take(a->ls, a->l[k], a->mode, cell, read_ns, &current);
 		if (a->rc[k])
 			continue;
@@ -147,7 +150,8 @@ static void finish(struct ahead *a, size_t k)
 	if (!a->rc[k])
 		LOCK_COUNT(ls, ahead);
 	mtx_lock(&s->mtx);
-	l->ahead = !a->rc[k];
+	if (!a->rc[k])
+		l->ahead = AHEAD_UNUSED;
 	lock_end_work(s, l);
 	table_put(s, l);
 	mtx_unlock(&s->mtx);

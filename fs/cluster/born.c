@@ -63,7 +63,7 @@ static struct born_range *range_of(struct locks *ls, uint64_t addr, unsigned *bi
 	return &b->r[i - 1];
 }
 
-static int insert_range(struct born_set *b, uint64_t first, unsigned n)
+static void insert_range(struct born_set *b, uint64_t first, unsigned n)
 {
 	size_t at = range_above(b, first);
 
@@ -71,8 +71,7 @@ static int insert_range(struct born_set *b, uint64_t first, unsigned n)
 		size_t cap = b->cap ? 2 * b->cap : 16;
 		struct born_range *r = realloc(b->r, cap * sizeof(*r));
 
-		if (!r)
-			return -ENOMEM;
+		lunfs_assert(r); /* some of the cells would be ours, and nobody would know */
 		b->r = r;
 		b->cap = cap;
 	}
@@ -81,23 +80,19 @@ static int insert_range(struct born_set *b, uint64_t first, unsigned n)
 	b->r[at] = (struct born_range){.first = first, .n = n};
 	for (unsigned i = 0; i < n; i++)
 		bit_set(b->r[at].map, i);
-	return 0;
 }
 
-int born_add(struct locks *ls, uint64_t first, unsigned n)
+void born_add(struct locks *ls, uint64_t first, unsigned n)
 {
-	int rc = 0;
-
 	mtx_lock(&ls->born.mtx);
-	while (n && !rc) {
+	while (n) {
 		unsigned part = n < BORN_CELLS ? n : BORN_CELLS;
 
-		rc = insert_range(&ls->born, first, part);
+		insert_range(&ls->born, first, part);
 		first += (uint64_t)part * ls->env.geo->cell_blks;
 		n -= part;
 	}
 	mtx_unlock(&ls->born.mtx);
-	return rc;
 }
 
 bool born_has(struct locks *ls, uint64_t addr)

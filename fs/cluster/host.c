@@ -386,10 +386,10 @@ static int not_released(struct host *h, const char *why)
 	return -EIO;
 }
 
-/* Had the command no effect that is known, or none but that it has to be sent again? */
+/* Fenced, or did a reset of the target take our key? Then it is there again now. */
 static bool may_free_again(struct host *h, enum ats_outcome o)
 {
-	if (o == ATS_FENCED) /* or a reset of the target took our key */
+	if (o == ATS_FENCED && !h->sec.unresolved)
 		return host_why_refused(h) == 0;
 	return o == ATS_UNKNOWN || o == ATS_UNEXPLAINED;
 }
@@ -410,8 +410,11 @@ int host_free_slot(struct host *h)
 		o = ats(h->ats, &h->sec, h->cur, h->set, h->found, NULL);
 	}
 	now = host_now(h);
-	if (!ats_ok(o))
+	if (!ats_ok(o)) {
+		if (h->pr_restored_ns) /* the slot may not be ours any more */
+			pr_leave(h);
 		return not_released(h, ats_outcome_name(o));
+	}
 	fence_end(h);
 	watch_note(h, h->slot, h->set, now, now);
 	no_slot(h);

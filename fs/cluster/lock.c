@@ -239,22 +239,31 @@ static void wake_next(struct lock *l)
 	}
 }
 
-static void pin(struct stripe *s, struct lock *l, enum lock_mode mode, enum lock_local local)
+/* Who gets it for others does not use it. */
+static void note_use(struct lock *l, enum lock_mode mode, unsigned flags)
+{
+	if (flags & LOCK_AHEAD) {
+		if (!l->ahead)
+			l->ahead = AHEAD_UNUSED;
+		return;
+	}
+	l->used_ex |= mode == LOCK_EX;
+	if (l->ahead && l->ahead != AHEAD_USED_EX)
+		l->ahead = mode == LOCK_EX ? AHEAD_USED_EX : AHEAD_USED;
+}
+
+static void pin(struct stripe *s, struct lock *l, const struct waiter *w)
 {
 	struct locks *ls = l->ls;
 
 	if (l->drain_ok)
 		l->drained = true;
-	if (local == LOCAL_EXCL)
+	if (w->local == LOCAL_EXCL)
 		l->pin_excl = true;
 	else
 		l->pins_shared++;
 	l->drop = false;
-	l->used_ex |= mode == LOCK_EX;
-	if (l->ahead && mode == LOCK_EX) {
-		l->ahead = false;
-		LOCK_COUNT(ls, ahead_ex);
-	}
+	note_use(l, w->mode, w->flags);
 	l->used_ns = lock_now(ls);
 	atomic_fetch_add_explicit(&ls->pins, 1, memory_order_relaxed);
 	table_touch(s, l);
@@ -300,7 +309,7 @@ static int look(struct locks *ls, struct stripe *s, struct lock *l, struct waite
 		return rc;
 	if (host_lease_ok(ls->host)) {
 		if (admits(l, w, true)) {
-			pin(s, l, w->mode, w->local);
+			pin(s, l, w);
 			return 0;
 		}
 		if (wants && l->state == LST_IDLE && TAILQ_FIRST(&l->waiters) == w &&
@@ -362,12 +371,11 @@ int lock_pin(struct locks *ls, uint64_t addr, enum lock_mode mode, enum lock_loc
 	mtx_lock(&s->mtx);
 	l = table_get(ls, s, addr);
 	if (host_lease_ok(ls->host) && !atomic_load(&ls->stopping) && admits(l, &w, false)) {
-		pin(s, l, w.mode, local);
+		pin(s, l, &w);
 		LOCK_COUNT(ls, cached);
 	} else {
 		rc = wait_and_pin(ls, s, l, &w);
 	}
-	l->ahead |= !rc && (flags & LOCK_AHEAD);
 	table_put(s, l);
 	mtx_unlock(&s->mtx);
 	if (!rc && w.current && ls->cb.loaded)
@@ -489,9 +497,9 @@ void locks_owner_over(struct locks *ls, unsigned slot)
 
 /* ---- what is held --------------------------------------------------------------------------- */
 
-int lock_adopt_born(struct locks *ls, uint64_t first, unsigned n)
+void lock_adopt_born(struct locks *ls, uint64_t first, unsigned n)
 {
-	return born_add(ls, first, n);
+	born_add(ls, first, n);
 }
 
 void lock_born_image(struct locks *ls, uint64_t addr, void *sector)
@@ -518,6 +526,20 @@ enum lock_mode lock_held(struct locks *ls, uint64_t addr)
 		held = LOCK_EX;
 	mtx_unlock(&s->mtx);
 	return held;
+}
+
+enum lock_ahead lock_ahead(struct locks *ls, uint64_t addr)
+{
+	struct stripe *s = table_stripe(ls, addr);
+	enum lock_ahead ahead = AHEAD_NOT;
+	const struct lock *l;
+
+	mtx_lock(&s->mtx);
+	l = table_find(s, addr);
+	if (l)
+		ahead = l->ahead;
+	mtx_unlock(&s->mtx);
+	return ahead;
 }
 
 bool lock_is_ex(const struct lock *l)

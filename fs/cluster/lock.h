@@ -21,7 +21,9 @@ enum lock_local { LOCAL_SHARED = 0, LOCAL_EXCL = 1, LOCAL_PARKED = 2 /* lock_par
 	0x1u /* never wait: -EAGAIN if it is not to be had at once (device I/O is allowed) */
 #define LOCK_CACHED 0x2u /* with TRY: not even I/O: only if this host holds it already */
 #define LOCK_LATE 0x8u /* with DRAIN: write-back, admitted until the last page is dropped */
-#define LOCK_AHEAD 0x10u /* for others who will most likely come: no use of the lock */
+#define LOCK_AHEAD                                                                                 \
+	0x10u		/* for others who will most likely come: lock_ahead() tells if they did    \
+			 */
 #define LOCK_DRAIN 0x4u /* admitted while a revoke invalidates kernel caches (READ, WRITE) */
 
 struct locks;
@@ -92,10 +94,9 @@ void lock_unpin_again(struct locks *ls, struct lock *l, enum lock_local local);
 /*
  * The locks of these cells, in any order, will be wanted in @mode one after the other: get those
  * that are to be had at once, all together. None is taken that another host holds (in a mode that
- * does not go with @mode) or waits for, or that hosts have handed each other lately; which, nobody
- * is told. Sleeps for the time of
- * three device I/Os; waits for no lock, so the caller may have pinned any. Returns how many were
- * got.
+ * does not go with @mode) or waits for exclusively, or that hosts have handed each other lately;
+ * which, nobody is told. Sleeps for the time of three device I/Os; waits for no lock, so the caller
+ * may have pinned any. Returns how many were got.
  */
 #define LOCK_AHEAD_MAX 128u
 size_t lock_get_ahead(struct locks *ls, const uint64_t *addr, size_t n, enum lock_mode mode);
@@ -115,7 +116,7 @@ void lock_intr_fire(struct locks *ls, struct lock_intr *intr); /* wakes the wait
  * This host wrote @n cells from @first on (stride cell_blks) with lock_born_image(): they are held
  * EX without any I/O. Kept as a range; a struct lock is only made when one is used.
  */
-int lock_adopt_born(struct locks *ls, uint64_t first, unsigned n);
+void lock_adopt_born(struct locks *ls, uint64_t first, unsigned n);
 /* The lock sector of a born-owned cell: EX, owner = this incarnation, possession 1, version 0. */
 void lock_born_image(struct locks *ls, uint64_t addr, void *sector);
 /* The same for mkfs: a FREE record. @sector is sector_bytes. */
@@ -126,6 +127,9 @@ int lock_rec_decode(const struct geo *g, const void *sector, uint64_t addr,
 
 uint64_t lock_addr(const struct lock *l);
 enum lock_mode lock_held(struct locks *ls, uint64_t addr); /* cached mode now; a hint */
+/* What has become of a lock that was got ahead of its use? A hint. */
+enum lock_ahead { AHEAD_NOT, AHEAD_UNUSED, AHEAD_USED, AHEAD_USED_EX };
+enum lock_ahead lock_ahead(struct locks *ls, uint64_t addr);
 bool lock_is_ex(const struct lock *l);			   /* for assertions while pinned */
 uint64_t lock_possession(const struct lock *l); /* possession_seq of the EX holding, while pinned */
 uint64_t lock_recorded_version(const struct lock *l);
@@ -149,8 +153,7 @@ void locks_owner_over(struct locks *ls, unsigned slot);
 bool locks_alive(struct locks *ls);
 
 struct lock_stats {
-	atomic_ullong cold, ahead, ahead_ex /* of these, wanted exclusively then */, cached, asked,
-	    received, handed_over, released, upgraded, waits;
+	atomic_ullong cold, ahead, cached, asked, received, handed_over, released, upgraded, waits;
 	atomic_ullong board_reads, board_writes;
 	atomic_ullong wait_us;
 };

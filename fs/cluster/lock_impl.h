@@ -103,7 +103,7 @@ struct lock {
 	uint8_t usual;	/* received in a queue: so many rests it had the last time */
 	bool eager;	/* received exclusively, though less was wanted */
 	bool used_ex;	/* pinned exclusively since it was received */
-	bool ahead;	/* got ahead of its use, and not pinned exclusively since */
+	uint8_t ahead;	/* enum lock_ahead */
 	bool unsettled; /* the fate of an ATS is unknown: neither held nor free */
 	bool known_valid;
 	uint8_t queued; /* enum lock_work */
@@ -379,7 +379,7 @@ void lock_wake_all(struct lock *l); /* all who wait for anything of it; mutex he
 void born_init(struct locks *ls);
 void born_clear(struct locks *ls);
 void born_destroy(struct locks *ls);
-int born_add(struct locks *ls, uint64_t first, unsigned n);
+void born_add(struct locks *ls, uint64_t first, unsigned n);
 bool born_has(struct locks *ls, uint64_t addr);
 bool born_take(struct locks *ls, uint64_t addr);
 void born_give_back(struct locks *ls, uint64_t addr);

@@ -178,7 +178,7 @@ void lock_set_held(struct lock *l, enum lock_mode held)
 	if (l->held == LOCK_NONE && held != LOCK_NONE)
 		atomic_fetch_add(&l->ls->cached, 1);
 	if (l->held != LOCK_NONE && held == LOCK_NONE) {
-		l->ahead = false;
+		l->ahead = AHEAD_NOT;
 		atomic_fetch_sub(&l->ls->cached, 1);
 		atomic_store(&l->priv, NULL);
 	}

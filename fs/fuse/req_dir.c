@@ -102,13 +102,15 @@ static bool add_entry(struct listing *l, const struct vdirent *vd)
 	return true;
 }
 
+/* Who goes on with attributes has used those of the beginning, or else asked for names alone. */
 static int fill(struct listing *l, struct call *c, struct nodeid dir, uint64_t cookie,
 		struct vdirent *vd)
 {
+	enum vol_attrs attrs = !l->plus ? VATTRS_NONE : cookie ? VATTRS_FREE : VATTRS_CACHED;
+
 	for (;;) {
 		size_t n = 0;
-		int rc =
-		    vol_readdir(l->f->vol, &c->op, dir, cookie, l->plus, vd, READDIR_BATCH, &n);
+		int rc = vol_readdir(l->f->vol, &c->op, dir, cookie, attrs, vd, READDIR_BATCH, &n);
 
 		if (rc || n == 0)
 			return rc;

@@ -71,7 +71,7 @@ struct image {
 };
 
 enum cblk_state {
-	CBLK_LOADING, /* one mblk_get() reads it */
+	CBLK_LOADING, /* one mblk_get() or mblk_read_ahead() reads it */
 	CBLK_VALID,
 	CBLK_GONE, /* given up; stays only for what is still to be committed */
 };
@@ -86,7 +86,7 @@ struct cblk {
 	enum cblk_state state;
 	uint16_t type;
 	unsigned refs;
-	bool unverified; /* read by the lock layer, not checked yet */
+	bool unverified; /* read before anybody asked for it, not checked yet */
 	bool detached;	 /* not in the cache: the volume failed (mblk_new) */
 	bool on_lru;
 	bool revoked;			  /* in @dirty: the block was given up */

@@ -2,14 +2,15 @@
 /*
  * Reading ahead in directories. Who looks at the files of a directory one after the other (ls -l,
  * find, rsync, rm -r) would pay for each with a read of its cell and a test and set, and mostly in
- * the order in which they were listed. So once two were looked at whose locks were not here, or one
- * after the directory was listed, a task takes the locks of those that follow, and their inodes,
- * many at once: 16 first, then twice as many each time, the next ones when half of them were seen.
+ * the order in which they were listed. So once three were looked at whose locks were not here, or
+ * one after the directory was listed, a task takes the locks of those that follow, and their
+ * inodes, many at once: 16 first, then twice as many each time, the next ones when half of them
+ * were seen.
  *
  * It is a guess. At first it waits for nobody and takes nothing from another host; and where it is
  * of no use (files in another order, or held by others) the directory is left alone for ever more
- * lookups. Only for who listed a directory, and then looked at several files in just that order,
- * others are asked for what they hold, 16 at a time (askers.c).
+ * lookups. Only for who listed a directory, and then looked at several files in that order, others
+ * are asked for what they hold, 16 at a time (askers.c).
  */
 #include "vol/vol_impl.h"
 #include <stdlib.h>
@@ -26,7 +27,9 @@
 #define REST_MAX 4096u
 #define IN_A_ROW 4u /* so many in the order of the listing: others are asked, too */
 #define ASK_MAX 64u
-#define SLOW_NS 10000000ull /* a window that takes longer is too much at once */
+#define SLOW_NS 10000000ull  /* a window that takes longer may be too much at once */
+#define ASK_NS 1000000000ull /* so long others are waited for */
+#define COLD_MIN 3u	     /* lookups without the lock before a window, if it was not listed */
 #define NEVER UINT64_MAX
 
 struct scan {		   /* a directory that may be looked through */
@@ -41,10 +44,11 @@ struct scan {		   /* a directory that may be looked through */
 	unsigned window;    /* the last one asked for */
 	uint64_t from;	    /* where it begins; cookies */
 	uint64_t mark, end; /* a lookup from the one up to before the other asks for the next one */
-	unsigned got, used; /* of late: locks, and lookups of files whose lock was here */
+	unsigned got, used; /* of late: locks, and those of them that were of use */
 	unsigned rest, penalty;
-	unsigned looked;	      /* lookups since the last window */
-	unsigned long long wanted_ex; /* what was got ahead and then wanted exclusively, by then */
+	uint64_t each_ns; /* what a lock of the last window took, of so many */
+	size_t n;
+	struct nodeid id[WINDOW_MAX]; /* them */
 };
 
 struct aheads {
@@ -53,6 +57,7 @@ struct aheads {
 	struct cond wake;
 	struct task *task;
 	struct askers *askers;
+	struct lock_intr intr;
 	struct scan scan[SCANS];
 	unsigned turn;
 	atomic_ullong got_from_others;
@@ -77,7 +82,13 @@ static struct scan *scan_of(struct aheads *w, struct nodeid dir, uint64_t now)
 		return s;
 	if (s->asked)
 		return NULL;
-	*s = (struct scan){.dir = dir, .mark = NEVER, .penalty = same ? s->penalty : REST_FIRST};
+	if (same)
+		*s = (struct scan){
+		    .rest = s->rest, .penalty = s->penalty, .got = s->got, .used = s->used};
+	else
+		*s = (struct scan){.penalty = REST_FIRST};
+	s->dir = dir;
+	s->mark = NEVER;
 	atomic_store(&w->ino[slot_of(dir.ino)], dir.ino);
 	return s;
 }
@@ -116,13 +127,15 @@ static bool is_of_use(struct scan *s)
 	return true;
 }
 
-static bool wants_more(struct scan *s, uint64_t cookie, bool cold)
+/* @unused: its lock was got ahead, and this is the first use of it. */
+static bool wants_more(struct scan *s, uint64_t cookie, bool cold, bool unused)
 {
-	s->looked++;
+	if (cookie == s->last) /* the same one again */
+		return false;
 	s->row = cookie > s->last ? s->row + 1 : 0;
 	s->last = cookie;
+	s->used += unused;
 	if (!cold) {
-		s->used++;
 		return !s->asked && cookie >= s->mark && cookie < s->end && is_of_use(s);
 	}
 	s->cold++;
@@ -132,7 +145,7 @@ static bool wants_more(struct scan *s, uint64_t cookie, bool cold)
 		s->rest--;
 		return false;
 	}
-	return (s->listed || s->cold > 1) && is_of_use(s);
+	return (s->listed || s->cold >= COLD_MIN) && is_of_use(s);
 }
 
 static void ask(struct aheads *w, struct scan *s, uint64_t from)
@@ -160,18 +173,19 @@ void ahead_listed(struct aheads *w, struct nodeid dir)
 
 void ahead_looked(struct aheads *w, struct nodeid dir, const struct dir_entry *de)
 {
-	bool cold = lock_held(w->v->locks, de->ino) == LOCK_NONE;
+	bool cold = lock_held(w->v->locks, de->ino) == LOCK_NONE, unused;
 	struct scan *s;
 	uint64_t now;
 
 	if (!cold && atomic_load(&w->ino[slot_of(dir.ino)]) != dir.ino)
 		return;
+	unused = !cold && lock_ahead(w->v->locks, de->ino) == AHEAD_UNUSED;
 	now = clock_now_ns(w->v->env.clk);
 	mtx_lock(&w->mtx);
 	s = scan_of(w, dir, now);
 	if (s) {
 		s->seen_ns = now;
-		if (wants_more(s, de->cookie, cold))
+		if (wants_more(s, de->cookie, cold, unused))
 			ask(w, s, cold ? de->cookie + 1 : s->end);
 	}
 	mtx_unlock(&w->mtx);
@@ -183,7 +197,8 @@ struct window {
 	struct nodeid dir;
 	uint64_t from;
 	unsigned want;
-	bool ask, slow;
+	bool ask;
+	uint64_t took_ns;
 	enum lock_mode mode;
 	uint64_t mark, end;
 	size_t n, got;
@@ -256,36 +271,48 @@ static void take_window(struct volume *v, struct window *x)
 	for (size_t k = 0; k < x->n; k++)
 		ino[k] = x->id[k].ino;
 	x->got = ahead_take(v, ino, x->n, x->mode);
-	x->slow = clock_now_ns(v->env.clk) > began + SLOW_NS;
+	x->took_ns = clock_now_ns(v->env.clk) - began;
 }
 
 /* The directory stays pinned, so that none of them is freed meanwhile. */
-static void fetch(struct volume *v, struct window *x)
+static int fetch_body(struct op *o, void *arg)
 {
+	struct window *x = arg;
 	struct inode *dir;
+	int rc = op_get(o, x->dir, LOCK_SH, LOCAL_SHARED, &dir);
+
+	x->n = x->got = 0;
+	if (rc == 0 && S_ISDIR(dir->mode) && dir->nlink != 0) {
+		list_window(o->v, x, dir);
+		take_window(o->v, x);
+	}
+	return rc;
+}
+
+/* If the directory is here. It may be pinned by who changes it. */
+static void fetch(struct aheads *w, struct window *x)
+{
+	struct op_ctx c = {.intr = &w->intr};
 	struct op o;
 
-	op_init(&o, v, NULL);
+	if (lock_held(w->v->locks, x->dir.ino) == LOCK_NONE || !host_lease_ok(w->v->host))
+		return;
+	op_init(&o, w->v, &c);
 	o.reading = true;
-	op_plan(&o, x->dir.ino, LOCK_SH, LOCAL_SHARED);
-	if (op_try(&o) == 0 && op_get(&o, x->dir, LOCK_SH, LOCAL_SHARED, &dir) == 0 &&
-	    S_ISDIR(dir->mode) && dir->nlink != 0) {
-		list_window(v, x, dir);
-		take_window(v, x);
-	}
-	op_leave(&o);
+	op_run(&o, fetch_body, x);
 }
 
 /* What others hold of it. */
 static void ask_others(struct aheads *w, struct window *x)
 {
+	struct nodeid id[WINDOW_MAX];
 	size_t n = 0;
 
 	for (size_t k = 0; k < x->n; k++)
 		if (lock_held(w->v->locks, x->id[k].ino) == LOCK_NONE)
-			x->id[n++] = x->id[k];
+			id[n++] = x->id[k];
 	if (n)
-		n = askers_get(w->askers, x->id, n, x->mode);
+		n = askers_get(w->askers, id, n, x->mode, ASK_NS);
 	atomic_fetch_add(&w->got_from_others, n);
 	x->got += n;
 }
@@ -297,15 +324,37 @@ unsigned long long aheads_got_from_others(const struct aheads *w)
 
 /* ---- the task -------------------------------------------------------------------------------- */
 
-/* Who removes all, or changes all, has more use for them exclusively. */
-static enum lock_mode mode_of(struct aheads *w, struct scan *s)
+/* Who removes all, or changes all, has more use for them exclusively: of half of the last window,
+ * half. */
+static enum lock_mode mode_of(struct aheads *w, const struct scan *s)
 {
-	unsigned long long now = atomic_load(&locks_stats(w->v->locks)->ahead_ex);
-	bool ex = now - s->wanted_ex > s->looked / 2 && s->window > WINDOW_FIRST;
+	size_t ex = 0;
 
-	s->wanted_ex = now;
-	s->looked = 0;
-	return ex && !w->v->read_only ? LOCK_EX : LOCK_SH;
+	for (size_t k = 0; k < s->n; k++)
+		ex += lock_ahead(w->v->locks, s->id[k].ino) == AHEAD_USED_EX;
+	return ex > s->n / 4 && s->n >= WINDOW_FIRST ? LOCK_EX : LOCK_SH;
+}
+
+/* Where more at once take as long each as fewer did, the device has enough to do. */
+static bool is_too_much(const struct scan *s, const struct window *x)
+{
+	return x->took_ns > SLOW_NS && x->n > s->n && s->each_ns &&
+	       x->took_ns / x->n > s->each_ns / 4 * 3;
+}
+
+static void note_window(struct scan *s, const struct window *x)
+{
+	s->asked = false;
+	s->mark = x->mark;
+	s->end = x->end;
+	s->got += (unsigned)x->got;
+	if (is_too_much(s, x))
+		s->window = s->window / 4 > WINDOW_MIN ? s->window / 4 : WINDOW_MIN;
+	s->n = x->n;
+	s->each_ns = x->n ? x->took_ns / x->n : 0;
+	memcpy(s->id, x->id, x->n * sizeof(*x->id));
+	if (x->got < x->n / 4)
+		of_no_use(s, x->ask);
 }
 
 static void work_for(struct aheads *w, struct scan *s)
@@ -317,18 +366,11 @@ static void work_for(struct aheads *w, struct scan *s)
 	if (x.ask && x.want > ASK_MAX)
 		x.want = ASK_MAX;
 	mtx_unlock(&w->mtx);
-	fetch(w->v, &x);
+	fetch(w, &x);
 	if (x.ask)
 		ask_others(w, &x);
 	mtx_lock(&w->mtx);
-	s->asked = false;
-	s->mark = x.mark;
-	s->end = x.end;
-	s->got += (unsigned)x.got;
-	if (x.slow)
-		s->window = s->window / 4 > WINDOW_MIN ? s->window / 4 : WINDOW_MIN;
-	if (x.got < x.n / 4)
-		of_no_use(s, x.ask);
+	note_window(s, &x);
 }
 
 /* By turns. */
@@ -387,6 +429,7 @@ void aheads_stop(struct aheads *w)
 	w->stop = true;
 	cond_signal(&w->wake);
 	mtx_unlock(&w->mtx);
+	vol_interrupt(w->v, &w->intr);
 	askers_stop(w->askers);
 	clk->ops->task_join(clk, w->task);
 	w->task = NULL;

@@ -87,8 +87,23 @@ static void start_tasks(struct askers *k, size_t want)
 		k->n++;
 }
 
-size_t askers_get(struct askers *k, const struct nodeid *id, size_t n, enum lock_mode mode)
+/* What is under way ends soon, and nothing more begins; with the mutex held, let go meanwhile. */
+static void give_up(struct askers *k)
 {
+	k->total = k->next;
+	mtx_unlock(&k->mtx);
+	vol_interrupt(k->v, &k->intr);
+	mtx_lock(&k->mtx);
+	while (k->ended < k->total)
+		cond_wait(&k->done, &k->mtx, CLOCK_FOREVER);
+	if (!k->stop)
+		atomic_store(&k->intr.interrupted, false);
+}
+
+size_t askers_get(struct askers *k, const struct nodeid *id, size_t n, enum lock_mode mode,
+		  uint64_t within_ns)
+{
+	uint64_t until = clock_now_ns(k->v->env.clk) + within_ns;
 	size_t got;
 
 	mtx_lock(&k->mtx);
@@ -99,8 +114,11 @@ size_t askers_get(struct askers *k, const struct nodeid *id, size_t n, enum lock
 	k->next = k->ended = k->got = 0;
 	k->total = k->n && !k->stop ? n : 0;
 	cond_broadcast(&k->work);
-	while (k->ended < k->total && !(k->stop && k->ended == k->next))
-		cond_wait(&k->done, &k->mtx, CLOCK_FOREVER);
+	while (k->ended < k->total && !k->stop)
+		if (cond_wait(&k->done, &k->mtx, until) == -ETIMEDOUT)
+			break;
+	if (k->ended < k->total)
+		give_up(k);
 	got = k->got;
 	k->total = k->next = 0;
 	mtx_unlock(&k->mtx);
@@ -131,7 +149,6 @@ void askers_stop(struct askers *k)
 	vol_interrupt(k->v, &k->intr);
 	for (unsigned i = 0; i < k->n; i++)
 		clk->ops->task_join(clk, k->task[i]);
-	k->n = 0;
 }
 
 void askers_free(struct askers *k)

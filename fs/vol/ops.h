@@ -84,12 +84,12 @@ struct vdirent {
 	bool has_attr;
 	struct vattr attr; /* with has_attr */
 };
-/*
- * Up to @max entries from @cookie (0 = start, "." and ".." included); *n = 0 at the end. With
- * @plus attributes are filled too where they can be had.
+/* Attributes are filled in too: never; where this host has the lock; or where nobody is in the way.
  */
+enum vol_attrs { VATTRS_NONE, VATTRS_CACHED, VATTRS_FREE };
+/* Up to @max entries from @cookie (0 = start, "." and ".." included); *n = 0 at the end. */
 int vol_readdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, uint64_t cookie,
-		bool plus, struct vdirent *out, size_t max, size_t *n);
+		enum vol_attrs attrs, struct vdirent *out, size_t max, size_t *n);
 
 /*
  * Open counts keep an unlinked file's space until the last close on any host. Every vol_open is

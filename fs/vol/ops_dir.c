@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Listing directories. Cookies: 0 is ".", 1 is "..", from DIR_COOKIE_MIN on positions in hash
- * order. Attributes are added only for inodes whose lock this host holds already, so that a listing
- * takes nothing away from other hosts. Who goes on listing with attributes has used those of the
- * beginning: then the locks of what follows are taken, all at once, where nobody is in the way.
+ * order. Attributes are added only for inodes whose lock this host holds already, or that nobody is
+ * in the way of, and then all at once; so a listing takes nothing away from other hosts.
  */
 #include "vol/vol_impl.h"
 #include <dirent.h>
@@ -14,7 +13,7 @@
 struct listing {
 	struct nodeid dir;
 	uint64_t cookie;
-	bool plus;
+	enum vol_attrs attrs;
 	struct vdirent *out;
 	size_t max, n;
 	struct dir_entry *de; /* LIST_BATCH of them */
@@ -75,14 +74,14 @@ static int list_names(struct op *o, struct listing *a, struct inode *dir)
 	return 0;
 }
 
-/* To the entries from the @first on, which were listed from @cookie on. */
-static void add_attrs(struct op *o, struct listing *a, size_t first, uint64_t cookie)
+/* To the entries from the @first on. */
+static void add_attrs(struct op *o, struct listing *a, size_t first)
 {
 	uint64_t *ino = calloc(a->n + 1, sizeof(*ino));
 	size_t n = 0;
 
 	lunfs_assert(ino);
-	for (size_t k = first; cookie >= DIR_COOKIE_MIN && k < a->n; k++)
+	for (size_t k = first; a->attrs == VATTRS_FREE && k < a->n; k++)
 		if (lock_held(o->v->locks, a->out[k].de.ino) == LOCK_NONE)
 			ino[n++] = a->out[k].de.ino;
 	ahead_take(o->v, ino, n, LOCK_SH);
@@ -115,15 +114,15 @@ static int list_body(struct op *o, void *arg)
 	rc = list_names(o, a, dir);
 	if (rc)
 		a->cookie = from;
-	else if (a->plus)
-		add_attrs(o, a, dots, from);
+	else if (a->attrs != VATTRS_NONE)
+		add_attrs(o, a, dots);
 	return rc;
 }
 
 int vol_readdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, uint64_t cookie,
-		bool plus, struct vdirent *out, size_t max, size_t *n)
+		enum vol_attrs attrs, struct vdirent *out, size_t max, size_t *n)
 {
-	struct listing a = {.dir = dir, .cookie = cookie, .plus = plus, .out = out, .max = max};
+	struct listing a = {.dir = dir, .cookie = cookie, .attrs = attrs, .out = out, .max = max};
 	struct op o;
 	int rc;
 

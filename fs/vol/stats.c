@@ -174,6 +174,7 @@ static struct json_object *locks_json(struct volume *v)
 
 	put(o, "cold", atomic_load(&s->cold));
 	put(o, "ahead", atomic_load(&s->ahead));
+	put(o, "asked_ahead", aheads_got_from_others(v->aheads));
 	put(o, "cached", atomic_load(&s->cached));
 	put(o, "asked", atomic_load(&s->asked));
 	put(o, "received", atomic_load(&s->received));

@@ -235,9 +235,11 @@ void askers_stop(struct askers *k); /* interrupts what is asked for; nothing is 
 void askers_free(struct askers *k);
 /*
  * Get the locks of all of these in @mode, from other hosts too, and the inodes; how many were got.
- * Nothing may be pinned. Sleeps until each was got or is not to be had. One caller at a time.
+ * Nothing may be pinned. Sleeps until each was got or is not to be had, or for @within_ns and what
+ * it takes then to end what is under way. One caller at a time.
  */
-size_t askers_get(struct askers *k, const struct nodeid *id, size_t n, enum lock_mode mode);
+size_t askers_get(struct askers *k, const struct nodeid *id, size_t n, enum lock_mode mode,
+		  uint64_t within_ns);
 
 /* ---- first.c --------------------------------------------------------------------------------- */
 

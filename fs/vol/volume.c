@@ -159,19 +159,22 @@ static int start(struct volume *v, const char **what)
 
 	*what = "the locks could not be started";
 	rc = locks_start(v->locks);
+	if (rc)
+		return rc;
 	*what = "the journal could not be started";
-	if (rc == 0 && !v->read_only)
-		rc = txns_start(v->txns);
+	rc = v->read_only ? 0 : txns_start(v->txns);
+	if (rc)
+		return rc;
 	*what = "the allocator could not be started";
-	if (rc == 0)
-		rc = alloc_start(v->alloc);
+	rc = alloc_start(v->alloc);
+	if (rc)
+		return rc;
 	*what = "the orphan worker could not be started";
-	if (rc == 0)
-		rc = orphans_start(v->orphans);
+	rc = orphans_start(v->orphans);
+	if (rc)
+		return rc;
 	*what = "reading ahead could not be started";
-	if (rc == 0)
-		rc = aheads_start(v->aheads);
-	return rc;
+	return aheads_start(v->aheads);
 }
 
 /* Under the volume lock for the first time: the superblock again, and the root directory. */

@@ -211,8 +211,8 @@ static const char *next_name(struct actor *a)
 		a->listed = calloc(LIST, sizeof(*a->listed));
 	if (a->look_k == a->look_n) {
 		a->look_k = 0;
-		SC_OK(a->s->t, vol_readdir(vol(a), &sc_root, a->at, a->cookie, false, a->listed,
-					   LIST, &a->look_n));
+		SC_OK(a->s->t, vol_readdir(vol(a), &sc_root, a->at, a->cookie, VATTRS_NONE,
+					   a->listed, LIST, &a->look_n));
 	}
 	a->over = a->look_n == 0;
 	if (a->over)

@@ -128,7 +128,7 @@ static struct hop *list(struct look *l, struct nodeid dir)
 	if (!h)
 		goto out;
 	hop_call(&l->run, h);
-	rc = vol_readdir(l->v, &h->ctx, dir, 0, false, vd, LIST_MAX, &n);
+	rc = vol_readdir(l->v, &h->ctx, dir, 0, VATTRS_NONE, vd, LIST_MAX, &n);
 	for (size_t k = 0; k < n; k++) {
 		snprintf(e[k].name, sizeof(e[k].name), "%.11s", vd[k].de.name);
 		e[k].ino = vd[k].de.ino;

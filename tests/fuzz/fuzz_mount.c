@@ -101,7 +101,8 @@ static void read_dir(struct look_at *l, struct nodeid dir, unsigned depth)
 	size_t n = 0;
 
 	while (depth < DEPTH_MAX && l->names < NAMES_MAX &&
-	       sane(vol_readdir(l->v, &sc_root, dir, cookie, true, de, 32, &n)) == 0 && n) {
+	       sane(vol_readdir(l->v, &sc_root, dir, cookie, VATTRS_CACHED, de, 32, &n)) == 0 &&
+	       n) {
 		FUZZ_CHECK(n <= 32, "more entries than asked for");
 		for (size_t i = 0; i < n; i++) {
 			check_name(&de[i].de);

@@ -139,7 +139,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a revoked block is replayed",
-        ["power", "crash"],
+        ["replay:a_revoke_ends_all_earlier_mentions", "power", "crash"],
         "fs/txn/scan.c",
         "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE) {\n",
         "	if (le16_get(e->kind) == LUNFS_JENT_REVOKE && m->img)\n		return true;\n"

@@ -510,7 +510,7 @@ static int list(struct actor *a, struct nodeid dir, struct hop **out)
 	}
 	h->id = dir;
 	hop_call(a->r, h);
-	rc = vol_readdir(vol(a), &h->ctx, dir, 0, rnd(a, 2), vd, LIST_MAX, &n);
+	rc = vol_readdir(vol(a), &h->ctx, dir, 0, (enum vol_attrs)rnd(a, 3), vd, LIST_MAX, &n);
 	h->done = n;
 	h->data = e = calloc(n + 1, sizeof(*e));
 	lunfs_assert(e);

@@ -141,7 +141,8 @@ static void read_all(struct fu *u, struct nodeid dir, unsigned depth)
 
 	SC_CHECK(u->t, depth < DEPTH_MAX, "directories without end");
 	do {
-		SC_OK(u->t, vol_readdir(u->t->v[0], &sc_root, dir, cookie, false, de, 64, &n));
+		SC_OK(u->t,
+		      vol_readdir(u->t->v[0], &sc_root, dir, cookie, VATTRS_NONE, de, 64, &n));
 		for (size_t i = 0; i < n; i++) {
 			struct nodeid id;
 			char target[4200];

@@ -62,7 +62,9 @@ static void body_together(struct fix *f)
 	assert_int_equal(f->io.cell_reads, 1); /* they are neighbours */
 	assert_int_equal(f->io.cell_caws, MANY - 1);
 	assert_int_equal(b->loaded, MANY - 1);
+	assert_int_equal(lock_ahead(b->ls, fix_addr(f, 11)), AHEAD_UNUSED);
 	use_all(b, 10, MANY - 1, 0);
+	assert_int_equal(lock_ahead(b->ls, fix_addr(f, 11)), AHEAD_USED);
 	assert_int_equal(f->io.cell_reads + f->io.cell_caws, MANY);
 	assert_int_equal(atomic_load(&locks_stats(b->ls)->ahead), MANY - 1);
 	assert_int_equal(get(b, 10, MANY - 1), 0);
@@ -250,11 +252,14 @@ static void body_ex(struct fix *f)
 		fix_touch(b, k, EX);
 	}
 	assert_int_equal(f->io.cell_reads + f->io.cell_caws, 0);
-	assert_int_equal(atomic_load(&locks_stats(b->ls)->ahead_ex), 4);
-	fix_touch(a, 9, EX); /* given away unused */
+	assert_int_equal(lock_ahead(b->ls, addr[5]), AHEAD_USED_EX);
+	assert_int_equal(lock_ahead(b->ls, addr[9]), AHEAD_UNUSED);
+	fix_touch(b, 9, SH);
+	fix_touch(a, 9, EX); /* given away */
 	fix_touch(a, 5, SH);
 	assert_int_equal(a->val[5].value, 2);
-	assert_int_equal(atomic_load(&locks_stats(b->ls)->ahead_ex), 4);
+	assert_int_equal(lock_ahead(b->ls, addr[9]), AHEAD_NOT);
+	assert_int_equal(lock_ahead(b->ls, addr[4]), AHEAD_NOT);
 }
 
 static void what_will_be_changed_is_taken_exclusively(void **state)

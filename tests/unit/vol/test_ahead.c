@@ -59,7 +59,7 @@ static unsigned go_through(struct simcluster *t, unsigned host, struct nodeid di
 	size_t n;
 
 	do {
-		SC_OK(t, vol_readdir(t->v[host], &sc_root, dir, cookie, false, vd, LIST, &n));
+		SC_OK(t, vol_readdir(t->v[host], &sc_root, dir, cookie, VATTRS_NONE, vd, LIST, &n));
 		for (size_t k = 0; k < n && seen < max; k++) {
 			const char *name = vd[k].de.name;
 			struct nodeid id;
@@ -207,7 +207,7 @@ static void others_body(struct simcluster *t)
 	sc_up(t, 0);
 	sc_up(t, 1);
 	dir = directory(t, 400);
-	SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, 0, false, vd, LIST, &n));
+	SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, 0, VATTRS_NONE, vd, LIST, &n));
 	for (size_t k = n; k-- > 2;)
 		SC_OK(t, sc_lookup(t, 1, dir, vd[k].de.name, &id));
 	assert_int_equal(ahead(t, 1), 0);
@@ -285,7 +285,7 @@ static void leaving_body(struct simcluster *t)
 	sc_up(t, 0);
 	sc_up(t, 1);
 	dir = directory(t, 40);
-	SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, 0, false, vd, LIST, &n));
+	SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, 0, VATTRS_NONE, vd, LIST, &n));
 	for (unsigned k = 0; k < 6; k++)
 		SC_OK(t, sc_lookup(t, 1, dir, vd[2 + k].de.name, &id[k]));
 	clock_sleep_ns(t->clk, sc_random(t, 4 * SC_S / 1000));
@@ -323,7 +323,7 @@ static void plus_body(struct simcluster *t)
 	uint64_t cookie;
 	size_t n;
 
-	SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, 0, true, vd, LIST, &n));
+	SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, 0, VATTRS_CACHED, vd, LIST, &n));
 	assert_int_equal(n, LIST);
 	assert_int_equal(with_attr(vd, n), 0);
 	assert_int_equal(ahead(t, 1), 0);
@@ -332,7 +332,7 @@ static void plus_body(struct simcluster *t)
 	do {
 		uint64_t began = clock_now_ns(t->clk);
 
-		SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, cookie, true, vd, LIST, &n));
+		SC_OK(t, vol_readdir(t->v[1], &sc_root, dir, cookie, VATTRS_FREE, vd, LIST, &n));
 		assert_in_range(clock_now_ns(t->clk) - began, 0, 8 * SLOW);
 		assert_int_equal(with_attr(vd, n), n);
 		sum += (unsigned)n;
@@ -397,7 +397,7 @@ static void beside_body(struct simcluster *t)
 	}
 	sc_join(t, task);
 	do {
-		SC_OK(t, vol_readdir(t->v[1], &sc_root, c.dir, cookie, true, vd, LIST, &n));
+		SC_OK(t, vol_readdir(t->v[1], &sc_root, c.dir, cookie, VATTRS_FREE, vd, LIST, &n));
 		for (size_t k = 0; k < n; k++) {
 			struct nodeid id = {vd[k].de.ino, vd[k].de.generation};
 

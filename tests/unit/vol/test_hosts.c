@@ -311,7 +311,7 @@ static int find_dir(struct mover *m, struct nodeid at, const char *name, struct 
 	if (depth > DIRS)
 		return -ENOENT;
 	vd = calloc(16, sizeof(*vd));
-	rc = vol_readdir(m->t->v[m->host], &sc_root, at, 2, false, vd, 16, &n);
+	rc = vol_readdir(m->t->v[m->host], &sc_root, at, 2, VATTRS_NONE, vd, 16, &n);
 	if (rc == 0)
 		rc = -ENOENT;
 	for (size_t k = 0; k < n && rc; k++) {

@@ -199,7 +199,8 @@ static void listing_body(struct simcluster *t)
 		sc_mkfile(t, 0, d, name);
 	}
 	do {
-		assert_int_equal(vol_readdir(t->v[0], &sc_root, d, cookie, true, vd, 50, &n), 0);
+		assert_int_equal(
+		    vol_readdir(t->v[0], &sc_root, d, cookie, VATTRS_CACHED, vd, 50, &n), 0);
 		for (size_t k = 0; k < n; k++) {
 			unsigned no;
 
