@@ -108,8 +108,8 @@ struct host {
 	char pr_why[320];	     /* why there is no pr */
 	uint64_t pr_key;	     /* registered with the device, 0 = none */
 	uint64_t pr_epoch;	     /* +1 when the registration was made anew */
-	uint64_t pr_restored_ns;     /* beat thread */
-	unsigned pr_failures;	     /* beat thread, in a row */
+	uint64_t pr_restored_ns;     /* beat thread; who frees the slot, when that has ended */
+	unsigned pr_failures;	     /* the same; in a row */
 	/*
 	 * The device refused a command of this host: no write starts until the beat thread knows
 	 * why. Set on any thread.
