@@ -878,6 +878,9 @@ TEST(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay)
 	b.dev->id.one_machine = true;
 	assert_int_equal(claim(&b), 0);
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	rest(w, 4 * LEASE); /* it was sent the signal; how long it takes to end is not up to the
+			       clock here */
+	assert_int_equal(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
 	UNTIL(w, b.replays);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
