@@ -397,7 +397,6 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell);
  * Result of each in *rc. Nothing is said about what is damaged.
  */
 void lock_read_many(struct locks *ls, struct lock **l, uint8_t *cells, int *rc, size_t n);
-void lock_read_io(struct locks *ls, struct dev_io *io, size_t n); /* results in io[].result */
 /*
  * One ATS from l->known to @next. 0: done. -EAGAIN: not done, l->known is what was found; the race
  * was lost, or the device was busy for its whole deadline.
@@ -423,8 +422,7 @@ int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w);
 /*
  * l->known was read with @cell, by a read that began at @read_ns: may this host take the lock in
  * @mode, without asking anybody? 0 or -EAGAIN. *current: if it gets it by that very record, the
- * payload in
- * @cell is what is there.
+ * payload in @cell is what is there.
  */
 int lock_may_take(struct locks *ls, struct lock *l, enum lock_mode mode, const uint8_t *cell,
 		  uint64_t read_ns, bool *current);

@@ -158,7 +158,7 @@ int lock_read(struct locks *ls, struct lock *l, uint8_t *cell)
 	return learn(ls, l, &r);
 }
 
-void lock_read_io(struct locks *ls, struct dev_io *io, size_t n)
+static void read_all(struct locks *ls, struct dev_io *io, size_t n)
 {
 	uint64_t sent = lock_now(ls);
 
@@ -184,7 +184,7 @@ void lock_read_many(struct locks *ls, struct lock **l, uint8_t *cells, int *rc, 
 		of[i] = nio - 1;
 		io[of[i]].len_bytes += cell_bytes;
 	}
-	lock_read_io(ls, io, nio);
+	read_all(ls, io, nio);
 	for (size_t i = 0; i < n; i++) {
 		struct lunfs_lock_rec r;
 

@@ -324,8 +324,10 @@ unsigned long long aheads_got_from_others(const struct aheads *w)
 
 /* ---- the task -------------------------------------------------------------------------------- */
 
-/* Who removes all, or changes all, has more use for them exclusively: of half of the last window,
- * half. */
+/*
+ * Who removes all, or changes all, has more use for them exclusively: half of those that were seen,
+ * and about half of the last window was.
+ */
 static enum lock_mode mode_of(struct aheads *w, const struct scan *s)
 {
 	size_t ex = 0;
