@@ -83,6 +83,8 @@ static const struct plain plains[] = {
      "Metadata blocks found in the cache.", 1},
     {"transactions.cache_misses", "lunfs_cache_misses_total", "counter",
      "Metadata blocks read from the device.", 1},
+    {"transactions.cache_refilled", "lunfs_cache_refilled_total", "counter",
+     "Metadata blocks read together when a lock came back.", 1},
     {"transactions.commit_us_max", "lunfs_commit_max_seconds", "gauge", "The slowest commit.", 1e6},
     {"orphans.waiting", "lunfs_orphans_waiting", "gauge", "Unlinked inodes to be freed.", 1},
     {"orphans.freed", "lunfs_orphans_freed_total", "counter", "Unlinked inodes freed.", 1},

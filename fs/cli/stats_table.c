@@ -230,7 +230,8 @@ void stats_print_table(struct json_object *o)
 	      COUNT("blocks replayed", "transactions.replayed_blocks"),
 	      COUNT("blocks not live", "transactions.skipped_blocks"),
 	      COUNT("cache hits", "transactions.cache_hits"),
-	      COUNT("cache misses", "transactions.cache_misses"));
+	      COUNT("cache misses", "transactions.cache_misses"),
+	      COUNT("read together", "transactions.cache_refilled"));
 	group("Orphans");
 	CELLS(o, COUNT("waiting to be freed", "orphans.waiting"), COUNT("freed", "orphans.freed"));
 }

@@ -222,14 +222,28 @@ static int read_record(struct acq *a)
 	return rc;
 }
 
+/* Nobody looks first later than that. A queue moves at its own pace. */
+static uint64_t look_max_ns(const struct acq *a)
+{
+	return a->noted ? LOCK_POLL_MAX_NS : LOCK_LOOK_MAX_NS;
+}
+
+/* Where a grant takes @ns. A look more costs less than a late one where that is long. */
+static uint64_t first_look_ns(const struct acq *a, uint64_t ns)
+{
+	if (ns > LOOK_LONG_NS)
+		ns -= ns / 8;
+	return ns < look_max_ns(a) ? ns : look_max_ns(a);
+}
+
 /* How long a grant takes. */
 static void learn_grant(const struct acq *a, struct past *p)
 {
-	uint64_t took = lock_now(a->ls) - a->from_ns;
+	uint64_t took = lock_now(a->ls) - a->from_ns, most = look_max_ns(a);
 
 	if (!p->grant.ns)
 		p->grant.ns = LOCK_POLL_MIN_NS;
-	timing_learn(&p->grant, a->looks <= 1, took < LOCK_LOOK_MAX_NS ? took : LOCK_LOOK_MAX_NS);
+	timing_learn(&p->grant, a->looks <= 1, took < most ? took : most);
 }
 
 /*
@@ -254,6 +268,8 @@ static void notice_grant(struct acq *a)
 		return;
 	for (unsigned i = 0; i < sizeof(l->known.waiters); i++)
 		waiters |= l->known.waiters[i] != 0;
+	if (says == LOCK_EX)
+		atomic_fetch_add(&a->ls->unproven, 1);
 	mtx_lock(&s->mtx);
 	lock_set_held(l, says);
 	l->received_ns = lock_now(a->ls);
@@ -309,15 +325,16 @@ static void learn_step(struct acq *a)
 }
 
 /*
- * When to look at the record again: first when it is likely, then seldomer and seldomer. Who stands
- * in a queue sleeps for most of the turns before its own.
+ * When to look at the record again: first when it is likely, then seldomer and seldomer; who is
+ * next in a queue sooner than others. Who is not sleeps for most of the turns before its own.
  */
 static uint64_t until_look(struct acq *a)
 {
 	struct stripe *s = table_stripe(a->ls, a->l->addr);
 	unsigned place =
 	    a->l->known_valid && in_queue(a) ? rec_place(&a->l->known, a->ls->slot) : 0;
-	uint64_t past = lock_now(a->ls) - a->from_ns, first = LOCK_POLL_MIN_NS, ns = past / 3;
+	uint64_t past = lock_now(a->ls) - a->from_ns, first = LOCK_POLL_MIN_NS;
+	uint64_t ns = past / (place == 1 ? LOOKS_NEXT : LOOKS_OTHERS);
 	struct past was = {.addr = 0};
 	const struct past *p;
 
@@ -333,10 +350,12 @@ static uint64_t until_look(struct acq *a)
 	}
 	if (!a->looks) {
 		if (was.grant.ns && !a->moved)
-			first = was.grant.ns;
+			first = first_look_ns(a, was.grant.ns);
 		else if (place && was.step_ns)
 			first = was.step_ns / 2;
 		ns = first > past ? first - past : 0;
+		if (a->noted && lock_now(a->ls) > was.gave_ns + LOCK_STEP_MAX_NS)
+			ns = 0; /* it may be here, and nobody knew */
 	}
 	ns = ns > LOCK_LOOK_MIN_NS ? ns : LOCK_LOOK_MIN_NS;
 	return ns < LOCK_POLL_MAX_NS ? ns : LOCK_POLL_MAX_NS;

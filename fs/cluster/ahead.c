@@ -108,7 +108,7 @@ static bool take_all(struct ahead *a, const uint8_t *cells, uint64_t read_ns, bo
 		go[n] = a->l[k];
 		which[n++] = k;
 	}
-	lock_ats_many(a->ls, go, next, rc, n);
+	lock_ats_many(a->ls, go, next, rc, n, false);
 	for (size_t i = 0; i < n; i++) {
 		bool race = rc[i] == -EAGAIN &&
 			    le64_get(go[i]->known.hdr.image_seq) != le64_get(next[i].hdr.image_seq);

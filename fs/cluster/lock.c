@@ -624,3 +624,8 @@ const struct lock_stats *locks_stats(struct locks *ls)
 {
 	return &ls->stats;
 }
+
+uint64_t locks_unproven(struct locks *ls)
+{
+	return atomic_load(&ls->unproven);
+}

@@ -158,6 +158,13 @@ struct lock_stats {
 	atomic_ullong wait_us;
 };
 const struct lock_stats *locks_stats(struct locks *ls);
+/*
+ * So often this host came to hold a lock exclusively because a read showed it (handed over by
+ * another host, done late, found when a race was lost), and not by the device's answer to its own
+ * test and set. Until a flush that begins after that has ended, such a record may not be durable.
+ * Counted before the lock can be pinned.
+ */
+uint64_t locks_unproven(struct locks *ls);
 
 /*
  * Replay's renewal of a dead host's guards (txn/replay): for each of @n cells decide by its record

@@ -28,9 +28,12 @@
 #define LOCK_CACHE_MAX 131072u	      /* locks held in core before unused ones are given up */
 #define LOCK_POLL_MIN_NS 1000000ull   /* an asker who knows nothing reads the lock first then */
 #define LOCK_LOOK_MIN_NS 200000ull    /* nobody looks sooner, or again sooner */
-#define LOCK_LOOK_MAX_NS 10000000ull  /* nobody looks first later than that */
+#define LOCK_LOOK_MAX_NS 10000000ull  /* nobody who asks looks first later than that */
+#define LOOKS_OTHERS 3u		      /* a look again after such a part of the time waited */
+#define LOOKS_NEXT 8u		      /* the same of who is next in a queue */
+#define LOOK_LONG_NS 4000000ull	      /* from there on a late look costs more than one more */
 #define LOOKS_ENOUGH 16u	      /* found at once so often: it is looked for too late */
-#define LOCK_POLL_MAX_NS 25000000ull  /* and so often at the least */
+#define LOCK_POLL_MAX_NS 25000000ull  /* and again so often at the least; in a queue first, too */
 #define LOCK_SERVE_NS 5000000ull      /* a received lock serves this host so long at least */
 #define LOCK_USE_NS 1000000000ull     /* used so recently: a downgrade keeps it shared */
 #define LOCK_RETRY_NS 50000000ull     /* after a revoke that failed */
@@ -133,7 +136,7 @@ static inline void timing_learn(struct timing *t, bool found, uint64_t max_ns)
 {
 	t->found = found ? t->found + 1 : 0;
 	if (!found)
-		t->ns += t->ns / 4;
+		t->ns += t->ns / (t->ns < LOOK_LONG_NS ? 4 : 16);
 	else
 		t->ns -= t->found > LOOKS_ENOUGH ? t->ns / 8 : t->ns / 32;
 	t->ns = t->ns < max_ns ? t->ns : max_ns;
@@ -286,6 +289,7 @@ struct locks {
 	atomic_ullong poller_ns; /* when the poller last went round */
 	atomic_uint owners_over; /* slots that became FREE, to wake whoever waits for one */
 	atomic_ullong give_ns;	 /* what giving a lock away takes */
+	atomic_ullong unproven;	 /* locks_unproven() */
 	struct stripe stripe[LOCK_STRIPES];
 	struct born_set born;
 	struct board board;
@@ -403,9 +407,9 @@ void lock_read_many(struct locks *ls, struct lock **l, uint8_t *cells, int *rc, 
  * -EINPROGRESS: fate unknown, l->unsettled is set. -EIO, -EUCLEAN. held follows known.
  */
 int lock_ats(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next);
-/* The same for many; result of each in *rc. */
+/* The same for many; result of each in *rc: -EAGAIN where the gate is shut, unless @wait. */
 void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_rec *next, int *rc,
-		   size_t n);
+		   size_t n, bool wait);
 /* Try once to settle an unknown fate. 0: settled, known and held tell. -EINPROGRESS: not yet. */
 int lock_settle(struct locks *ls, struct lock *l);
 /* Does the record name us in a way we do not know of? Then an ATS of our own puts that right. */

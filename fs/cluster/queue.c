@@ -6,8 +6,8 @@
  * want it exclusively it says so by one bit more, that of the new holder, who does not wait. Then
  * the new holder gives it to the next of them, by slot number in a circle, unasked; and whoever
  * finds its own bit there shows no wish, but reads the record about when its turn has come. A host
- * notes itself, too, if it wants the lock back: because somebody here waits, or because it came
- * back from there often.
+ * notes itself, too, if it wants the lock back: because somebody here waits, or did the last time
+ * and used it a moment ago, or because it came back from there often.
  *
  * The queue is a hint. A host may be handed what it no longer wants, and one that waits may be
  * forgotten; a record that does not change for a while is answered by a wish on the board, as if

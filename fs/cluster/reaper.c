@@ -101,7 +101,7 @@ static void give_up(struct locks *ls, struct lock **l, size_t n)
 			go[ngo++] = l[i];
 		}
 	}
-	lock_ats_many(ls, go, next, rc, ngo);
+	lock_ats_many(ls, go, next, rc, ngo, true);
 	for (size_t i = 0; i < ngo; i++) {
 		if (!rc[i])
 			LOCK_COUNT(ls, released);

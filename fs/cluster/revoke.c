@@ -182,6 +182,12 @@ static void plan_ex(struct locks *ls, struct lock *l, bool shared_only, struct g
 		g->take++;
 }
 
+/* Somebody waited for it the last time it went, and he will be back in a moment this time, too. */
+static bool comes_back(struct locks *ls, const struct lock *l)
+{
+	return l->again && lock_now(ls) < l->used_ns + TENURE_MIN_NS;
+}
+
 /* Does this host want the lock back exclusively, as far as it knows? */
 static bool want_back(struct locks *ls, struct lock *l, const struct grant *g)
 {
@@ -192,7 +198,8 @@ static bool want_back(struct locks *ls, struct lock *l, const struct grant *g)
 	if (l->nwaiters)
 		yes = TAILQ_FIRST(&l->waiters)->mode == LOCK_EX;
 	else
-		yes = l->used_ex && past_expects(table_past(s, l->addr, false), g->cand[0].asker);
+		yes = l->used_ex && (comes_back(ls, l) ||
+				     past_expects(table_past(s, l->addr, false), g->cand[0].asker));
 	mtx_unlock(&s->mtx);
 	return yes;
 }

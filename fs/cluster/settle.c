@@ -33,6 +33,15 @@ int lock_gate(struct locks *ls)
 	return host_write_gate(ls->host);
 }
 
+/* The same for who does not wait: -EAGAIN. */
+static int gate_try(struct locks *ls)
+{
+	if (!host_lease_ok(ls->host) || !host_write_try(ls->host))
+		return -EAGAIN;
+	host_write_end(ls->host);
+	return 0;
+}
+
 struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version)
 {
 	struct rec_me me = {.owner = ls->owner};
@@ -44,13 +53,18 @@ struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version)
 	return me;
 }
 
-/* The record on disk is @r now. Where only a read says so, it makes us hold no more than @most. */
+/*
+ * The record on disk is @r now. Where only a read says so, it makes us hold no more than @most.
+ * @proven: by the device's answer to the test and set that put it there.
+ */
 static void adopt(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *r,
-		  enum lock_mode most)
+		  enum lock_mode most, bool proven)
 {
 	struct stripe *s = table_stripe(ls, l->addr);
 	enum lock_mode says = rec_holds(r, ls->owner);
 
+	if (!proven && says == LOCK_EX && most == LOCK_EX)
+		atomic_fetch_add(&ls->unproven, 1);
 	mtx_lock(&s->mtx);
 	l->known = *r;
 	l->known_valid = true;
@@ -221,7 +235,7 @@ static int lost_race(struct locks *ls, struct lock *l, const void *found)
 
 	if (lock_rec_decode(ls->env.geo, found, l->addr, &r))
 		return -EUCLEAN;
-	adopt(ls, l, &r, was);
+	adopt(ls, l, &r, was, false);
 	if (was != LOCK_NONE && l->held < was && le64_get(r.hdr.setter_nonce) != ls->nonce)
 		log_err("lock-lost",
 			"Somebody else changed the record of lock %llu that this host held; the "
@@ -238,7 +252,7 @@ static int outcome(struct locks *ls, struct lock *l, const struct ats_op *op)
 	case ATS_DONE:
 	case ATS_DONE_LATE:
 		memcpy(&r, op->set, sizeof(r));
-		adopt(ls, l, &r, LOCK_EX);
+		adopt(ls, l, &r, LOCK_EX, op->outcome == ATS_DONE);
 		return 0;
 	case ATS_LOST_RACE:
 		return lost_race(ls, l, op->found);
@@ -300,15 +314,15 @@ static void ats_some(struct locks *ls, struct lock **l, const struct lunfs_lock_
 }
 
 void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_rec *next, int *rc,
-		   size_t n)
+		   size_t n, bool wait)
 {
 	for (size_t i = 0; i < n; i += BATCH_MAX) {
 		size_t part = n - i < BATCH_MAX ? n - i : BATCH_MAX;
-		int gate = lock_gate(ls);
+		int gate = wait ? lock_gate(ls) : gate_try(ls);
 
 		if (gate) {
 			for (size_t k = i; k < n; k++)
-				rc[k] = -EIO;
+				rc[k] = wait ? -EIO : gate;
 			return;
 		}
 		ats_some(ls, l + i, next + i, rc + i, part);
@@ -343,7 +357,7 @@ int lock_settle(struct locks *ls, struct lock *l)
 	found = dev_buf_alloc(PAGE_BYTES);
 	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);
 	if (ats_ok(o) && !lock_rec_decode(ls->env.geo, found, l->addr, &r))
-		adopt(ls, l, &r, LOCK_EX);
+		adopt(ls, l, &r, LOCK_EX, o == ATS_DONE);
 	else
 		rc = o == ATS_DAMAGED || error == -EUCLEAN ? -EUCLEAN : -EINPROGRESS;
 	free(found);

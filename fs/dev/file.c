@@ -10,7 +10,8 @@
  * of the file behind it, so that both, and several loop devices of one file, exclude each other.
  *
  * The lock is held for read, compare and write only; the flush that makes the image durable comes
- * after it. Whoever sees the image before that and builds on it flushes the same device first.
+ * after it. Whoever sees the image before that and builds on it flushes the same device
+ * first (locks_unproven()).
  */
 #include "dev/dev_impl.h"
 #include "dev/fdio.h"

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define NODES_AHEAD 16u
+
 /* What stands in for the root while the fork holds no tree. */
 static const uint8_t no_tree[sizeof(struct lunfs_bt_head)];
 
@@ -208,10 +210,10 @@ int bt_seek_last(const struct bt *bt, struct bt_path *p)
 static void read_ahead(const struct bt *bt, const struct bt_path *p, unsigned idx)
 {
 	const struct bt_step *s = &p->s[p->n - 1];
-	uint64_t addr[MBLK_AHEAD_MAX];
+	uint64_t addr[NODES_AHEAD];
 	size_t n = 0;
 
-	for (unsigned k = idx; n < MBLK_AHEAD_MAX && k < node_items(s->area); k++)
+	for (unsigned k = idx; n < NODES_AHEAD && k < node_items(s->area); k++)
 		addr[n++] = inner_child(s->area, k);
 	mblk_read_ahead(bt->ne->txns, bt->i->m->guard, addr, n);
 }

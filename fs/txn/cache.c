@@ -202,13 +202,17 @@ static int load(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type
 		uint64_t guard_addr, uint64_t recorded, struct mblk **out)
 {
 	struct cblk *b = cblk_make(t, addr);
+	uint64_t began;
 	int r;
 
 	b->state = CBLK_LOADING;
 	mtx_unlock(&t->mtx);
 	atomic_fetch_add(&t->stats.cache_misses, 1);
+	began = clock_now_ns(t->env.clk);
 	r = read_payload(t, addr, type, guard_addr, recorded, b->m.data);
 	mtx_lock(&t->mtx);
+	if (!r)
+		refill_learn_load(t, clock_now_ns(t->env.clk) - began);
 	b->state = CBLK_VALID;
 	cond_broadcast(&t->load_cv);
 	if (r) {
@@ -244,6 +248,8 @@ static int hit(struct txns *t, struct cblk *b, struct lock *guard, uint16_t type
 	}
 	atomic_fetch_add(&t->stats.cache_hits, 1);
 	lru_remove(t, b);
+	TAILQ_REMOVE(&b->gidx->blks, b, of_guard);
+	TAILQ_INSERT_TAIL(&b->gidx->blks, b, of_guard);
 	b->refs++;
 	if (b->m.guard != guard)
 		b->m.guard = guard;
@@ -263,7 +269,8 @@ int mblk_get(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type, s
 	while (r == -EAGAIN) {
 		b = cblk_find(t, addr);
 		if (!b) {
-			r = load(t, guard, addr, type, guard_addr, recorded, out);
+			if (!refill(t, guard_addr, addr))
+				r = load(t, guard, addr, type, guard_addr, recorded, out);
 		} else if (b->state == CBLK_LOADING) {
 			cond_wait(&t->load_cv, &t->mtx, CLOCK_FOREVER);
 		} else {
@@ -304,8 +311,11 @@ static void dirty_locked(struct txn_handle *h, struct cblk *b, uint64_t guard_ad
 	struct guard_idx *g = gidx_get(h->t, guard_addr);
 
 	g->last_tid = h->txn->id;
-	if (!times_only)
+	if (!times_only) {
 		g->data_tid = h->txn->id;
+		h->txn->more = true;
+		h->txn->data |= !h->no_data;
+	}
 	b->dirty_guard = guard_addr;
 	b->possession = possession;
 	if (b->version < recorded)

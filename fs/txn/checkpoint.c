@@ -415,6 +415,8 @@ static void drop_guard_locked(struct txns *t, uint64_t addr)
 	struct guard_idx *g = gidx_find(t, addr);
 	struct cblk *b, *next;
 
+	if (g)
+		refill_note(t, g);
 	for (b = g ? TAILQ_FIRST(&g->blks) : NULL; b; b = next) {
 		next = TAILQ_NEXT(b, of_guard);
 		lunfs_assert(!b->refs && !b->dirty);

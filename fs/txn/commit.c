@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Commit = data flushed, journal written, flushed:
+ * Commit = what the log relies on flushed, journal written, flushed:
  *
  *   close the running transaction and wait until its handles have left; freeze every changed block
- *   into an image of its own; open the next transaction; flush; write the log; flush; then the
- *   images are the blocks' committed ones, call-backs run, waiters go on.
+ *   into an image of its own; open the next transaction; flush, if the log relies on it; write
+ *   the log; flush; then the images are the blocks' committed ones, call-backs run, waiters go on.
  *
  * Handles never wait for another host while joined, so the drain ends. Whoever comes meanwhile
  * joins the next transaction: that is the group commit.
@@ -217,9 +217,19 @@ static void drop_locked(struct txns *t, struct txn *x)
 	mtx_lock(&t->mtx);
 }
 
-static int make_durable(struct txns *t, struct txn *x, unsigned entries)
+/*
+ * What the log relies on is durable before it: data that it tells of; and the records of locks of
+ * which that is not proven, since an image whose lock is lost counts as never written, and those
+ * beside it would stand alone. Time stamps may.
+ */
+static bool needs_flush(struct txns *t, const struct txn *x, unsigned entries)
 {
-	int r = flush_now(t);
+	return !entries || x->data || (x->more && t->flush_unproven != locks_unproven(t->locks));
+}
+
+static int make_durable(struct txns *t, struct txn *x, unsigned entries, bool flush)
+{
+	int r = flush ? flush_now(t) : 0;
 
 	if (!r && entries)
 		r = write_log(t, x, entries);
@@ -291,6 +301,7 @@ static void commit_closed_locked(struct txns *t, struct txn *x, uint64_t since_n
 	unsigned entries = x->entries;
 	uint64_t *guards;
 	uint32_t blks;
+	bool flush;
 	int r;
 
 	mtx_unlock(&t->mtx);
@@ -308,8 +319,9 @@ static void commit_closed_locked(struct txns *t, struct txn *x, uint64_t since_n
 	if (blks)
 		take_log_space_locked(t, x, blks);
 	open_next_locked(t);
+	flush = needs_flush(t, x, entries);
 	mtx_unlock(&t->mtx);
-	r = make_durable(t, x, entries);
+	r = make_durable(t, x, entries, flush);
 	if (!r)
 		count_commit(t, x, entries, since_ns);
 	mtx_lock(&t->mtx);

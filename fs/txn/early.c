@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Payloads that are read before anybody asks for them: with a lock, by the lock layer, or since
- * what comes before them is being read. They are kept as they are; mblk_get() judges each when it
- * is wanted, and reads again what does not pass.
+ * Payloads that are read before anybody asks for them: with a lock, by the lock layer; since what
+ * comes before them is being read; or since they were here when their lock went (refill.c). They
+ * are kept as they are; mblk_get() judges each when it is wanted, and reads again what does not
+ * pass.
  */
 #include "txn/txn_impl.h"
 
@@ -61,18 +62,17 @@ static size_t make_some(struct txns *t, const uint64_t *addr, size_t n, struct c
 	return made;
 }
 
-void mblk_read_ahead(struct txns *t, struct lock *guard, const uint64_t *addr, size_t n)
+size_t early_read(struct txns *t, uint64_t guard_addr, const uint64_t *addr, size_t n)
 {
-	uint64_t guard_addr = lock_addr(guard);
 	struct cblk *b[MBLK_AHEAD_MAX];
 	struct dev_io io[MBLK_AHEAD_MAX];
+	size_t kept = 0;
 
 	lunfs_assert(n <= MBLK_AHEAD_MAX);
-	mtx_lock(&t->mtx);
-	n = n && !cblk_find(t, addr[0]) ? make_some(t, addr, n, b) : 0;
-	mtx_unlock(&t->mtx);
+	n = make_some(t, addr, n, b);
 	if (!n)
-		return;
+		return 0;
+	mtx_unlock(&t->mtx);
 	for (size_t k = 0; k < n; k++)
 		io[k] = (struct dev_io){.op = DEV_READ,
 					.off_bytes = geo_payload_off(t->env.geo, b[k]->m.addr),
@@ -83,11 +83,21 @@ void mblk_read_ahead(struct txns *t, struct lock *guard, const uint64_t *addr, s
 	mtx_lock(&t->mtx);
 	for (size_t k = 0; k < n; k++) {
 		b[k]->state = CBLK_VALID;
-		if (!io[k].result && says(b[k]->m.data, b[k]->m.addr, guard_addr))
+		if (!io[k].result && says(b[k]->m.data, b[k]->m.addr, guard_addr)) {
 			keep(t, b[k], guard_addr);
-		else
+			kept++;
+		} else {
 			cblk_drop(t, b[k]);
+		}
 	}
 	cond_broadcast(&t->load_cv);
+	return kept;
+}
+
+void mblk_read_ahead(struct txns *t, struct lock *guard, const uint64_t *addr, size_t n)
+{
+	mtx_lock(&t->mtx);
+	if (n && !cblk_find(t, addr[0]))
+		early_read(t, lock_addr(guard), addr, n);
 	mtx_unlock(&t->mtx);
 }

@@ -45,7 +45,7 @@ int flush_wait(struct txns *t, uint64_t ticket)
 
 	mtx_lock(&t->mtx);
 	while (t->flush_ended < ticket && !t->failed) {
-		uint64_t n;
+		uint64_t n, unproven;
 
 		if (t->flush_busy) {
 			cond_wait(&t->flush_cv, &t->mtx, CLOCK_FOREVER);
@@ -54,13 +54,16 @@ int flush_wait(struct txns *t, uint64_t ticket)
 		t->flush_busy = true;
 		n = ++t->flush_begun;
 		mtx_unlock(&t->mtx);
+		unproven = locks_unproven(t->locks);
 		r = txn_flush(t);
 		mtx_lock(&t->mtx);
 		t->flush_busy = false;
-		if (r)
+		if (r) {
 			txns_fail_locked(t, "the device failed to flush its cache", r);
-		else
+		} else {
 			t->flush_ended = n;
+			t->flush_unproven = unproven;
+		}
 		cond_broadcast(&t->flush_cv);
 	}
 	r = t->flush_ended >= ticket ? 0 : -EIO;

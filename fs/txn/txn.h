@@ -53,7 +53,7 @@ int mblk_get(struct txns *t, struct lock *guard, uint64_t addr, uint16_t type, s
  * These will be wanted next, the first one now: if it is not in the cache, all that are not are
  * read together. What goes wrong is left to mblk_get(). Pins and sleeps as there.
  */
-#define MBLK_AHEAD_MAX 16u
+#define MBLK_AHEAD_MAX 256u
 void mblk_read_ahead(struct txns *t, struct lock *guard, const uint64_t *addr, size_t n);
 void mblk_put(struct txns *t, struct mblk *m);
 
@@ -87,6 +87,13 @@ uint64_t mblk_forget(struct txn_handle *h, struct mblk *m);
  * journal (spare slot) or not started. -E2BIG: more than two thirds of the journal.
  */
 int txn_begin(struct txns *t, unsigned nblks, struct txn_handle **out);
+/*
+ * What @h changes from here on tells of no data on the device: names, attributes. The commit of a
+ * transaction in which nothing else was changed flushes the device once, after its log, and not
+ * before it, too, unless the record of a lock may not be durable (locks_unproven()). Changes of
+ * time stamps need not say so.
+ */
+void txn_no_data(struct txn_handle *h);
 /* Leave it. Returns its id, to wait for. All mblks dirtied become part of the next commit. */
 uint64_t txn_end(struct txn_handle *h);
 /* Run @fn(arg) once the transaction of @h is durable (or dropped: ok=false). On the committer. */
@@ -124,6 +131,7 @@ int txn_replay(struct txns *t, unsigned slot, uint64_t owner, uint64_t nonce);
 struct txn_stats {
 	atomic_ullong commits, committed_blocks, checkpoints, checkpointed_blocks, log_blocks;
 	atomic_ullong replays, replayed_blocks, skipped_blocks, cache_hits, cache_misses;
+	atomic_ullong cache_refilled; /* read together when a lock came back, and right */
 	atomic_ullong commit_us_max;
 };
 const struct txn_stats *txns_stats(struct txns *t);

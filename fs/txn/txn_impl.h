@@ -3,6 +3,8 @@
  * Private to txn/: what the files share.
  *
  *   cache.c       cached payloads: get, put, new, dirty, forget
+ *   early.c       payloads that are read before anybody asks for them
+ *   refill.c      and those that are read again since their lock came back
  *   guard.c       which blocks and images belong to a guard; what is known of dropped ones
  *   handle.c      joining and leaving the running transaction, credits for log space
  *   commit.c      the committer: drain, freeze, write the log, flush, tell everybody
@@ -35,6 +37,8 @@
 #define CACHE_MAX_BLKS 16384u		  /* 64 MiB of clean, unreferenced payloads */
 #define POOL_MAX_BUFS 1024u		  /* idle buffers kept for reuse */
 #define RECENT_SLOTS 8192u		  /* versions remembered of dropped guards' payloads */
+#define REFILL_SLOTS 128u /* guards that were given up and of which is remembered what was used */
+#define REFILL_MAX (MBLK_AHEAD_MAX - 1)
 #define COMMIT_AGE_NS (5ull * 1000000000) /* a change waits no longer for its commit */
 #define CKPT_AGE_NS (5ull * 1000000000)	  /* nor a committed image for its place */
 #define CKPT_PASS 512u			  /* images of one background pass */
@@ -102,7 +106,7 @@ struct cblk {
 struct guard_idx {
 	UT_hash_handle hh;
 	uint64_t addr;
-	struct cblk_list blks;
+	struct cblk_list blks;	  /* used last at the end */
 	struct image_list images; /* committed, not yet in place */
 	TAILQ_ENTRY(guard_idx) of_wanted;
 	uint64_t last_tid; /* last transaction that changed something under it */
@@ -125,6 +129,8 @@ struct txn {
 	unsigned handles;
 	unsigned credits; /* of joined handles, not used yet */
 	unsigned entries; /* length of dirty */
+	bool more;	  /* than time stamps is changed */
+	bool data;	  /* it may tell of data */
 	struct cblk_list dirty;
 	struct image_list images; /* frozen, later committed and not in place */
 	struct callback_list callbacks;
@@ -138,11 +144,22 @@ struct txn_handle {
 	struct txns *t;
 	struct txn *txn;
 	unsigned credits;
+	bool no_data;
 };
 
 struct recent { /* what stood on disk when a guard's own payload left the cache */
 	uint64_t addr, version;
 	bool given_up; /* the lock went with it: of no use to the next possession */
+};
+
+struct refill {		/* what was used last of a guard that was given up */
+	uint64_t guard; /* 0: none */
+	unsigned most;	/* so many are worth it */
+	bool full;	/* more was used than there was room for */
+	unsigned read;	/* so many were read when it came back, */
+	uint64_t took_ns; /* and it took so long */
+	unsigned n;
+	uint64_t addr[REFILL_MAX]; /* used last first */
 };
 
 struct txns {
@@ -173,6 +190,8 @@ struct txns {
 	void *pool[POOL_MAX_BUFS];
 	unsigned npool;
 	struct recent recent[RECENT_SLOTS];
+	struct refill refill[REFILL_SLOTS];
+	uint64_t load_ns; /* what reading one block takes, about; 0: not known */
 
 	/* transactions */
 	struct txn *running;
@@ -196,6 +215,7 @@ struct txns {
 	/* flushes */
 	bool flush_busy;
 	uint64_t flush_begun, flush_ended;
+	uint64_t flush_unproven; /* locks_unproven() before the last one began */
 
 	/* checkpoint */
 	uint64_t ckpt_until; /* the checkpointer sleeps so long by itself; 0: it does not sleep */
@@ -224,6 +244,15 @@ void gidx_settle(struct txns *t, struct guard_idx *g); /* frees it when nothing 
 void recent_put(struct txns *t, uint64_t addr, uint64_t version);
 uint64_t recent_get(struct txns *t, uint64_t addr);
 void recent_give_up(struct txns *t, uint64_t addr); /* the guard's possession ends */
+
+/* early.c: the mutex is held, let go while those are read that are not here. How many came? */
+size_t early_read(struct txns *t, uint64_t guard_addr, const uint64_t *addr, size_t n);
+
+/* refill.c: the mutex is held */
+void refill_note(struct txns *t, const struct guard_idx *g); /* the guard goes */
+void refill_learn_load(struct txns *t, uint64_t ns);	     /* one block was read, in that time */
+/* @addr is not here: read it with what else was used when its guard went, if anything was. */
+bool refill(struct txns *t, uint64_t guard, uint64_t addr);
 
 /* cache.c: the mutex is held */
 void *pool_get(struct txns *t);

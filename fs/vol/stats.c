@@ -203,6 +203,7 @@ static struct json_object *txns_json(struct volume *v)
 	put(o, "skipped_blocks", atomic_load(&s->skipped_blocks));
 	put(o, "cache_hits", atomic_load(&s->cache_hits));
 	put(o, "cache_misses", atomic_load(&s->cache_misses));
+	put(o, "cache_refilled", atomic_load(&s->cache_refilled));
 	put(o, "commit_us_max", atomic_load(&s->commit_us_max));
 	return o;
 }

@@ -36,6 +36,8 @@ DIRECTED = {
     "locks": "tests/sim/scenarios/test_scenario_locks",
     "journal": "tests/sim/scenarios/test_scenario_journal",
     "replay": "tests/unit/txn/test_replay",
+    "txn": "tests/unit/txn/test_txn",
+    "lock": "tests/unit/lock/test_lock",
     "turns": "tests/unit/lock/test_lock_turns",
     "raise": "tests/unit/lock/test_lock_raise",
     "ahead": "tests/unit/lock/test_lock_ahead",

@@ -114,7 +114,7 @@ MUTATIONS = [
         "fs/cluster/settle.c",
         "	case ATS_UNKNOWN:\n		set_unsettled(ls, l);\n		return -EINPROGRESS;\n",
         "	case ATS_UNKNOWN:\n		(void)set_unsettled;\n"
-        "		memcpy(&r, op->set, sizeof(r));\n		adopt(ls, l, &r, LOCK_EX);\n		return 0;\n",
+        "		memcpy(&r, op->set, sizeof(r));\n		adopt(ls, l, &r, LOCK_EX, true);\n		return 0;\n",
     ),
     Mutation(
         "replay takes the first mention of a block instead of the last",
@@ -184,8 +184,36 @@ MUTATIONS = [
         "a transaction is written to the journal before the data that it refers to is flushed",
         [CUTS],
         "fs/txn/commit.c",
-        "	int r = flush_now(t);\n\n	if (!r && entries)\n		r = write_log",
+        "	int r = flush ? flush_now(t) : 0;\n\n	if (!r && entries)\n		r = write_log",
         "	int r = 0;\n\n	if (!r && entries)\n		r = write_log",
+    ),
+    Mutation(
+        "a write says that its transaction tells of no data",
+        [CUTS],
+        "fs/vol/change.c",
+        "	else if (ch->no_data)\n",
+        "	else\n",
+    ),
+    Mutation(
+        "the log relies on the record of a lock that nobody may have flushed",
+        ["txn:a_commit_that_tells_of_no_data_costs_one_log_write_and_one_flush"],
+        "fs/txn/commit.c",
+        " || (x->more && t->flush_unproven != locks_unproven(t->locks))",
+        "",
+    ),
+    Mutation(
+        "a lock that was handed over counts as durable",
+        ["lock:a_lock_that_was_only_seen_to_be_ours_is_counted"],
+        "fs/cluster/acquire.c",
+        "	if (says == LOCK_EX)\n		atomic_fetch_add(&a->ls->unproven, 1);\n",
+        "",
+    ),
+    Mutation(
+        "a test and set that is seen to be done late counts as durable",
+        ["lock:a_lock_that_was_only_seen_to_be_ours_is_counted"],
+        "fs/cluster/settle.c",
+        "op->outcome == ATS_DONE);",
+        "true);",
     ),
     Mutation(
         "an fsync is answered before the commit block is flushed",

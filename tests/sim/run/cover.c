@@ -45,6 +45,7 @@ void cover_volume(struct sim_run *r, struct volume *v)
 	cover_add(r, COVER_FIRST_IN_THE_WAY, c.in_the_way);
 	cover_add(r, COVER_LOCKS_AHEAD, atomic_load(&locks_stats(v->locks)->ahead));
 	cover_add(r, COVER_ASKED_AHEAD, aheads_got_from_others(v->aheads));
+	cover_add(r, COVER_REFILLED, atomic_load(&txns_stats(v->txns)->cache_refilled));
 }
 
 void cover_device(struct sim_run *r)

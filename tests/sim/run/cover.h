@@ -79,6 +79,7 @@
 	X(FIRST_IN_THE_WAY, "first writes that another one was in the way of")                     \
 	X(LOCKS_AHEAD, "locks taken ahead, of files of a directory that is looked through")        \
 	X(ASKED_AHEAD, "the same, taken from other hosts")                                         \
+	X(REFILLED, "blocks read together when the lock over them came back")                      \
 	X(ADMIN_KEY, "key of a mount that died before its claim taken away by hand")               \
 	X(OPS_LOST, "operations lost with a host, as they may")                                    \
 	X(OPS_KEPT, "operations kept although their host died")

@@ -58,6 +58,38 @@ static void payload_of_another_version_is_not_passed_up(void **state)
 	fix_run(body_not_current, 512, 3);
 }
 
+/* What was only read may not be durable yet; what the device said is done, is. */
+static void body_proven(struct fix *f)
+{
+	struct locks *a, *b;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	a = f->box[0].ls;
+	b = f->box[1].ls;
+	fix_touch(&f->box[0], 1, EX);
+	fix_touch(&f->box[0], 2, SH);
+	assert_int_equal(locks_unproven(a), 0);
+	fix_touch(&f->box[1], 1, EX); /* handed over */
+	assert_int_equal(locks_unproven(b), 1);
+	fix_touch(&f->box[0], 1, SH); /* shared: nothing is written under it */
+	assert_int_equal(locks_unproven(a), 0);
+	simdev_inject(f->box[0].dev,
+		      &(struct simdev_fault){.kind = SIMDEV_LOST_REPLY,
+					     .ops = SIMDEV_CAW,
+					     .off_bytes = geo_blk_off(fix_addr(f, 3)),
+					     .len_bytes = 512});
+	fix_touch(&f->box[0], 3, EX); /* done late */
+	assert_int_equal(locks_unproven(a), 1);
+	assert_int_equal(locks_unproven(b), 1);
+}
+
+static void a_lock_that_was_only_seen_to_be_ours_is_counted(void **state)
+{
+	(void)state;
+	fix_run(body_proven, 512, 21);
+}
+
 static void body_hand_over(struct fix *f)
 {
 	struct lunfs_lock_rec before, after;
@@ -526,6 +558,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(cold_lock_is_one_read_and_one_ats),
 	    cmocka_unit_test(payload_of_another_version_is_not_passed_up),
+	    cmocka_unit_test(a_lock_that_was_only_seen_to_be_ours_is_counted),
 	    cmocka_unit_test(contended_lock_moves_with_one_ats),
 	    cmocka_unit_test(handed_over_payload_comes_with_the_lock),
 	    cmocka_unit_test(granted_wish_is_withdrawn),

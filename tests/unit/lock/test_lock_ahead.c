@@ -298,6 +298,52 @@ static void faults_are_left_to_who_wants_the_lock(void **state)
 		fix_run(body_faults, seed % 4 ? 512 : 4096, seed);
 }
 
+struct ahead_job {
+	struct box *b;
+	size_t got;
+	bool done;
+};
+
+static void get_some(void *arg)
+{
+	struct ahead_job *j = arg;
+
+	j->got = get(j->b, 0, MANY);
+	j->done = true;
+}
+
+/* It cannot beat; its lease lasts no longer than a write may take, so none may begin. */
+static void body_late(struct fix *f)
+{
+	struct ahead_job j = {.b = &f->box[0]};
+	struct task *t;
+
+	fix_up(f, 0);
+	simdev_inject(j.b->dev, &(struct simdev_fault){.kind = SIMDEV_LOST_COMMAND,
+						       .ops = SIMDEV_CAW,
+						       .off_bytes = LUNFS_HOST_TABLE_OFF,
+						       .len_bytes = LUNFS_SLOT_STRIDE,
+						       .count = 1000});
+	while (host_lease_left_ns(j.b->host) > 300000000)
+		fix_sleep_ms(f, 5);
+	t = fix_task(f, 0, get_some, &j);
+	fix_sleep_ms(f, 50);
+	assert_true(host_lease_ok(j.b->host));
+	assert_true(j.done);
+	assert_int_equal(j.got, 0);
+	fix_join(f, t);
+	simdev_inject_clear(j.b->dev);
+	while (host_lease_left_ns(j.b->host) < 500000000)
+		fix_sleep_ms(f, 5);
+	assert_int_equal(get(j.b, 0, MANY), MANY);
+}
+
+static void a_host_that_may_not_write_now_does_not_wait_to_take_them(void **state)
+{
+	(void)state;
+	fix_run(body_late, 512, 11);
+}
+
 static void body_damaged(struct fix *f)
 {
 	uint8_t *bad = dev_buf_alloc(4096);
@@ -329,6 +375,7 @@ int main(void)
 	    cmocka_unit_test(who_comes_meanwhile_waits_for_it),
 	    cmocka_unit_test(what_will_be_changed_is_taken_exclusively),
 	    cmocka_unit_test(faults_are_left_to_who_wants_the_lock),
+	    cmocka_unit_test(a_host_that_may_not_write_now_does_not_wait_to_take_them),
 	    cmocka_unit_test(a_damaged_record_is_nobodys_business_but_its_own),
 	};
 

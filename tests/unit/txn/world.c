@@ -27,6 +27,11 @@ uint64_t lock_recorded_version(const struct lock *l)
 	return l->recorded;
 }
 
+uint64_t locks_unproven(struct locks *ls)
+{
+	return ls->unproven;
+}
+
 int locks_renew_guards(struct locks *ls, uint64_t dead_owner, struct guard_renew *g, size_t n)
 {
 	ls->renewals++;

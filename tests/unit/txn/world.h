@@ -47,6 +47,7 @@ struct locks { /* double: what the lock sectors on disk say, shared by all hosts
 		uint64_t addr, owner, possession, recorded;
 	} rec[WORLD_LOCKS];
 	unsigned n, renewals;
+	uint64_t unproven;
 };
 
 struct world {
