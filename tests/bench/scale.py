@@ -23,7 +23,7 @@ LATENCIES = [300, 1000]
 WORKS = {
     "create-own": (500, "creates, each host in its own directory", 1),
     "create-fsync-own": (500, "creates, each followed by fsync, own directories", 1),
-    "overwrite-own": (500, "4k overwrites, each host of its own file", 1),
+    "overwrite-own": (6000, "4k overwrites, each host of its own file", 1),
     "create-shared": (2000, "creates, all hosts in one directory", 1),
     "contended": (2000, "4k overwrites of one file by all", 1),
     "turns": (3000, "hand-overs: all write one file by turns", 2),
@@ -86,6 +86,8 @@ def kinds(r, *names):
     return sum(r["kinds_s"][n] for n in names) / r["hosts"]
 
 
+UPKEEP = [("beats", lambda r: kinds(r, "beats")), ("watching others", lambda r: kinds(r, "watching")),
+          ("board", lambda r: kinds(r, "board_reads", "board_writes"))]
 COLUMNS = {
     "rate": [("operations/s", lambda r: r["ops_s"]), ("slowest host", lambda r: r["least_host_s"]),
              ("fastest host", lambda r: r["most_host_s"]), ("mean, ms", lambda r: r["mean_us"] / 1000),
@@ -94,9 +96,9 @@ COLUMNS = {
     "turns": [("hand-overs/s", lambda r: r["ops_s"]), ("mean, ms", lambda r: r["mean_us"] / 1000),
               ("99 %, ms", lambda r: r["p99_us"] / 1000), ("I/Os each, all hosts together", lambda r: r["ios_op"])],
     "idle": [("I/Os/s and host", lambda r: r["ios_host_s"]), ("of all hosts", lambda r: r["ios_s"]),
-             ("beats", lambda r: kinds(r, "beats")), ("watching others", lambda r: kinds(r, "watching")),
-             ("board", lambda r: kinds(r, "board_reads", "board_writes")),
+             *UPKEEP,
              ("mounting all at once, s", lambda r: r["mount_ms"] / 1000)],
+    "overwrite": [("operations/s", lambda r: r["ops_s"]), ("I/Os/s and host", lambda r: r["ios_host_s"]), *UPKEEP],
     "recovery": [("from write to write, s", lambda r: r["total_ms"] / 1000),
                  ("silence until the lease is over", lambda r: r["silent_ms"] / 1000),
                  ("fencing", lambda r: r["fencing_ms"] / 1000), ("replay", lambda r: r["replay_ms"] / 1000),
