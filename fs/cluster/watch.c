@@ -201,22 +201,27 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 	return 0;
 }
 
-static int read_slots(struct host *h, unsigned first, unsigned n)
+static int read_slots(struct host *h, unsigned first, unsigned n, uint8_t *buf)
 {
 	uint64_t start = host_now(h), end;
-	int r = health_read(&h->env, geo_slot_off(first), n * LUNFS_SLOT_STRIDE, h->table_buf);
+	int r = health_read(&h->env, geo_slot_off(first), n * LUNFS_SLOT_STRIDE, buf);
 
 	if (r)
 		return r;
 	end = host_now(h);
 	for (unsigned i = 0; i < n; i++)
-		watch_note(h, first + i, h->table_buf + i * LUNFS_SLOT_STRIDE, start, end);
+		watch_note(h, first + i, buf + i * LUNFS_SLOT_STRIDE, start, end);
 	return 0;
 }
 
+/* Others than the watch thread may: who claims, or finds a registration gone. */
 int watch_read_table(struct host *h)
 {
-	return read_slots(h, 0, h->n);
+	uint8_t *buf = dev_buf_alloc(h->n * LUNFS_SLOT_STRIDE);
+	int r = read_slots(h, 0, h->n, buf);
+
+	free(buf);
+	return r;
 }
 
 /* The slots between the first and the last that another host is known to hold. */
@@ -233,7 +238,7 @@ static void read_others(struct host *h)
 	}
 	mtx_unlock(&h->mtx);
 	if (first < h->n)
-		read_slots(h, first, last - first + 1);
+		read_slots(h, first, last - first + 1, h->table_buf);
 }
 
 int watch_read_slot(struct host *h, unsigned slot, struct slot_seen *out)
@@ -361,7 +366,7 @@ void watch_main(void *arg)
 			/* The second look after a beat that was late finds the newcomers, too. */
 			if (!table_ns || full || start >= table_ns + beat - step) {
 				full = start >= table_ns + beat - step;
-				watch_read_table(h);
+				read_slots(h, 0, h->n, h->table_buf);
 				table_ns = start;
 			} else {
 				read_others(h);
