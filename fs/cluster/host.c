@@ -285,6 +285,11 @@ int host_write_gate(struct host *h)
 	return wait_lease(h, write_need_ns(h));
 }
 
+bool host_write_may(struct host *h)
+{
+	return host_lease_left_ns(h) >= write_need_ns(h);
+}
+
 /* Counted first, looked second: whoever registers anew has closed the gate before it looks here. */
 int host_write_begin(struct host *h)
 {
@@ -292,9 +297,9 @@ int host_write_begin(struct host *h)
 		int r;
 
 		atomic_fetch_add(&h->writing, 1);
-		if (host_lease_left_ns(h) >= write_need_ns(h))
+		if (host_write_may(h))
 			return 0;
-		host_write_end(h);
+		atomic_fetch_sub(&h->writing, 1);
 		r = host_write_gate(h);
 		if (r)
 			return r;
@@ -304,15 +309,21 @@ int host_write_begin(struct host *h)
 bool host_write_try(struct host *h)
 {
 	atomic_fetch_add(&h->writing, 1);
-	if (host_lease_left_ns(h) >= write_need_ns(h))
+	if (host_write_may(h))
 		return true;
-	host_write_end(h);
+	atomic_fetch_sub(&h->writing, 1);
 	return false;
 }
 
 void host_write_end(struct host *h)
 {
+	atomic_fetch_add(&h->written, 1);
 	atomic_fetch_sub(&h->writing, 1);
+}
+
+uint64_t host_written(struct host *h)
+{
+	return atomic_load(&h->written);
 }
 
 int host_wait_active(struct host *h)

@@ -153,6 +153,7 @@ uint64_t host_lease_left_ns(struct host *h);
  * writes of a dead host, until the lease ends). 0, or -EIO when the host is LOST.
  */
 int host_write_gate(struct host *h);
+bool host_write_may(struct host *h); /* need it not wait? */
 /*
  * The same round a write: from 0 on until host_write_end() the write counts as on its way, and a
  * registration with the device that got lost meanwhile is not made anew. Else a thread that stood
@@ -161,6 +162,8 @@ int host_write_gate(struct host *h);
 int host_write_begin(struct host *h);
 bool host_write_try(struct host *h); /* the same, if it need not wait */
 void host_write_end(struct host *h);
+/* So many have come back so far. Where none did since a flush began, all of them are durable. */
+uint64_t host_written(struct host *h);
 /* Wait until ACTIVE: 0, or -EIO when LOST. */
 int host_wait_active(struct host *h);
 

@@ -115,7 +115,8 @@ struct host {
 	 * why. Set on any thread.
 	 */
 	atomic_bool conflict;
-	atomic_uint writing; /* writes past the gate that have not come back */
+	atomic_uint writing;   /* writes past the gate that have not come back */
+	atomic_ullong written; /* those that have, ever */
 	bool refused; /* this suspension is due to that */
 	struct watchdog *wd, *own_wd;
 	uint64_t wd_timeout_ns; /* armed with it; 0 = not armed */
@@ -123,7 +124,7 @@ struct host {
 	/* the others */
 	struct slot_seen *seen;
 	struct job *jobs;
-	uint8_t *table_buf; /* watch thread; the claiming caller before it runs */
+	uint8_t *table_buf; /* the watch thread's own */
 };
 
 static inline uint64_t host_now(const struct host *h)

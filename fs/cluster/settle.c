@@ -36,10 +36,7 @@ int lock_gate(struct locks *ls)
 /* The same for who does not wait: -EAGAIN. */
 static int gate_try(struct locks *ls)
 {
-	if (!host_lease_ok(ls->host) || !host_write_try(ls->host))
-		return -EAGAIN;
-	host_write_end(ls->host);
-	return 0;
+	return host_lease_ok(ls->host) && host_write_may(ls->host) ? 0 : -EAGAIN;
 }
 
 struct rec_me lock_me(struct locks *ls, uint64_t addr, bool version)

@@ -311,11 +311,8 @@ static void dirty_locked(struct txn_handle *h, struct cblk *b, uint64_t guard_ad
 	struct guard_idx *g = gidx_get(h->t, guard_addr);
 
 	g->last_tid = h->txn->id;
-	if (!times_only) {
+	if (!times_only)
 		g->data_tid = h->txn->id;
-		h->txn->more = true;
-		h->txn->data |= !h->no_data;
-	}
 	b->dirty_guard = guard_addr;
 	b->possession = possession;
 	if (b->version < recorded)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Commit = what the log relies on flushed, journal written, flushed:
+ * Commit = data flushed, journal written, flushed:
  *
  *   close the running transaction and wait until its handles have left; freeze every changed block
- *   into an image of its own; open the next transaction; flush, if the log relies on it; write
- *   the log; flush; then the images are the blocks' committed ones, call-backs run, waiters go on.
+ *   into an image of its own; open the next transaction; flush, if anything was written since the
+ * last one; write the log; flush; then the images are the blocks' committed ones, call-backs run,
+ * waiters go on.
  *
  * Handles never wait for another host while joined, so the drain ends. Whoever comes meanwhile
  * joins the next transaction: that is the group commit.
@@ -218,13 +219,15 @@ static void drop_locked(struct txns *t, struct txn *x)
 }
 
 /*
- * What the log relies on is durable before it: data that it tells of; and the records of locks of
- * which that is not proven, since an image whose lock is lost counts as never written, and those
- * beside it would stand alone. Time stamps may.
+ * All that was written before is durable before the log, which may tell of it; and so are the
+ * records of all locks, since an image whose lock is lost counts as never written, and those beside
+ * it would stand alone. Where names and attributes alone are changed the flush after the last log
+ * has seen to that.
  */
-static bool needs_flush(struct txns *t, const struct txn *x, unsigned entries)
+static bool needs_flush(struct txns *t, unsigned entries)
 {
-	return !entries || x->data || (x->more && t->flush_unproven != locks_unproven(t->locks));
+	return !entries || t->flush_written != host_written(t->host) ||
+	       t->flush_unproven != locks_unproven(t->locks);
 }
 
 static int make_durable(struct txns *t, struct txn *x, unsigned entries, bool flush)
@@ -319,7 +322,7 @@ static void commit_closed_locked(struct txns *t, struct txn *x, uint64_t since_n
 	if (blks)
 		take_log_space_locked(t, x, blks);
 	open_next_locked(t);
-	flush = needs_flush(t, x, entries);
+	flush = needs_flush(t, entries);
 	mtx_unlock(&t->mtx);
 	r = make_durable(t, x, entries, flush);
 	if (!r)

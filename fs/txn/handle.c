@@ -151,11 +151,6 @@ void txn_changed(struct txn_handle *h, struct cblk *b)
 	txn_touched(t, x);
 }
 
-void txn_no_data(struct txn_handle *h)
-{
-	h->no_data = true;
-}
-
 uint64_t txn_end(struct txn_handle *h)
 {
 	struct txns *t = h->t;

@@ -45,7 +45,7 @@ int flush_wait(struct txns *t, uint64_t ticket)
 
 	mtx_lock(&t->mtx);
 	while (t->flush_ended < ticket && !t->failed) {
-		uint64_t n, unproven;
+		uint64_t n, written, unproven;
 
 		if (t->flush_busy) {
 			cond_wait(&t->flush_cv, &t->mtx, CLOCK_FOREVER);
@@ -54,6 +54,7 @@ int flush_wait(struct txns *t, uint64_t ticket)
 		t->flush_busy = true;
 		n = ++t->flush_begun;
 		mtx_unlock(&t->mtx);
+		written = host_written(t->host);
 		unproven = locks_unproven(t->locks);
 		r = txn_flush(t);
 		mtx_lock(&t->mtx);
@@ -62,6 +63,7 @@ int flush_wait(struct txns *t, uint64_t ticket)
 			txns_fail_locked(t, "the device failed to flush its cache", r);
 		} else {
 			t->flush_ended = n;
+			t->flush_written = written;
 			t->flush_unproven = unproven;
 		}
 		cond_broadcast(&t->flush_cv);

@@ -87,13 +87,6 @@ uint64_t mblk_forget(struct txn_handle *h, struct mblk *m);
  * journal (spare slot) or not started. -E2BIG: more than two thirds of the journal.
  */
 int txn_begin(struct txns *t, unsigned nblks, struct txn_handle **out);
-/*
- * What @h changes from here on tells of no data on the device: names, attributes. The commit of a
- * transaction in which nothing else was changed flushes the device once, after its log, and not
- * before it, too, unless the record of a lock may not be durable (locks_unproven()). Changes of
- * time stamps need not say so.
- */
-void txn_no_data(struct txn_handle *h);
 /* Leave it. Returns its id, to wait for. All mblks dirtied become part of the next commit. */
 uint64_t txn_end(struct txn_handle *h);
 /* Run @fn(arg) once the transaction of @h is durable (or dropped: ok=false). On the committer. */

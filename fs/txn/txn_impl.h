@@ -129,8 +129,6 @@ struct txn {
 	unsigned handles;
 	unsigned credits; /* of joined handles, not used yet */
 	unsigned entries; /* length of dirty */
-	bool more;	  /* than time stamps is changed */
-	bool data;	  /* it may tell of data */
 	struct cblk_list dirty;
 	struct image_list images; /* frozen, later committed and not in place */
 	struct callback_list callbacks;
@@ -144,7 +142,6 @@ struct txn_handle {
 	struct txns *t;
 	struct txn *txn;
 	unsigned credits;
-	bool no_data;
 };
 
 struct recent { /* what stood on disk when a guard's own payload left the cache */
@@ -215,7 +212,8 @@ struct txns {
 	/* flushes */
 	bool flush_busy;
 	uint64_t flush_begun, flush_ended;
-	uint64_t flush_unproven; /* locks_unproven() before the last one began */
+	/* host_written() and locks_unproven() before the last one began */
+	uint64_t flush_written, flush_unproven;
 
 	/* checkpoint */
 	uint64_t ckpt_until; /* the checkpointer sleeps so long by itself; 0: it does not sleep */

@@ -19,7 +19,7 @@ void change_init(struct change *ch, struct op *o)
 	ch->nt.cells = &ch->cells;
 	ch->nt.frees = &ch->frees;
 	ch->want_cells = ch->credits = ch->freed = 0;
-	ch->reserved = ch->counted = ch->no_data = false;
+	ch->reserved = ch->counted = false;
 }
 
 int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes)
@@ -89,8 +89,6 @@ int change_begin(struct change *ch, uint64_t goal, unsigned flags)
 	rc = txn_begin(ch->o->v->txns, credits, &ch->nt.h);
 	if (rc)
 		ch->nt.h = NULL;
-	else if (ch->no_data)
-		txn_no_data(ch->nt.h);
 	return rc;
 }
 

@@ -73,7 +73,6 @@ static int set_rest(struct op *o, const struct setattr *a, struct inode *i, stru
 	int rc = 0;
 
 	change_init(&ch, o);
-	ch.no_data = true;
 	change_credits(&ch, 1);
 	if (ma->acl)
 		rc = xattr_set_changes(&o->v->ne, i, ACL_ACCESS_NAME, ma->len, &changes);

@@ -210,7 +210,6 @@ static int create_in(struct op *o, const struct create *a, const struct acls *ac
 	int rc;
 
 	change_init(&ch, o);
-	ch.no_data = true;
 	rc = create_needs(&ch, dir, a, acl, mode);
 	if (rc == 0)
 		rc = get_cell(o, dir->ino, &nc);
@@ -339,7 +338,6 @@ static int link_in(struct op *o, const struct linking *a, struct inode *dir, str
 	int rc;
 
 	change_init(&ch, o);
-	ch.no_data = true;
 	change_credits(&ch, 1);
 	rc = change_need(&ch, dir, FORK_DATA, 1);
 	if (rc == 0)

@@ -54,7 +54,6 @@ static int remove_from(struct op *o, struct removal *a, struct inode *dir, struc
 	int rc;
 
 	change_init(&ch, o);
-	ch.no_data = true;
 	change_credits(&ch, 1);
 	rc = change_need_removal(&ch, dir);
 	if (rc == 0 && last)

@@ -297,7 +297,6 @@ static int rename_body(struct op *o, void *arg)
 	if (rc)
 		return rc;
 	change_init(&ch, o);
-	ch.no_data = true;
 	rc = rename_needs(o, &ch, a, &r);
 	if (rc == 0)
 		rc = change_begin(&ch, r.newdir->ino, r.tgt ? ALLOC_RESERVE_OK : 0);

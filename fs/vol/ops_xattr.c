@@ -118,7 +118,6 @@ static int change_xattr(struct op *o, const struct xa *a, struct inode *i, uint3
 	int rc = 0;
 
 	change_init(&ch, o);
-	ch.no_data = true;
 	change_credits(&ch, 1);
 	if (store || found)
 		rc = xattr_set_changes(&o->v->ne, i, a->name, store ? a->size : 0, &changes);

@@ -151,7 +151,6 @@ struct change {
 	unsigned want_cells, credits, freed;
 	bool reserved;
 	bool counted; /* credits for frees are in already */
-	bool no_data; /* its user says so: txn_no_data() */
 };
 
 void change_init(struct change *ch, struct op *o);

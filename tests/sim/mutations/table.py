@@ -188,17 +188,17 @@ MUTATIONS = [
         "	int r = 0;\n\n	if (!r && entries)\n		r = write_log",
     ),
     Mutation(
-        "a write says that its transaction tells of no data",
+        "data that came back does not count as written",
         [CUTS],
-        "fs/vol/change.c",
-        "	else if (ch->no_data)\n",
-        "	else\n",
+        "fs/cluster/host.c",
+        "	atomic_fetch_add(&h->written, 1);\n",
+        "",
     ),
     Mutation(
         "the log relies on the record of a lock that nobody may have flushed",
-        ["txn:a_commit_that_tells_of_no_data_costs_one_log_write_and_one_flush"],
+        ["txn:a_commit_costs_one_log_write_and_one_flush_or_two_if_something_was_written_before"],
         "fs/txn/commit.c",
-        " || (x->more && t->flush_unproven != locks_unproven(t->locks))",
+        " ||\n	       t->flush_unproven != locks_unproven(t->locks)",
         "",
     ),
     Mutation(

@@ -97,7 +97,12 @@ int host_write_begin(struct host *h)
 
 void host_write_end(struct host *h)
 {
-	(void)h;
+	h->written++;
+}
+
+uint64_t host_written(struct host *h)
+{
+	return h->written;
 }
 
 uint64_t host_live_owner(struct host *h, unsigned slot)

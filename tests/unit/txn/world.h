@@ -40,6 +40,7 @@ struct host { /* double */
 	bool lease_gone; /* host_lease_ok says no; host_wait_active brings it back */
 	bool others_live;
 	unsigned gates;
+	uint64_t written;
 };
 
 struct locks { /* double: what the lock sectors on disk say, shared by all hosts */
