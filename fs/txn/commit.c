@@ -3,9 +3,9 @@
  * Commit = data flushed, journal written, flushed:
  *
  *   close the running transaction and wait until its handles have left; freeze every changed block
- *   into an image of its own; open the next transaction; flush, if anything was written since the
- * last one; write the log; flush; then the images are the blocks' committed ones, call-backs run,
- * waiters go on.
+ *   into an image of its own; open the next transaction; flush, unless the last flush has done all
+ *   that is needed; write the log; flush; then the images are the blocks' committed ones,
+ *   call-backs run, waiters go on.
  *
  * Handles never wait for another host while joined, so the drain ends. Whoever comes meanwhile
  * joins the next transaction: that is the group commit.

@@ -61,10 +61,11 @@ void refill_note(struct txns *t, const struct guard_idx *g)
 		used += is_other(b, g) && !b->unverified;
 		unused += is_other(b, g) && b->unverified;
 	}
-	if (!used && f->guard == g->addr)
-		f->read = 0;
-	if (!used)
-		return; /* what was remembered before may be wanted the next time */
+	if (!used) { /* what was remembered before may be wanted the next time */
+		if (f->guard == g->addr)
+			f->read = 0;
+		return;
+	}
 	if (f->guard != g->addr)
 		*f = (struct refill){.guard = g->addr, .most = REFILL_FIRST};
 	learn(t, f, unused);

@@ -214,8 +214,8 @@ TEST(a_commit_costs_one_log_write_and_one_flush_or_two_if_something_was_written_
 	node_down(&n);
 }
 
-static void receive_during_flush(void *ctx, struct dev *d, const struct simdev_cmd *c,
-				 struct simdev_fault *out)
+static void count_flushes(void *ctx, struct dev *d, const struct simdev_cmd *c,
+			  struct simdev_fault *out)
 {
 	uint64_t *what = ctx;
 
@@ -229,7 +229,7 @@ static void count_during_flush(struct world *w, struct node *n, struct lock *l, 
 {
 	uint64_t writes, flushes, flushes2;
 
-	simdev_set_hook(w->medium, receive_during_flush, what);
+	simdev_set_hook(w->medium, count_flushes, what);
 	assert_int_equal(txn_commit_all(n->t), 0);
 	simdev_set_hook(w->medium, NULL, NULL);
 	for (unsigned i = 2; i > 0; i--) {
