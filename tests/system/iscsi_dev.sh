@@ -22,10 +22,33 @@ CLEANUP+=("kill $proxy 2>/dev/null")
 wait_until 10 [ -s "$WORK/port" ] || fail "the proxy did not start"
 via=$(sed "s,127.0.0.1:[0-9]*,127.0.0.1:$(cat "$WORK/port"),;q" "$WORK/target/urls")
 
+# Who waits for what when a test does not come to its end: its threads, the connections, the target.
+show_waiting() { # pid
+	local t
+	echo "Process $1 does not end:"
+	for t in /proc/"$1"/task/*; do
+		echo "  thread $(cat "$t/comm") in $(cat "$t/wchan"), $(cut -d' ' -f1 "$t/syscall")"
+	done
+	ss -tn "( sport = :$(cat "$WORK/port") or dport = :$(cat "$WORK/port") )" \
+		"or ( sport = :$(cat "$WORK/target/port") or dport = :$(cat "$WORK/target/port") )"
+	tail -n 8 "$WORK/target/console.log"
+}
+
+live=
+CLEANUP+=('ended "$live" || kill -9 "$live"')
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
 try() { # what program arguments...
-	local what=$1
+	local what=$1 rc=0
 	shift
-	timeout 120 "$@" >"$WORK/live.log" 2>&1 || fail "${1##*/} on $what"
+	"$@" >"$WORK/live.log" 2>&1 &
+	live=$!
+	wait_until 120 ended $live || {
+		show_waiting $live >&2 || true
+		kill -9 $live
+	}
+	wait $live || rc=$?
+	[ $rc -eq 0 ] || fail "${1##*/} on $what: exit code $rc"
 	grep -E 'writes answered|sectors|fenced in' "$WORK/live.log" | sed 's/^/  /' || true
 }
 

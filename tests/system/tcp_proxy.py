@@ -19,9 +19,11 @@ class Proxy:
         self.target = (host, port)
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.peer = {}  # socket -> the other side
+        self.unsent = {}  # socket -> what it did not take yet; its peer is not read meanwhile
         self.mute = set()  # target sides whose answers are swallowed
         self.last = set()  # ... after the next one
         self.from_target = set()
+        self.ending = set()  # target sides that were told that there is no more
         self.wake_r, self.wake_w = os.pipe()
         os.set_blocking(self.wake_w, False)
         signal.set_wakeup_fd(self.wake_w)
@@ -39,20 +41,46 @@ class Proxy:
         except OSError:
             client.close()
             return
-        server.settimeout(None)
         for s in (client, server):
+            s.setblocking(False)
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer[client], self.peer[server] = server, client
         self.from_target.add(server)
 
+    def forget(self, sock):
+        del self.peer[sock]
+        self.unsent.pop(sock, None)
+        for marks in (self.mute, self.last, self.from_target):
+            marks.discard(sock)
+
     def cut(self, sock):
-        for s in (sock, self.peer.get(sock)):
-            if s in self.peer:
-                del self.peer[s]
-                self.mute.discard(s)
-                self.last.discard(s)
-                self.from_target.discard(s)
+        """The client is cut off at once. What is on its way to the target arrives, as on a network;
+        qemu's user network ends in an assertion if a full connection is closed from outside."""
+        for s in (sock, self.peer[sock]):
+            to_target = s in self.from_target
+            self.forget(s)
+            if to_target:
+                self.say_end(s)
+            else:
                 s.close()
+
+    def say_end(self, server):
+        try:
+            server.shutdown(socket.SHUT_WR)
+            self.ending.add(server)
+        except OSError:
+            server.close()
+
+    def hear_end(self, server):
+        try:
+            if server.recv(1 << 16):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.ending.discard(server)
+        server.close()
 
     def on_signal(self):
         for n in os.read(self.wake_r, 64):
@@ -64,28 +92,51 @@ class Proxy:
             elif n == signal.SIGHUP:
                 self.last |= self.from_target
 
+    def send(self, sock, data):
+        try:
+            data = data[sock.send(data):]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.cut(sock)
+            return
+        self.unsent.pop(sock, None)
+        if data:
+            self.unsent[sock] = data
+
     def pass_on(self, sock):
         try:
             data = sock.recv(1 << 16)
-            if data and sock not in self.mute:
-                self.peer[sock].sendall(data)
-            if data and sock in self.last:
-                self.mute.add(sock)
+        except BlockingIOError:
+            return
         except OSError:
             data = b''
         if not data:
             self.cut(sock)
+            return
+        muted = sock in self.mute
+        if sock in self.last:
+            self.mute.add(sock)
+        if not muted:
+            self.send(self.peer[sock], data)
 
     def run(self):
         while True:
-            ready, _, _ = select.select([self.wake_r, self.listener, *self.peer], [], [])
+            readers = [s for s, other in self.peer.items() if other not in self.unsent]
+            ready, takers, _ = select.select([self.wake_r, self.listener, *readers, *self.ending],
+                                             [*self.unsent], [])
             if self.wake_r in ready:
                 self.on_signal()
                 continue
+            for s in takers:
+                if s in self.unsent:
+                    self.send(s, self.unsent[s])
             for s in ready:
                 if s is self.listener:
                     self.accept()
-                elif s in self.peer:
+                elif s in self.ending:
+                    self.hear_end(s)
+                elif s in self.peer and self.peer[s] not in self.unsent:
                     self.pass_on(s)
 
 

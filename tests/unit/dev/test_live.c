@@ -345,60 +345,74 @@ static void a_lost_answer_is_unknown_in_time_and_drained_by_a_login(void **state
 	free(now);
 }
 
-struct cutter {
-	atomic_bool stop;
-};
-
-static void *cut_again_and_again(void *arg)
+static void *cut_after(void *arg)
 {
-	struct cutter *c = arg;
+	const double *seconds = arg;
+	uint64_t ns = (uint64_t)(*seconds * 1e9);
+	struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
 
-	while (!atomic_load(&c->stop)) {
-		struct timespec t = {.tv_nsec = 300000000};
-
-		nanosleep(&t, NULL);
-		if (system(cut_cmd))
-			break;
-	}
-	return NULL;
+	nanosleep(&t, NULL);
+	return system(cut_cmd) ? arg : NULL;
 }
 
-/* Under load nothing hangs, crashes, or mixes up buffers; unknown fates are said to be unknown. */
-static void cuts_under_load_give_each_command_an_answer(void **state)
+struct load {
+	struct dev *d;
+	uint8_t *a, *b;
+	unsigned good, lost;
+};
+
+/* A batch of writes, and reads of what is said to be written. */
+static void write_and_look(struct load *l, unsigned seed)
 {
-	struct dev *d = *state;
 	enum { N = 64 };
 	struct dev_io io[N];
-	uint8_t *a = dev_buf_alloc(N * 65536), *b = dev_buf_alloc(N * 65536);
-	struct cutter c = {false};
-	unsigned good = 0, lost = 0;
-	pthread_t t;
+
+	fill(l->a, N * 65536, seed);
+	for (size_t i = 0; i < N; i++)
+		io[i] =
+		    (struct dev_io){DEV_WRITE, AREA_OFF + i * 65536, 65536, l->a + i * 65536, 1};
+	dev_batch(l->d, io, N);
+	for (size_t i = 0; i < N; i++) {
+		assert_true(io[i].result == 0 || io[i].result == -ETIMEDOUT);
+		l->good += !io[i].result;
+		l->lost += io[i].result != 0;
+		if (io[i].result)
+			continue;
+		if (!dev_read(l->d, io[i].off_bytes, 65536, l->b))
+			assert_memory_equal(l->b, l->a + i * 65536, 65536);
+	}
+}
+
+/*
+ * Under load nothing hangs, crashes, or mixes up buffers; unknown fates are said to be unknown. The
+ * connection is cut once a round, later each time, over what a round takes.
+ */
+static void cuts_under_load_give_each_command_an_answer(void **state)
+{
+	enum { CUTS = 24, SIZE = 64 * 65536 };
+	struct load l = {*state, dev_buf_alloc(SIZE), dev_buf_alloc(SIZE), 0, 0};
+	double start, round_s;
 
 	if (!cut_cmd)
 		skip();
-	pthread_create(&t, NULL, cut_again_and_again, &c);
-	for (unsigned round = 0; round < 20 && (round < 6 || !good || !lost); round++) {
-		fill(a, N * 65536, round);
-		for (size_t i = 0; i < N; i++)
-			io[i] = (struct dev_io){DEV_WRITE, AREA_OFF + i * 65536, 65536,
-						a + i * 65536, 1};
-		dev_batch(d, io, N);
-		for (size_t i = 0; i < N; i++) {
-			assert_true(io[i].result == 0 || io[i].result == -ETIMEDOUT);
-			good += !io[i].result;
-			lost += io[i].result != 0;
-			if (io[i].result)
-				continue;
-			if (!dev_read(d, io[i].off_bytes, 65536, b))
-				assert_memory_equal(b, a + i * 65536, 65536);
-		}
+	start = now_s();
+	write_and_look(&l, 0);
+	round_s = now_s() - start;
+	assert_int_equal(l.lost, 0);
+	for (unsigned i = 1; i <= CUTS; i++) {
+		double after_s = round_s * i / CUTS;
+		void *failed;
+		pthread_t t;
+
+		assert_int_equal(pthread_create(&t, NULL, cut_after, &after_s), 0);
+		write_and_look(&l, i);
+		pthread_join(t, &failed);
+		assert_null(failed);
 	}
-	atomic_store(&c.stop, true);
-	pthread_join(t, NULL);
-	print_message("%u writes answered, %u of unknown fate\n", good, lost);
-	assert_true(good > 0 && lost > 0);
-	free(a);
-	free(b);
+	print_message("%u writes answered, %u of unknown fate\n", l.good, l.lost);
+	assert_true(l.good > 0 && l.lost > 0);
+	free(l.a);
+	free(l.b);
 }
 
 /* ---- a device without the command --------------------------------------------------------- */
