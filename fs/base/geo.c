@@ -93,7 +93,8 @@ int blk_check(const struct geo *g, const void *payload, uint16_t type, uint64_t 
 		return -EUCLEAN;
 	if (memcmp(h->vol_id, g->vol_id, sizeof(h->vol_id)) != 0 || le64_get(h->addr) != addr)
 		return -EUCLEAN;
-	if (le16_get(h->reserved0) != 0 || le32_get(h->reserved1) != 0)
+	if (le16_get(h->reserved0) != 0 || le32_get(h->reserved1) != 0 ||
+	    le64_get(h->version) > LUNFS_COUNT_MAX)
 		return -EUCLEAN;
 	if (!crc_ok(payload, LUNFS_PAYLOAD_BYTES, offsetof(struct lunfs_blk_hdr, crc)))
 		return -EUCLEAN;

@@ -26,7 +26,6 @@
 #define DAMAGED_READS 4u	/* unchanged bad reads before a record is called damaged */
 #define UNRELIABLE_AFTER 3u	/* unexplained outcomes in a row */
 #define RESOLVE_ROUNDS 16u
-#define SEQ_LIMIT (1ull << 62) /* an image_seq above it was not counted up to */
 
 #define TRY_AGAIN ATS_OUTCOMES /* not an outcome: send once more */
 
@@ -100,7 +99,7 @@ int ats_hdr_check(const struct geo *g, const void *sector, enum lunfs_ats_type t
 
 	if (le32_get(hdr->magic) != LUNFS_ATS_MAGIC || le16_get(hdr->type) != type ||
 	    le64_get(hdr->sector_off) != off_bytes || le16_get(hdr->reserved0) ||
-	    le32_get(hdr->reserved1) || !seq || seq > SEQ_LIMIT)
+	    le32_get(hdr->reserved1) || !seq || seq > LUNFS_COUNT_MAX)
 		return -EUCLEAN;
 	if (memcmp(hdr->vol_id, g->vol_id, sizeof(hdr->vol_id)) ||
 	    !crc_ok(sector, REC_BYTES, offsetof(struct lunfs_ats_hdr, crc)))

@@ -187,14 +187,19 @@ static int read_again(struct outage *u, struct dev_io *io)
 	return r;
 }
 
+void host_io_try_read(struct host_io *x, struct dev_io *io, size_t n)
+{
+	if (x->waits)
+		x->waits(x->waits_ctx);
+	timed_batch(x, HEALTH_READ, io, n);
+}
+
 int host_io_read(struct host_io *x, struct dev_io *io, size_t n)
 {
 	struct outage u = {.x = x};
 	int r = 0;
 
-	if (x->waits)
-		x->waits(x->waits_ctx);
-	timed_batch(x, HEALTH_READ, io, n);
+	host_io_try_read(x, io, n);
 	for (size_t i = 0; i < n; i++) {
 		if (passes(io[i].result))
 			io[i].result = read_again(&u, &io[i]);

@@ -49,6 +49,8 @@ static inline void host_io_init(struct host_io *x, const struct env *env, struct
 int host_io_write(struct host_io *x, struct dev_io *io, size_t n);
 /* Results in io[].result too; returns the first error. */
 int host_io_read(struct host_io *x, struct dev_io *io, size_t n);
+/* What can be done without: once, and what is not served now (-ETIMEDOUT, -EBADE) stays so. */
+void host_io_try_read(struct host_io *x, struct dev_io *io, size_t n);
 int host_io_flush(struct host_io *x);
 /*
  * Until nothing that this host has sent is on its way: 0. -EOPNOTSUPP: that can never be told;

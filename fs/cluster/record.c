@@ -35,6 +35,9 @@ static bool rec_ok(const struct geo *g, const struct lunfs_lock_rec *r)
 		return false;
 	if (pending && !owner_ok(g, pending))
 		return false;
+	if (le64_get(r->possession_seq) > LUNFS_COUNT_MAX ||
+	    le64_get(r->payload_version) > LUNFS_COUNT_MAX)
+		return false;
 	for (unsigned i = geo_all_slots(g); i < LUNFS_MAX_SLOTS; i++) {
 		if (le16_get(r->entry[i]))
 			return false;

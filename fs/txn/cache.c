@@ -352,6 +352,8 @@ static struct cblk *blk_for_new(struct txns *t, uint64_t addr)
 		return cblk_make(t, addr);
 	if (b->refs || (b->dirty && !b->revoked && !b->tomb))
 		return detached_blk(t, addr);
+	if (b->unverified)
+		b->version = 0; /* the allocator knows what is in place, this header may lie */
 	lru_remove(t, b);
 	role_clear(t, b);
 	return b;

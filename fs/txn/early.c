@@ -79,7 +79,7 @@ size_t early_read(struct txns *t, uint64_t guard_addr, const uint64_t *addr, siz
 					.len_bytes = t->env.geo->payload_io_bytes,
 					.buf = b[k]->m.data};
 	atomic_fetch_add(&t->stats.cache_misses, n);
-	txn_read(t, io, n);
+	txn_try_read(t, io, n); /* nobody may need them: who does asks again */
 	mtx_lock(&t->mtx);
 	for (size_t k = 0; k < n; k++) {
 		b[k]->state = CBLK_VALID;

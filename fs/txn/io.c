@@ -18,6 +18,11 @@ int txn_read(struct txns *t, struct dev_io *io, size_t n)
 	return host_io_read(&t->io, io, n);
 }
 
+void txn_try_read(struct txns *t, struct dev_io *io, size_t n)
+{
+	host_io_try_read(&t->io, io, n);
+}
+
 int txn_flush(struct txns *t)
 {
 	return host_io_flush(&t->io);

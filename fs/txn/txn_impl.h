@@ -297,6 +297,7 @@ void journal_encode(const struct txns *t, const struct txn *x, unsigned entries,
 /* io.c: the mutex is not held */
 int txn_write(struct txns *t, struct dev_io *io, size_t n); /* gated; all written, or the errno */
 int txn_read(struct txns *t, struct dev_io *io, size_t n);  /* results in io[].result too */
+void txn_try_read(struct txns *t, struct dev_io *io, size_t n); /* once; results in io[].result */
 int txn_flush(struct txns *t);
 /* Flushes are shared: a caller takes a number first, then waits for a flush not older than it. */
 uint64_t flush_ticket_locked(const struct txns *t);

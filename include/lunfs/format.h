@@ -19,6 +19,7 @@
 
 #define LUNFS_BLOCK_BYTES 4096u
 #define LUNFS_PAYLOAD_BYTES 3584u
+#define LUNFS_COUNT_MAX (1ull << 62) /* of sequence numbers and versions: more is damage */
 #define LUNFS_FORMAT_VERSION 1u
 
 /* Fixed places, in bytes from the start of the device. */

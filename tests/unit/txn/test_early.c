@@ -9,6 +9,7 @@
 #define AHEAD 16u
 #define MANY 40u
 #define SLOW_NS 5000000ull
+#define DEADLINE_MS 1000u
 
 static uint64_t reads(struct world *w)
 {
@@ -117,6 +118,49 @@ TEST(what_cannot_be_read_is_left_to_who_wants_it)
 	for (unsigned k = 0; k < 4; k++)
 		assert_int_equal(node_value(&n, l, addr[k], BTREE), 101 + k);
 	assert_int_equal(reads(w) - was, 4);
+	node_down(&n);
+}
+
+TEST(what_the_device_does_not_serve_holds_nobody_up_who_does_not_want_it)
+{
+	uint64_t addr[4], began;
+	struct node n;
+	struct lock *l = plant(w, &n, addr, 4);
+	struct simdev_fault lost = {.kind = SIMDEV_LOST_COMMAND, .ops = SIMDEV_READ, .count = 1000};
+
+	lost.off_bytes = geo_payload_off(&w->geo, addr[2]);
+	lost.len_bytes = 512;
+	dev_set_deadline(n.env.dev, DEADLINE_MS);
+	simdev_inject(n.env.dev, &lost);
+	began = clock_now_ns(w->clk);
+	mblk_read_ahead(n.t, l, addr, 4);
+	assert_in_range(clock_now_ns(w->clk) - began, 0, 2000000ull * DEADLINE_MS); /* sent once */
+	for (unsigned k = 0; k < 4; k++)
+		if (k != 2)
+			assert_int_equal(node_value(&n, l, addr[k], BTREE), 101 + k);
+	simdev_inject_clear(n.env.dev);
+	assert_int_equal(node_value(&n, l, addr[2], BTREE), 103);
+	node_down(&n);
+}
+
+TEST(a_header_that_nobody_checked_says_nothing_about_a_cell_in_its_next_role)
+{
+	uint64_t addr[2], off;
+	struct txn_handle *h;
+	struct node n;
+	struct lock *l = plant(w, &n, addr, 2);
+	struct lunfs_blk_hdr *hdr = (struct lunfs_blk_hdr *)w->buf;
+
+	off = geo_payload_off(&w->geo, addr[0]);
+	simdev_peek(w->medium, off, 512, w->buf);
+	hdr->version = le64_make(UINT64_MAX);
+	simdev_poke(w->medium, off, 512, w->buf); /* its sum is wrong now */
+	mblk_read_ahead(n.t, l, addr, 2);
+	assert_int_equal(txn_begin(n.t, 4, &h), 0);
+	mblk_put(n.t, mblk_new(h, l, addr[0], BTREE, 20, 0));
+	txn_end(h);
+	assert_int_equal(txn_flush_guard(n.t, l->addr, LOCK_NONE), 0);
+	assert_in_range(world_version(w, addr[0]), 20, 21);
 	node_down(&n);
 }
 
@@ -273,6 +317,8 @@ int main(void)
 	    UNIT(what_is_read_ahead_is_judged_when_it_is_wanted),
 	    UNIT(what_was_changed_here_is_not_read_over),
 	    UNIT(what_cannot_be_read_is_left_to_who_wants_it),
+	    UNIT(what_the_device_does_not_serve_holds_nobody_up_who_does_not_want_it),
+	    UNIT(a_header_that_nobody_checked_says_nothing_about_a_cell_in_its_next_role),
 	    UNIT(what_was_used_when_a_lock_went_is_read_together_when_it_has_come_back),
 	    UNIT(as_much_is_read_when_a_lock_comes_back_as_was_of_use_before),
 	    UNIT(less_is_read_when_a_lock_comes_back_where_that_takes_longer_than_it_saves),
