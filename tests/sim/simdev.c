@@ -85,10 +85,32 @@ static bool caw_equal(struct simdev_medium *m, const struct cmd *c)
 	return memcmp(now, c->test, m->sector_bytes) == 0;
 }
 
+static void caw_lasts(struct simdev_medium *m, uint64_t off_bytes)
+{
+	simpages_flush_range(&m->pages, off_bytes, m->sector_bytes);
+	for (unsigned k = m->n_caw; k-- > 0;)
+		if (m->caw[k].off_bytes == off_bytes)
+			m->caw[k] = m->caw[--m->n_caw];
+}
+
+/* More than there is room for last at once. */
+static void caw_is_cached(struct simdev_medium *m, const struct cmd *c)
+{
+	for (unsigned k = m->n_caw; k-- > 0;)
+		if (m->caw[k].off_bytes == c->off_bytes)
+			m->caw[k] = m->caw[--m->n_caw];
+	if (m->n_caw == SIMDEV_CACHED_CAWS)
+		caw_lasts(m, m->caw[0].off_bytes);
+	m->caw[m->n_caw++] = (struct cached_caw){c->off_bytes, c->s};
+}
+
 static int caw_put(struct simdev_medium *m, const struct cmd *c, uint64_t at_ns)
 {
 	tell_monitor(m, c, &c->piece[0], at_ns);
-	simpages_write(&m->pages, c->off_bytes, m->sector_bytes, c->out, true, NULL);
+	simpages_write(&m->pages, c->off_bytes, m->sector_bytes, c->out, !c->lasts_later,
+		       c->lasts_later ? &m->rng : NULL);
+	if (c->lasts_later)
+		caw_is_cached(m, c);
 	return DEV_CAW_GOOD;
 }
 
@@ -96,6 +118,10 @@ static int effect_caw(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
 {
 	bool equal;
 
+	if (c->lasts_later && c->landed == 1) {
+		caw_lasts(m, c->off_bytes);
+		return c->result;
+	}
 	if (simdev_rotten(m, c->off_bytes, c->len_bytes))
 		return -EIO;
 	equal = caw_equal(m, c);
@@ -181,7 +207,9 @@ static int effect(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
 {
 	const struct piece *p = &c->piece[c->landed];
 
-	if (c->op & SIMDEV_CHANGES && simdev_pr_conflict(m, c->s->nexus)) {
+	bool lasts = c->lasts_later && c->landed == 1; /* as a flush, which passes */
+
+	if (c->op & SIMDEV_CHANGES && !lasts && simdev_pr_conflict(m, c->s->nexus)) {
 		m->counts.conflicts++;
 		return -EBADE;
 	}
@@ -194,8 +222,10 @@ static int effect(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
 	case SIMDEV_DISCARD:
 		return effect_write(m, c, p, at_ns);
 	case SIMDEV_FLUSH:
-		if (c->fault.kind != SIMDEV_LIE_DONE)
-			simpages_flush(&m->pages);
+		if (c->fault.kind == SIMDEV_LIE_DONE)
+			return 0;
+		simpages_flush(&m->pages);
+		m->n_caw = 0;
 		return 0;
 	case SIMDEV_CAW:
 		return effect_caw(m, c, at_ns);

@@ -4,9 +4,9 @@
  *
  * The medium has a volatile write cache: what was written and not flushed may be gone, or torn at
  * any sector boundary, after simdev_power_cut(). A COMPARE AND WRITE is on the medium when it says
- * GOOD. A command takes effect somewhere between its submission and its answer; a write of several
- * sectors may take effect in several steps, in any order. All chance comes from the medium's own
- * seeded generator.
+ * GOOD, but may be seen before that, see simdev_set_caw_cached(). A command takes effect somewhere
+ * between its submission and its answer; a write of several sectors may take effect in several
+ * steps, in any order. All chance comes from the medium's own seeded generator.
  *
  * Works with any struct clock. Moments (until_ns) are those of the first task's group, 0, whose
  * clock does not drift. Nothing sleeps with the medium's mutex held.
@@ -38,6 +38,14 @@ struct simdev_medium *simdev_medium_clone(struct simdev_medium *m);
 void simdev_seed(struct simdev_medium *m, uint64_t seed);
 /* Each command takes between @min_ns and @max_ns; 0, 0 (the default): no time, but a yield. */
 void simdev_set_latency(struct simdev_medium *m, uint64_t min_ns, uint64_t max_ns);
+/*
+ * A COMPARE AND WRITE goes through the cache, as with FUA or a flush after it: others see it, and
+ * it can still be lost, before it says GOOD; and for longer if its sender dies. Default: no, it
+ * lasts from the moment on at which it is seen.
+ */
+void simdev_set_caw_cached(struct simdev_medium *m, bool cached);
+/* Where one of them was, the @k-th from 0, and whose; without a sender: there are no more. */
+uint64_t simdev_cached_caw(struct simdev_medium *m, unsigned k, const struct dev **sender);
 /* May drain() prove that late commands are gone? Default: yes; else it says -EOPNOTSUPP. */
 void simdev_set_drain(struct simdev_medium *m, bool supported);
 /* Who sends through @d, for traces, monitors and reports: "host2#1". At most 31 bytes are kept. */
@@ -52,7 +60,8 @@ void simdev_kill(struct dev *d);
 /* How long after that (or after an outage began) they may still land. Default 0: at once. */
 void simdev_set_linger(struct simdev_medium *m, uint64_t max_ns);
 /*
- * The array loses power: of every unflushed sector either the old or the new contents remain;
+ * The array loses power: of every unflushed sector either the old or the new contents remain (now
+ * and then the new ones of all but cached test and sets);
  * commands in flight and late ones are gone (their answer is -ETIMEDOUT). Handles go on working.
  */
 void simdev_power_cut(struct simdev_medium *m, uint64_t seed);

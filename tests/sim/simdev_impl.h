@@ -51,6 +51,7 @@ struct cmd { /* one command on its way */
 	struct piece piece[SIMDEV_PIECES];
 	unsigned n_pieces, landed; /* 0 pieces: it never takes effect */
 	bool equal;		   /* SIMDEV_LIE_SPLIT: what the first step found */
+	bool lasts_later;	   /* CAW: seen with its first piece, durable with the second */
 	bool late;		   /* answered before it takes effect */
 	int result;
 };
@@ -90,6 +91,13 @@ struct rot { /* sectors that cannot be read */
 	size_t n, cap;
 };
 
+#define SIMDEV_CACHED_CAWS 64u
+
+struct cached_caw { /* seen, and not durable by itself yet */
+	uint64_t off_bytes;
+	const struct simdev *s;
+};
+
 struct simdev_medium {
 	pthread_mutex_t mtx; /* recursive: a monitor may look */
 	struct clock *clk;
@@ -97,7 +105,7 @@ struct simdev_medium {
 	uint64_t size_bytes;
 	uint32_t sector_bytes, phys_bytes;
 	uint64_t rng, min_ns, max_ns, linger_ns, epoch, commands, numbers;
-	bool can_drain;
+	bool can_drain, caw_cached;
 	bool telling;		/* a monitor is being called */
 	struct flight *flying;	/* by due_ns */
 	struct flight *over;	/* landed, or never will; a task still wants the result */
@@ -114,6 +122,8 @@ struct simdev_medium {
 	void *monitor_ctx;
 	simdev_trace trace;
 	void *trace_ctx;
+	struct cached_caw caw[SIMDEV_CACHED_CAWS];
+	unsigned n_caw;
 	struct simdev_counts counts;
 	uint64_t fault_counts[SIMDEV_FAULT_KINDS];
 	struct simpages pages;

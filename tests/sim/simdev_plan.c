@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+#define CACHED_MAX_NS 20000000ull /* how much longer a flush may take */
+
 uint64_t simdev_latency(struct simdev_medium *m)
 {
 	if (m->max_ns == m->min_ns)
@@ -72,13 +74,31 @@ static void plan_pieces(struct simdev_medium *m, struct cmd *c, uint64_t from_ns
 	}
 }
 
+/* What was resent below had been done before. */
+static bool is_cached(const struct simdev_medium *m, const struct cmd *c)
+{
+	return c->op == SIMDEV_CAW && m->caw_cached && c->fault.kind != SIMDEV_RESENT;
+}
+
+/* A CAW that is seen at @due_ns and durable at @lasts_ns. */
+static void plan_cached(struct cmd *c, uint64_t due_ns, uint64_t lasts_ns)
+{
+	plan_whole(c, due_ns);
+	c->piece[c->n_pieces++] = (struct piece){0, c->len_bytes, lasts_ns};
+	c->lasts_later = true;
+}
+
 /* Without a fault, or with one that lets it take effect: some time between now and the answer. */
 static void plan_effect(struct simdev_medium *m, struct cmd *c, uint64_t from_ns, uint64_t ns)
 {
 	uint64_t due = sim_chance(&m->rng, 2) ? ns : sim_rand_below(&m->rng, ns + 1);
 
 	c->answer_ns = from_ns + ns;
-	if (may_tear(m, c))
+	if (is_cached(m, c) && sim_chance(&m->rng, 8))
+		c->answer_ns += sim_rand_below(&m->rng, CACHED_MAX_NS);
+	if (is_cached(m, c))
+		plan_cached(c, from_ns + due, c->answer_ns);
+	else if (may_tear(m, c))
 		plan_pieces(m, c, from_ns, from_ns + due);
 	else
 		plan_whole(c, from_ns + due);
@@ -102,7 +122,10 @@ static void plan_late(struct cmd *c, uint64_t due_ns, uint64_t deadline)
 	struct simdev_medium *m = c->s->m;
 
 	if (c->op != SIMDEV_READ) {
-		plan_whole(c, due_ns);
+		if (is_cached(m, c))
+			plan_cached(c, due_ns, due_ns + simdev_latency(m));
+		else
+			plan_whole(c, due_ns);
 		simdev_fly(m, c, false);
 	}
 	plan_none(c, -ETIMEDOUT, c->submitted_ns + deadline);

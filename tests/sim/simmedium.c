@@ -157,6 +157,7 @@ struct simdev_medium *simdev_medium_clone(struct simdev_medium *m)
 	n->sector_bytes = m->sector_bytes;
 	n->phys_bytes = m->phys_bytes;
 	n->can_drain = m->can_drain;
+	n->caw_cached = m->caw_cached;
 	n->min_ns = m->min_ns;
 	n->max_ns = m->max_ns;
 	n->linger_ns = m->linger_ns;
@@ -192,6 +193,13 @@ void simdev_set_drain(struct simdev_medium *m, bool supported)
 	medium_unlock(m);
 }
 
+void simdev_set_caw_cached(struct simdev_medium *m, bool cached)
+{
+	medium_lock(m);
+	m->caw_cached = cached;
+	medium_unlock(m);
+}
+
 void simdev_set_linger(struct simdev_medium *m, uint64_t max_ns)
 {
 	medium_lock(m);
@@ -213,6 +221,29 @@ void simdev_kill(struct dev *d)
 	medium_unlock(s->m);
 }
 
+/* What was written first is not what lasts first. */
+static void keep_all_but_caws(struct simdev_medium *m)
+{
+	for (unsigned k = 0; k < m->n_caw; k++)
+		m->counts.lost_sectors += simpages_lose_one(&m->pages, m->caw[k].off_bytes);
+	simpages_flush(&m->pages);
+}
+
+uint64_t simdev_cached_caw(struct simdev_medium *m, unsigned k, const struct dev **sender)
+{
+	uint64_t off = 0;
+
+	medium_lock(m);
+	simdev_land_due(m);
+	*sender = NULL;
+	if (k < m->n_caw) {
+		*sender = &m->caw[k].s->dev;
+		off = m->caw[k].off_bytes;
+	}
+	medium_unlock(m);
+	return off;
+}
+
 void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
 {
 	uint64_t rng = seed;
@@ -221,7 +252,10 @@ void simdev_power_cut(struct simdev_medium *m, uint64_t seed)
 	simdev_land_due(m);
 	simdev_note(m, NULL, "power cut");
 	simdev_drop_all(m, "power cut");
+	if (m->n_caw && sim_chance(&rng, 2))
+		keep_all_but_caws(m);
 	m->counts.lost_sectors += simpages_lose(&m->pages, &rng);
+	m->n_caw = 0;
 	simdev_pr_power(m);
 	for (struct simdev *s = m->handles; s; s = s->next)
 		s->attention = true; /* power on occurred */

@@ -246,6 +246,15 @@ void simpages_flush(struct simpages *sp)
 			destage(p->data, u);
 }
 
+void simpages_flush_range(struct simpages *sp, uint64_t off_bytes, size_t len_bytes)
+{
+	struct simpage *p = page_get(sp, off_bytes / SIMPAGE_BYTES);
+	unsigned first = (unsigned)(off_bytes % SIMPAGE_BYTES / UNIT);
+
+	for (unsigned u = first; u < first + len_bytes / UNIT; u++)
+		destage(p->data, u);
+}
+
 uint64_t simpages_lose(struct simpages *sp, uint64_t *rng)
 {
 	unsigned sector = sp->unit_bytes / UNIT;
@@ -264,6 +273,17 @@ uint64_t simpages_lose(struct simpages *sp, uint64_t *rng)
 		}
 		p->data->dirty = 0;
 	}
+	return lost;
+}
+
+uint64_t simpages_lose_one(struct simpages *sp, uint64_t off_bytes)
+{
+	struct simpage *p = page_get(sp, off_bytes / SIMPAGE_BYTES);
+	unsigned unit = (unsigned)(off_bytes % SIMPAGE_BYTES / UNIT);
+	unsigned mask = ((1u << sp->unit_bytes / UNIT) - 1) << unit;
+	bool lost = p->data->dirty & mask;
+
+	p->data->dirty = (uint8_t)(p->data->dirty & ~mask);
 	return lost;
 }
 

@@ -45,7 +45,10 @@ void simpages_read(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, ui
 void simpages_write(struct simpages *sp, uint64_t off_bytes, size_t len_bytes, const uint8_t *buf,
 		    bool durable, uint64_t *rng);
 void simpages_flush(struct simpages *sp);
+void simpages_flush_range(struct simpages *sp, uint64_t off_bytes, size_t len_bytes); /* a page */
 uint64_t simpages_lose(struct simpages *sp, uint64_t *rng);	      /* power cut; sectors lost */
+/* These sectors are as they are on the medium, if @off_bytes was not flushed. */
+uint64_t simpages_lose_one(struct simpages *sp, uint64_t off_bytes);
 uint64_t simpages_dirty(struct simpages *sp);			      /* sectors */
 void simpages_copy(const struct simpages *from, struct simpages *to); /* @to is empty */
 /* The same, whatever @to holds: cheap where it is a copy in which little was changed. */

@@ -209,6 +209,14 @@ MUTATIONS = [
         "",
     ),
     Mutation(
+        "the same, in whole clusters whose power goes",
+        ["power"],
+        "fs/cluster/acquire.c",
+        "	if (says == LOCK_EX)\n		atomic_fetch_add(&a->ls->unproven, 1);\n",
+        "",
+        600,
+    ),
+    Mutation(
         "a test and set that is seen to be done late counts as durable",
         ["lock:a_lock_that_was_only_seen_to_be_ours_is_counted"],
         "fs/cluster/settle.c",

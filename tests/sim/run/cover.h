@@ -23,6 +23,7 @@
 	X(SLOT_TAKEOVER, "slot RECOVERING by R > by S")                                            \
 	X(SLOT_RENEW, "slot RECOVERING renewed by R")                                              \
 	X(SLOT_FREED, "slot RECOVERING > FREE")                                                    \
+	X(LOCK_BACK, "lock: seen and lost at a power cut")                                         \
 	X(LOCK_ACQUIRE, "lock taken")                                                              \
 	X(LOCK_RELEASE, "lock released")                                                           \
 	X(LOCK_HANDOVER, "lock handed over")                                                       \
@@ -48,6 +49,7 @@
 	X(FAULT_LEAVE, "fault: host leaves and comes back")                                        \
 	X(FAULT_STUCK, "fault: test and sets of a host's locks have no answer for a while")        \
 	X(FAULT_POWER, "fault: power cut of everything")                                           \
+	X(FAULT_POWER_FLUSH, "fault: the same at a flush that makes more durable than one's own")  \
 	X(FAULT_OUTAGE, "fault: outage of the array")                                              \
 	X(FAULT_RESTART, "fault: restarted under the same name")                                   \
 	X(LIE_CAW_BLIND, "lie: COMPARE AND WRITE does not compare")                                \

@@ -14,6 +14,9 @@ void devcheck_stop(struct sim_run *r);
  * lives? From there nobody can recover them: not in this version of lunfs.
  */
 bool devcheck_last_spare(const struct sim_run *r, unsigned hosts);
+/* Does host @n see itself as the holder of a lock by another's hand, and a power cut undoes that?
+ */
+bool devcheck_given_in_cache(const struct sim_run *r, unsigned n);
 /* A slot that is taken, but by nobody who lives; -1: there is none. */
 int devcheck_unrecovered(const struct sim_run *r);
 /*
@@ -25,6 +28,8 @@ void devcheck_lose(struct sim_run *r, struct inc *i, uint64_t off_bytes);
 /* The medium was copied, and (later) is as in that copy again. */
 void devcheck_snapshot(struct sim_run *r);
 void devcheck_roll_back(struct sim_run *r);
+/* The medium has just lost its power, and with it what was not durable. */
+void devcheck_power(struct sim_run *r);
 bool devcheck_unseen(const struct sim_run *r);
 
 #endif

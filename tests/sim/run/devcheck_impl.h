@@ -9,6 +9,7 @@
 #include "devcheck.h"
 #include "run.h"
 
+#define SLOT_PASTS 8u /* more changes of a slot than can be on their way at once */
 #define SLOTS_MAX (LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS)
 
 struct dead_log;
@@ -20,6 +21,12 @@ struct slot_truth { /* a slot as it stands on the medium, and by whose hand */
 	uint64_t beat_sent_ns; /* when the beat that stands there was submitted */
 	uint64_t taken_ns;     /* when it became RECOVERING */
 	struct dead_log *log;  /* while RECOVERING: what its journal says, once it was read */
+};
+
+#define LOCKS_SET 64u
+
+struct lock_set { /* a lock record that landed */
+	uint64_t addr, image_seq;
 };
 
 #define LOST_WRITES_MAX 256u
@@ -36,6 +43,10 @@ struct devcheck {
 	struct simdev_medium *m;
 	unsigned slots;
 	struct slot_truth slot[SLOTS_MAX];
+	struct slot_truth past[SLOTS_MAX][SLOT_PASTS]; /* how each stood before, in a ring */
+	unsigned n_past[SLOTS_MAX];
+	struct lock_set lock_set[LOCKS_SET]; /* what was set last, in a ring */
+	unsigned n_lock_set;
 	uint8_t
 	    *is_cell; /* of each block: 1 = a cell of a chunk begins here, 2: its second block */
 	uint64_t blks;
@@ -77,6 +88,7 @@ bool acts_for(const struct devcheck *dc, const struct inc *inc, uint64_t owner);
 bool lock_rec_at(const struct devcheck *dc, uint64_t addr, struct lunfs_lock_rec *out);
 bool holds_ex(const struct devcheck *dc, const struct inc *inc, uint64_t addr);
 void judge_lock(const struct judged *j, uint64_t addr);
+void locks_power(struct devcheck *dc); /* was there a power cut that lost some? */
 
 /* devreplay.c */
 /* The recoverer of @slot writes the payload that begins with @h in the dead host's name. */

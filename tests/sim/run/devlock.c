@@ -177,4 +177,34 @@ void judge_lock(const struct judged *j, uint64_t addr)
 	entries_stay(j, addr, &was, &now, LUNFS_ENT_SHARED);
 	entries_stay(j, addr, &was, &now, LUNFS_ENT_OPEN);
 	payload_in_place(j, addr, &was, &now);
+	j->dc->lock_set[j->dc->n_lock_set++ % LOCKS_SET] =
+	    (struct lock_set){addr, le64_get(now.hdr.image_seq)};
+}
+
+bool devcheck_given_in_cache(const struct sim_run *r, unsigned n)
+{
+	const struct devcheck *dc = r->dc;
+	const struct dev *sender;
+	struct lunfs_lock_rec rec;
+	uint64_t off;
+
+	for (unsigned k = 0; off = simdev_cached_caw(dc->m, k, &sender), sender; k++)
+		if (sender != r->t->dev[n] && off % LUNFS_BLOCK_BYTES == 0 &&
+		    lock_rec_at(dc, off / LUNFS_BLOCK_BYTES, &rec) && is_ex(&rec) &&
+		    acts_for(dc, r->host[n].inc, le64_get(rec.owner)))
+			return true;
+	return false;
+}
+
+void locks_power(struct devcheck *dc)
+{
+	for (unsigned k = 0; k < LOCKS_SET && k < dc->n_lock_set; k++) {
+		const struct lock_set *set = &dc->lock_set[k];
+		struct lunfs_lock_rec rec;
+
+		if (!lock_rec_at(dc, set->addr, &rec) ||
+		    le64_get(rec.hdr.image_seq) < set->image_seq)
+			cover_hit(dc->r, COVER_LOCK_BACK);
+	}
+	dc->n_lock_set = 0;
 }

@@ -8,6 +8,7 @@
 #include "cluster/host.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *const state_name[] = {"FREE", "LIVE", "RECOVERING"};
 
@@ -233,6 +234,44 @@ static void recovered(const struct judged *j, unsigned slot, struct slot_truth *
 	cover_hit(j->dc->r, COVER_SLOT_FREED);
 }
 
+static void remember(struct devcheck *dc, unsigned slot)
+{
+	struct slot_truth *p = &dc->past[slot][dc->n_past[slot]++ % SLOT_PASTS];
+
+	*p = dc->slot[slot];
+	p->log = NULL;
+}
+
+static const struct slot_truth *past_of(const struct devcheck *dc, unsigned slot,
+					const struct lunfs_slot_rec *rec)
+{
+	unsigned n = dc->n_past[slot] < SLOT_PASTS ? dc->n_past[slot] : SLOT_PASTS;
+
+	for (unsigned k = 0; k < n; k++)
+		if (memcmp(&dc->past[slot][k].rec, rec, sizeof(*rec)) == 0)
+			return &dc->past[slot][k];
+	return NULL;
+}
+
+void devcheck_power(struct sim_run *r)
+{
+	struct devcheck *dc = r->dc;
+
+	for (unsigned s = 0; s < dc->slots; s++) {
+		const struct slot_truth *was;
+		struct lunfs_slot_rec rec;
+
+		simdev_peek(dc->m, geo_slot_off(s), sizeof(rec), &rec);
+		if (memcmp(&rec, &dc->slot[s].rec, sizeof(rec)) == 0)
+			continue;
+		was = past_of(dc, s, &rec);
+		lunfs_assert(was);
+		replay_forget(&dc->slot[s]);
+		dc->slot[s] = *was;
+	}
+	locks_power(dc);
+}
+
 void judge_slot(const struct judged *j, unsigned slot)
 {
 	const struct lunfs_slot_rec *now = (const struct lunfs_slot_rec *)j->l->data;
@@ -240,6 +279,7 @@ void judge_slot(const struct judged *j, unsigned slot)
 	unsigned from = state_of(&t->rec), to = state_of(now);
 	struct host_info hi;
 
+	remember(j->dc, slot);
 	if (slot_decode(j->dc->geo, j->l->data, slot, &hi) != 0)
 		dev_wrong(j, "slot %u gets a record that does not make sense", slot);
 	if (seq_of(now) <= seq_of(&t->rec))

@@ -549,6 +549,7 @@ static void body(struct simcluster *t)
 	the_run = r;
 	simclock_set_limits(t->clk, MAX_STEPS, MAX_VIRTUAL_NS);
 	simdev_set_pr(t->medium, r->plan.pr, true);
+	simdev_set_caw_cached(t->medium, r->plan.caw_cached);
 	t->opt.host.fence = r->plan.pr ? FENCE_PR : FENCE_AUTO;
 	begin(r);
 	trace_device(r);
@@ -561,6 +562,8 @@ static void body(struct simcluster *t)
 	nemesis = start_task(r, "nemesis", nemesis_main, r);
 	if (r->plan.profile == PROF_MIXED || r->plan.profile == PROF_CRASH)
 		in_wait = start_task(r, "ambush", ambush_main, r);
+	else if (r->plan.profile == PROF_POWER && r->plan.caw_cached)
+		in_wait = start_task(r, "ambush", flush_ambush_main, r);
 	if (r->plan.profile == PROF_LIAR)
 		watch = start_task(r, "liar-watch", liar_watch, r);
 	sc_join(t, nemesis);

@@ -198,10 +198,11 @@ static void replay_line(FILE *f, const struct options *o, uint64_t seed)
 static void describe(const struct plan *p)
 {
 	printf("seed %llu: profile %s, %u hosts with %u tasks, sectors of %u bytes, fencing "
-	       "%s%s%s%s\n",
+	       "%s%s%s%s%s\n",
 	       (unsigned long long)p->seed, profile_name(p->profile), p->hosts, p->tasks,
 	       p->sector_bytes, p->pr ? "pr" : "timer", p->full ? ", full" : "",
-	       p->wide ? ", long names" : "", p->journal_bytes ? ", larger journals" : "");
+	       p->caw_cached ? ", cached test and sets" : "", p->wide ? ", long names" : "",
+	       p->journal_bytes ? ", larger journals" : "");
 }
 
 static void one(const struct options *o, struct cover *cover, uint64_t seed, bool say)

@@ -234,6 +234,7 @@ static void power(struct sim_run *r)
 			r->host[n].back_ns = now(r) + run_random(r, lease_ns(r));
 	}
 	simdev_power_cut(r->t->medium, run_random(r, UINT64_MAX));
+	devcheck_power(r);
 }
 
 /* Commands that go wrong one in a while. */
@@ -482,6 +483,46 @@ void ambush_main(void *arg)
 		clock_sleep_ns(r->t->clk, run_random(r, 4 * MS));
 		if (!r->stopping && run_random(r, 2))
 			ambush(r, r->taker);
+	}
+}
+
+/*
+ * A flush comes of a host that was given a lock, which is not durable yet: hold it up for what
+ * flush_ambush_main() does.
+ */
+static void flush_hook(void *ctx, struct dev *d, const struct simdev_cmd *c,
+		       struct simdev_fault *out)
+{
+	struct sim_run *r = ctx;
+	unsigned n = 0;
+
+	if (out->kind != SIMDEV_OK || c->op != SIMDEV_FLUSH || r->cut_now || !r->cuts)
+		return;
+	while (n < r->plan.hosts && r->t->dev[n] != d)
+		n++;
+	if (n == r->plan.hosts || !devcheck_given_in_cache(r, n) || run_random(r, 3) == 0)
+		return;
+	out->kind = SIMDEV_DELAY;
+	out->ops = SIMDEV_FLUSH;
+	out->delay_ns = 4 * MS;
+	r->cut_now = true;
+}
+
+/* The power goes where what a host has just written may rest on what it has only seen. */
+void flush_ambush_main(void *arg)
+{
+	struct sim_run *r = arg;
+
+	r->cuts = 1 + (unsigned)run_random(r, 3);
+	simdev_set_hook(r->t->medium, flush_hook, r);
+	while (!r->stopping) {
+		clock_sleep_ns(r->t->clk, MS);
+		if (!r->cut_now)
+			continue;
+		cover_hit(r, COVER_FAULT_POWER_FLUSH);
+		r->cuts--;
+		power(r);
+		r->cut_now = false;
 	}
 }
 

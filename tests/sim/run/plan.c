@@ -75,6 +75,7 @@ void plan_make(struct plan *p, uint64_t seed, const struct plan_force *f)
 		for (unsigned n = 0; n < p->hosts; n++)
 			p->drift_ppm[n] = (int)sim_rand_below(&rng, 2 * DRIFT_PPM + 1) - DRIFT_PPM;
 	p->wide = !p->full && sim_chance(&rng, 4);
+	p->caw_cached = seed / 4 % 2;
 	p->crowd = seed % 4 == 2;
 	if (p->crowd)
 		p->tasks = p->hosts > 3 ? 3 : ACTORS_MAX;

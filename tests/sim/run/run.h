@@ -68,7 +68,8 @@ struct plan {
 	bool full;		/* next to no space is left from the beginning */
 	bool wide;    /* many long names: directories become trees, and lose nodes again */
 	bool crowd; /* all write whole blocks of few files side by side, first writes among them */
-	enum lie lie; /* PROF_LIAR */
+	bool caw_cached; /* test and sets are seen before they are durable */
+	enum lie lie;	 /* PROF_LIAR */
 	unsigned lie_one_in;
 	int drift_ppm[SC_HOSTS_MAX];
 };
@@ -160,6 +161,8 @@ struct sim_run {
 	uint64_t rotten_off[ROTTEN_MAX], rotten_len[ROTTEN_MAX]; /* cannot be read for now */
 	unsigned n_rotten;
 	unsigned stuck_host; /* ... have no answer */
+	unsigned cuts;	     /* at a flush, still to come */
+	bool cut_now;
 	bool said;   /* a host has told that something is wrong with the device or the volume */
 	bool unseen; /* after the run: devcheck_unseen() */
 	bool wrong;  /* something was, and it was said: nothing more is checked */
@@ -197,6 +200,7 @@ void actor_read_tree(struct sim_run *r, struct sim_host *h); /* a task of the ho
 /* nemesis.c */
 void nemesis_main(void *arg);
 void ambush_main(void *arg);
+void flush_ambush_main(void *arg);
 void run_kill(struct sim_run *r, struct sim_host *h, bool stay_dead, uint64_t back_ns);
 
 /*
