@@ -206,7 +206,6 @@ static void count(struct simdev_medium *m, const struct cmd *c)
 static int effect(struct simdev_medium *m, struct cmd *c, uint64_t at_ns)
 {
 	const struct piece *p = &c->piece[c->landed];
-
 	bool lasts = c->lasts_later && c->landed == 1; /* as a flush, which passes */
 
 	if (c->op & SIMDEV_CHANGES && !lasts && simdev_pr_conflict(m, c->s->nexus)) {

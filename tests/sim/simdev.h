@@ -61,8 +61,8 @@ void simdev_kill(struct dev *d);
 void simdev_set_linger(struct simdev_medium *m, uint64_t max_ns);
 /*
  * The array loses power: of every unflushed sector either the old or the new contents remain (now
- * and then the new ones of all but cached test and sets);
- * commands in flight and late ones are gone (their answer is -ETIMEDOUT). Handles go on working.
+ * and then the new ones of all but cached test and sets); commands in flight and late ones are gone
+ * (their answer is -ETIMEDOUT). Handles go on working.
  */
 void simdev_power_cut(struct simdev_medium *m, uint64_t seed);
 uint64_t simdev_unflushed(struct simdev_medium *m); /* sectors that a power cut could lose */

@@ -137,6 +137,62 @@ static void a_long_write_lands_piece_by_piece_cut_at_any_sector(void **state)
 			fail_msg("never seen: sectors %x of a write", i);
 }
 
+static void sets_once(void *arg)
+{
+	struct bed *t = arg;
+
+	t->result = t->a->ops->compare_and_write(t->a, 0, t->z, t->x);
+	*(bool *)t->ctx = true;
+}
+
+struct lasting {
+	unsigned lost, kept; /* by a power cut after they were seen and before they were answered */
+};
+
+/* What the power leaves of it at this moment, on a copy. */
+static bool survives(struct bed *t, uint64_t seed)
+{
+	struct simdev_medium *copy = simdev_medium_clone(t->m);
+	char c;
+
+	simdev_power_cut(copy, seed);
+	simdev_peek(copy, 0, 1, &c);
+	simdev_medium_put(copy);
+	return c == 'x';
+}
+
+static void cut_while_setting(void *arg)
+{
+	struct bed *t = arg;
+	struct lasting *l = t->ctx;
+	bool answered = false;
+	struct task *task;
+
+	t->ctx = &answered;
+	simdev_set_caw_cached(t->m, true);
+	simdev_set_latency(t->m, 2 * MS, 2 * MS);
+	task = go(t, sets_once);
+	while (!answered) {
+		if (at(t, 0) == 'x')
+			*(survives(t, t->seed) ? &l->kept : &l->lost) += 1;
+		clock_sleep_ns(t->clk, MS / 10);
+	}
+	join(t, task);
+	assert_int_equal(t->result, DEV_CAW_GOOD);
+	assert_true(survives(t, t->seed));
+	t->ctx = l;
+}
+
+static void
+a_cached_test_and_set_is_seen_before_it_lasts_and_lasts_when_it_is_answered(void **state)
+{
+	struct lasting l = {0};
+
+	(void)state;
+	for_seeds(cut_while_setting, 100, &l);
+	assert_true(l.lost > 20 && l.kept > 20);
+}
+
 /* ---- hosts that die or stand still ----------------------------------------------------------- */
 
 struct fates {
@@ -490,6 +546,8 @@ int main(void)
 	    cmocka_unit_test(a_power_cut_keeps_any_set_of_unflushed_sectors),
 	    cmocka_unit_test(a_power_cut_may_keep_the_later_write_and_lose_the_earlier),
 	    cmocka_unit_test(a_power_cut_may_leave_a_version_between_the_flushed_and_the_last),
+	    cmocka_unit_test(
+		a_cached_test_and_set_is_seen_before_it_lasts_and_lasts_when_it_is_answered),
 	    cmocka_unit_test(a_long_write_lands_piece_by_piece_cut_at_any_sector),
 	    cmocka_unit_test(a_dead_host_s_write_lands_wholly_partly_or_not_and_maybe_later),
 	    cmocka_unit_test(a_paused_host_s_write_lands_in_time_or_when_it_goes_on),
