@@ -55,7 +55,7 @@ struct lin {
 	struct item *item;
 	struct model_peers *peers;
 	uint8_t *fate; /* of each hop of a dead incarnation */
-	bool *late;    /* it has no moment of its own: it counts at the death */
+	bool *late;    /* what became of it counts at the death; before that its bytes may show */
 	struct death death[DEATHS_MAX];
 	unsigned n_deaths; /* with a choice made */
 	unsigned dead_now; /* met in this play */
@@ -209,8 +209,11 @@ static void add_hop(struct lin *l, struct hop *h)
 		add_item(l, h->point, h, NULL);
 	else if (took_effect(h) && effect_of(h) < i->end_ev)
 		add_item(l, effect_of(h), h, NULL);
-	else if (h->call && !in_one_step(h)) /* it may have written bytes */
+	else if (h->call && !in_one_step(h)) { /* it may have written bytes */
 		l->late[h->index] = true;
+		if (h->point && h->point < i->end_ev) /* and others may have read them */
+			add_item(l, h->point, h, NULL);
+	}
 }
 
 static void make_items(struct lin *l)
@@ -391,6 +394,14 @@ static bool play_late(struct lin *l, const struct inc *i)
 	return true;
 }
 
+/* Without an answer, or with EIO: done as a whole, or in part, or not at all. */
+static enum model_how without_answer(const struct hop *h)
+{
+	if (h->ret == HOP_NEVER || (h->changes && h->body_rc == 0))
+		return MODEL_DONE;
+	return h->changes ? MODEL_IN_PART : MODEL_LOST;
+}
+
 /* Operations of an incarnation that is dead by now: what it was told was checked already. */
 static bool play_dead(struct lin *l, struct hop *h)
 {
@@ -399,7 +410,7 @@ static bool play_dead(struct lin *l, struct hop *h)
 	if (l->fate[h->index] == FATE_LOST)
 		return apply(l, h, MODEL_LOST);
 	if (l->fate[h->index] == FATE_KEPT)
-		return apply(l, h, answered(h) ? MODEL_ANSWERED : MODEL_DONE);
+		return apply(l, h, answered(h) ? MODEL_ANSWERED : without_answer(h));
 	return true;
 }
 
@@ -413,15 +424,12 @@ static bool counts_as_dead(const struct lin *l, const struct inc *i)
 
 static bool play_hop(struct lin *l, struct hop *h)
 {
+	if (l->late[h->index])
+		return apply(l, h, MODEL_LOST);
 	if (counts_as_dead(l, inc_of(l, h)))
 		return play_dead(l, h);
 	h->lost_size = model_size(l->m, h);
-	if (answered(h))
-		return apply(l, h, MODEL_ANSWERED);
-	/* EIO of a host that lives on: done as a whole, or in part, or not at all */
-	if (is_dead(inc_of(l, h)) || (h->changes && h->body_rc == 0))
-		return apply(l, h, MODEL_DONE);
-	return apply(l, h, h->changes ? MODEL_IN_PART : MODEL_LOST);
+	return apply(l, h, answered(h) ? MODEL_ANSWERED : without_answer(h));
 }
 
 /* Everything before item @end once more, without what the deaths so far have taken away. */
