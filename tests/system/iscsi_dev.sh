@@ -35,8 +35,9 @@ show_waiting() { # pid
 }
 
 live=
-CLEANUP+=('ended "$live" || kill -9 "$live"')
 ended() { ! kill -0 "$1" 2>/dev/null; }
+end_live() { ended "$live" || kill -9 "$live"; }
+CLEANUP+=(end_live)
 
 try() { # what program arguments...
 	local what=$1 rc=0
