@@ -56,7 +56,7 @@ struct job {		      /* the recovery of one slot by this host */
 	unsigned failures;    /* in a row */
 	bool damaged;	      /* the last replay said so of the journal, or of a lock that it names */
 	struct host_info dead;
-	uint64_t fence_too; /* owner id of a recoverer that died over it, 0 = none */
+	bool barred;	    /* host_recovery_bar() */
 	uint64_t taken_ns;  /* RECOVERING was set by us at this time */
 	uint64_t silent_ns; /* and for so long nothing had been seen of it */
 	uint64_t fenced_ns, replayed_ns;
@@ -101,6 +101,7 @@ struct host {
 	uint8_t *cur, *set, *found;
 	struct task *beat_task, *watch_task, *rec_task, *note_task;
 	uint64_t rec_step_ns; /* the recovery thread is in a step since, 0 = it is not */
+	unsigned rec_slot;    /* whose */
 
 	/* fencing */
 	enum lunfs_fence_mode fence; /* of this incarnation */

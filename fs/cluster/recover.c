@@ -19,12 +19,9 @@ enum step { STEP_ON, STEP_RETRY, STEP_DROP, STEP_BACK };
 void recover_begin(struct host *h, unsigned slot)
 {
 	struct job *j = &h->jobs[slot];
-	uint64_t owner = LUNFS_OWNER(h->seen[slot].hi.generation, slot);
 
-	if (j->stage != JOB_NONE || !h->cb.replay)
+	if (j->stage != JOB_NONE || j->barred || !h->cb.replay)
 		return;
-	if (LUNFS_OWNER(j->dead.generation, slot) != owner)
-		j->fence_too = 0;
 	j->dead = h->seen[slot].hi;
 	j->sec.off_bytes = geo_slot_off(slot); /* keeps its memory of what was sent */
 	j->sec.kind = "slot";
@@ -51,9 +48,19 @@ bool host_recovery_fails(struct host *h, unsigned slot)
 	bool fails;
 
 	mtx_lock(&h->mtx);
-	fails = h->jobs[slot].stage != JOB_NONE && h->jobs[slot].failures >= GIVE_UP_FAILURES;
+	fails = h->jobs[slot].stage == JOB_REPLAY && h->jobs[slot].failures >= GIVE_UP_FAILURES;
 	mtx_unlock(&h->mtx);
 	return fails;
+}
+
+void host_recovery_bar(struct host *h, unsigned slot)
+{
+	mtx_lock(&h->mtx);
+	h->jobs[slot].barred = true;
+	while (h->rec_step_ns && h->rec_slot == slot)
+		cond_wait(&h->changed, &h->mtx, CLOCK_FOREVER);
+	h->jobs[slot].stage = JOB_NONE;
+	mtx_unlock(&h->mtx);
 }
 
 bool host_recovery_hopeless(struct host *h, uint64_t owner)
@@ -126,8 +133,6 @@ static enum step taken(struct host *h, unsigned slot, const struct slot_seen *s,
 	struct job *j = &h->jobs[slot];
 	bool again = s->hi.state == LUNFS_SLOT_RECOVERING && s->hi.recoverer == host_owner(h);
 
-	if (s->hi.state == LUNFS_SLOT_RECOVERING && !again)
-		j->fence_too = s->hi.recoverer;
 	if (!again)
 		tell_taken(h, s, host_now(h));
 	mtx_lock(&h->rec_mtx);
@@ -137,6 +142,11 @@ static enum step taken(struct host *h, unsigned slot, const struct slot_seen *s,
 	j->silent_ns = j->taken_ns - s->since_ns;
 	note_now(h, slot, set);
 	return STEP_ON;
+}
+
+static bool is_of(const struct job *j, const struct slot_seen *s)
+{
+	return s->hi.generation == j->dead.generation && s->hi.nonce == j->dead.nonce;
 }
 
 static enum step take(struct host *h, unsigned slot)
@@ -150,7 +160,7 @@ static enum step take(struct host *h, unsigned slot)
 	enum ats_outcome o;
 
 	watch_get(h, slot, &s);
-	if (!watch_dead(h, &s))
+	if (!watch_dead(h, &s) || !is_of(j, &s)) /* or it came back since, and is dead again */
 		return STEP_DROP;
 	test = dev_buf_alloc(len);
 	set = dev_buf_alloc(len);
@@ -178,6 +188,10 @@ static enum step take(struct host *h, unsigned slot)
 
 /* ---- fence, replay -------------------------------------------------------------------------- */
 
+/*
+ * Others that are being recovered, too: any of them may have begun this recovery before, and be
+ * stopped in the middle of a write. Who had and is FREE again was fenced before it came there.
+ */
 static enum step fence(struct host *h, unsigned slot)
 {
 	struct job *j = &h->jobs[slot];
@@ -188,12 +202,12 @@ static enum step fence(struct host *h, unsigned slot)
 	mtx_unlock(&h->mtx);
 	if (fence_host(h, j, &j->dead))
 		return STEP_RETRY;
-	if (!j->fence_too)
-		return STEP_ON;
-	watch_get(h, LUNFS_OWNER_SLOT(j->fence_too), &r);
-	if (r.hi.generation == LUNFS_OWNER_GEN(j->fence_too) &&
-	    r.hi.state == LUNFS_SLOT_RECOVERING && fence_host(h, j, &r.hi))
-		return STEP_RETRY; /* in any other state it was fenced before it came there */
+	for (unsigned i = 0; i < h->n; i++) {
+		watch_get(h, i, &r);
+		if (i != slot && r.valid && r.hi.state == LUNFS_SLOT_RECOVERING &&
+		    fence_host(h, j, &r.hi))
+			return STEP_RETRY;
+	}
 	return STEP_ON;
 }
 
@@ -376,6 +390,7 @@ void recover_main(void *arg)
 		}
 		stage = h->jobs[slot].stage;
 		h->rec_step_ns = host_now(h) | 1;
+		h->rec_slot = slot;
 		mtx_unlock(&h->mtx);
 		step = do_step(h, slot, stage);
 		if (step == STEP_ON)
@@ -386,6 +401,7 @@ void recover_main(void *arg)
 	}
 	for (unsigned i = 0; i < h->n; i++) {
 		h->jobs[i].stage = JOB_NONE;
+		h->jobs[i].barred = false;
 		h->jobs[i].sec =
 		    (struct ats_sector){0}; /* the next incarnation has another nonce */
 	}

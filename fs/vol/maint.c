@@ -282,6 +282,8 @@ static int judge_slot(struct maint *m, unsigned slot)
 	tell_waiting(m, &hi);
 	m->left_over[slot] =
 	    host_recovery_fails(m->v->host, slot) || age > LEASES_MAX * lease_ns(m, &hi);
+	if (m->left_over[slot]) /* nothing is replayed beside a repair */
+		host_recovery_bar(m->v->host, slot);
 	return !m->left_over[slot];
 }
 

@@ -375,6 +375,44 @@ TEST(a_failed_replay_is_tried_again)
 	unmake(&a);
 }
 
+/*
+ * Two hosts die; of two others each means to recover both, and one is still busy with the first
+ * when the second is FREE again, has come back, and is dead once more.
+ */
+TEST(a_host_that_came_back_and_died_again_is_recovered_as_what_it_was_then)
+{
+	struct member first = {0}, again = {0}, b = {0}, c = {0}, *busy, *other;
+	uint64_t nonce;
+
+	mount_host(&first, w, "first");
+	mount_host(&again, w, "again");
+	mount_host(&b, w, "b");
+	mount_host(&c, w, "c");
+	b.replay_blocks = c.replay_blocks = true;
+	die(&first);
+	die(&again);
+	UNTIL(w, b.replays && c.replays);
+	busy = b.replayed_slot[0] == 0 ? &b : &c;
+	other = busy == &b ? &c : &b;
+	assert_int_equal(other->replayed_slot[0], 1);
+	other->replay_blocks = false;
+	UNTIL(w, state_of(w, 1) == LUNFS_SLOT_FREE);
+	unmake(&again);
+	mount_host(&again, w, "again");
+	assert_int_equal(host_slot(again.h), 1);
+	nonce = host_nonce(again.h);
+	umount_host(other);
+	die(&again);
+	UNTIL(w, host_looks_dead(busy->h, 1));
+	busy->replay_blocks = false;
+	UNTIL(w, state_of(w, 0) == LUNFS_SLOT_FREE && state_of(w, 1) == LUNFS_SLOT_FREE);
+	assert_int_equal(busy->replays, 2);
+	assert_true(busy->replay_nonce == nonce);
+	umount_host(busy);
+	unmake(&first);
+	unmake(&again);
+}
+
 TEST(when_the_recovering_host_dies_a_third_takes_over_both)
 {
 	struct member a = {0}, b = {0}, c = {0};
@@ -930,6 +968,7 @@ int main(void)
 	    UNIT(nobody_is_recovered_before_its_lease_is_over),
 	    UNIT(locks_of_a_dead_host_hold_until_its_replay_has_ended),
 	    UNIT(a_failed_replay_is_tried_again),
+	    UNIT(a_host_that_came_back_and_died_again_is_recovered_as_what_it_was_then),
 	    UNIT(when_the_recovering_host_dies_a_third_takes_over_both),
 	    UNIT(a_late_beat_of_the_dead_cannot_undo_its_recovery),
 	    UNIT(a_host_that_remounts_after_a_crash_gets_its_recovered_slot),
