@@ -83,11 +83,12 @@ uint8_t mode_to_dtype(uint32_t mode)
 
 /*
  * Unique among all uses of a cell: which incarnation made it, and a counter. (24 bits of the slot's
- * generation, the slot, 32 bits of the counter.)
+ * generation, the slot, 32 bits of the counter.) The kernel, and with it an NFS client's handle,
+ * knows the counter alone: each incarnation begins where its nonce says.
  */
 uint64_t vol_new_generation(struct volume *v)
 {
-	uint64_t n = atomic_fetch_add(&v->gen_counter, 1) + 1;
+	uint64_t n = atomic_fetch_add(&v->gen_counter, 1) + 1 + host_nonce(v->host);
 
 	return host_owner(v->host) << 32 | (n & UINT32_MAX);
 }
