@@ -46,9 +46,11 @@ struct lock_cb { /* upcalls of the revoke path and of cold acquires; no lock mut
 	 * The lock will go down to @keep (NONE, or SH from EX). Next call of the revoke: make the
 	 * kernel drop what it caches under it. Pins with LOCK_DRAIN are still admitted; may sleep.
 	 * If such a pin came meanwhile it is called once more when they are gone; now only pins
-	 * with LOCK_LATE are admitted.
+	 * with LOCK_LATE are admitted. 0; -EAGAIN: the kernel still has some. Then a lock that was
+	 * held exclusively, so that they may be dirty, is kept, who waits for it here is admitted,
+	 * and it is tried again soon.
 	 */
-	void (*invalidate)(void *ctx, uint64_t addr, enum lock_mode keep);
+	int (*invalidate)(void *ctx, uint64_t addr, enum lock_mode keep);
 	/*
 	 * No pin is left and none is admitted: commit what is dirty under it, write it in place,
 	 * flush; with keep NONE also drop cached blocks. 0 or -errno (then the lock is kept).

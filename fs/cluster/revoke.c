@@ -111,28 +111,43 @@ static void admit(struct locks *ls, struct lock *l, bool drain, bool late)
 	mtx_unlock(&s->mtx);
 }
 
-static void invalidate(struct locks *ls, struct lock *l, enum lock_mode keep)
+/*
+ * What the kernel may still write back must not come when others have changed the file. What it has
+ * under a shared lock is not dirty.
+ */
+static int drop_caches(struct locks *ls, struct lock *l, enum lock_mode keep)
 {
+	int rc = ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+
+	return l->held == LOCK_EX ? rc : 0;
+}
+
+static int invalidate(struct locks *ls, struct lock *l, enum lock_mode keep)
+{
+	int rc;
+
 	if (!ls->cb.invalidate)
-		return;
+		return 0;
 	admit(ls, l, true, true);
 	if (ls->cb.prepare) {
 		ls->cb.prepare(ls->cb.ctx, l->addr);
 		admit(ls, l, true, true); /* what came and went by then has been before it */
 	}
-	ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+	rc = drop_caches(ls, l, keep);
 	admit(ls, l, false, true);
+	return rc;
 }
 
 /*
  * No pin is left. What was let in may have filled a cache behind the back of the invalidation, and
  * a store may have dirtied what was filled: once more, while write-back goes on.
  */
-static void sweep(struct locks *ls, struct lock *l, enum lock_mode keep)
+static int sweep(struct locks *ls, struct lock *l, enum lock_mode keep)
 {
-	if (l->drained)
-		ls->cb.invalidate(ls->cb.ctx, l->addr, keep);
+	int rc = l->drained ? drop_caches(ls, l, keep) : 0;
+
 	admit(ls, l, false, false);
+	return rc;
 }
 
 /* No pin is left, and none is admitted any more. */
@@ -143,13 +158,14 @@ static int flush(struct locks *ls, struct lock *l, enum lock_mode keep)
 
 int lock_retire(struct locks *ls, struct lock *l, enum lock_mode keep, const struct waiter *w)
 {
-	int rc;
+	int rc = invalidate(ls, l, keep);
 
-	invalidate(ls, l, keep);
-	rc = drain_pins(ls, l, w);
-	if (!rc && l->late_ok) {
-		sweep(ls, l, keep);
+	if (!rc)
 		rc = drain_pins(ls, l, w);
+	if (!rc && l->late_ok) {
+		rc = sweep(ls, l, keep);
+		if (!rc)
+			rc = drain_pins(ls, l, w);
 	}
 	admit(ls, l, false, false);
 	return rc ? rc : flush(ls, l, keep);
@@ -374,10 +390,22 @@ static bool goal(struct locks *ls, struct lock *l, enum lock_mode *keep)
 	return true;
 }
 
+/* It went, or it did not (@rc), and then it is tried again. */
+static void end_revoke(struct locks *ls, struct lock *l, int rc)
+{
+	struct stripe *s = table_stripe(ls, l->addr);
+
+	mtx_lock(&s->mtx);
+	l->retry_ns = rc ? lock_now(ls) + LOCK_RETRY_NS : 0;
+	lock_end_work(s, l);
+	queue_retry(ls, l);
+	table_put(s, l);
+	mtx_unlock(&s->mtx);
+}
+
 /* Flush, and the ATS. */
 static void finish(struct locks *ls, struct lock *l)
 {
-	struct stripe *s = table_stripe(ls, l->addr);
 	uint64_t began;
 	int rc;
 
@@ -390,12 +418,7 @@ static void finish(struct locks *ls, struct lock *l)
 	if (rc == -EINPROGRESS)
 		rc = lock_settle(ls, l); /* else the reaper does, or whoever wants it next */
 	queue_learn_give(ls, lock_now(ls) - began);
-	mtx_lock(&s->mtx);
-	l->retry_ns = rc ? lock_now(ls) + LOCK_RETRY_NS : 0;
-	lock_end_work(s, l);
-	queue_retry(ls, l);
-	table_put(s, l);
-	mtx_unlock(&s->mtx);
+	end_revoke(ls, l, rc);
 }
 
 /* false: pins are left, whose last unpin queues the rest of the work. */
@@ -414,12 +437,20 @@ static bool no_pins(struct locks *ls, struct lock *l)
 /* A busy lock on its way down, as far as it goes without waiting for a pin. */
 static void go_down(struct locks *ls, struct lock *l, enum lock_work what)
 {
-	if (what == WORK_REVOKE)
-		invalidate(ls, l, l->keep);
+	int rc = what == WORK_REVOKE ? invalidate(ls, l, l->keep) : 0;
+
+	if (rc) {
+		end_revoke(ls, l, rc);
+		return;
+	}
 	if (!no_pins(ls, l))
 		return;
 	if (l->late_ok) {
-		sweep(ls, l, l->keep);
+		rc = sweep(ls, l, l->keep);
+		if (rc) {
+			end_revoke(ls, l, rc);
+			return;
+		}
 		if (!no_pins(ls, l))
 			return;
 	}

@@ -110,6 +110,7 @@ struct span { /* bytes, whole pages */
 /* Where requests through pages wait for the lock, ascending; not those that write back. */
 size_t nodes_waiting(struct nodes *n, uint64_t ino, struct span *out, size_t max);
 bool nodes_take_pages(struct nodes *n, uint64_t ino);
+void nodes_leave_pages(struct nodes *n, uint64_t ino); /* they were not all dropped */
 /* All inodes of which the kernel may have pages; the caller frees *out. How many. */
 size_t nodes_with_pages(struct nodes *n, uint64_t **out);
 /* A handle comes (+1) or goes (-1). @mappable: a writable mapping can be made of it. */
@@ -272,8 +273,8 @@ bool mounts_beneath(const struct front *f);
 
 struct inval *inval_new(struct front *f);
 void inval_free(struct inval *v);
-/* The kernel drops its pages of @ino; see inval.c for the bound. */
-void inval_pages(struct inval *v, uint64_t ino);
+/* The kernel drops its pages of @ino. False: in two seconds it did not, and goes on with it. */
+bool inval_pages(struct inval *v, uint64_t ino);
 /* The same in the background; nobody waits. */
 void inval_later(struct inval *v, uint64_t ino);
 /* Calls @fn on a thread that serves no request and holds no lock; nobody waits. */
@@ -281,10 +282,10 @@ void inval_run(struct inval *v, void (*fn)(void *arg), void *arg);
 
 /* Upcall of the volume, before all others of a revoke: sizes_settle(). */
 void front_prepare(void *ctx, uint64_t ino);
-/* Upcall of the volume: the kernel drops all that it keeps of @ino before this returns. */
-void front_invalidate(void *ctx, uint64_t ino);
+/* Upcall of the volume: the kernel drops all that it keeps of @ino. -EAGAIN: pages are left. */
+int front_invalidate(void *ctx, uint64_t ino);
 /* Others will read it, too, and nobody changes it: its pages go, names and attributes stay. */
-void front_downgrade(void *ctx, uint64_t ino);
+int front_downgrade(void *ctx, uint64_t ino);
 /* The volume is lost: the kernel drops everything; dirty pages meet EIO on their way back. */
 void front_drop_all(struct front *f);
 /*

@@ -9,7 +9,9 @@
  * in the background if that has to wait. A request that came too late to be left out and is in the
  * way makes for another round around it, while the first goes on in the background: nothing behind
  * it is left standing, above all no dirty page, which would be written back when others have
- * changed the file.
+ * changed the file. Where there are so many of these that they take their time, or somebody waits
+ * in the kernel for a request that waits for the lock, the lock is not given up for now: who waits
+ * for it here is served, and it is tried again.
  */
 #include "fuse/front.h"
 #include <errno.h>
@@ -20,7 +22,7 @@
 #define INVAL_SPANS_MAX 64u
 #define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
 #define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
-#define INVAL_MAX_NS (2000ull * 1000000) /* in any case */
+#define INVAL_MAX_NS (2000ull * 1000000) /* in any case; then the lock stays for now */
 /* Names in a directory that others want: none are given out for so long. */
 #define NAMES_QUIET_NS (2000ull * 1000000)
 
@@ -164,14 +166,17 @@ static bool someone_came(struct nodes *nodes, uint64_t ino, const struct span *w
 	return false;
 }
 
-/* One round around who waits now; false: it has to be done again. v->mtx held. */
-static bool drop_round(struct inval *v, uint64_t ino, uint64_t until)
+enum round { ROUND_DONE, ROUND_AGAIN, ROUND_LATE };
+
+/* One round around who waits now. v->mtx held. */
+static enum round drop_round(struct inval *v, uint64_t ino, uint64_t until)
 {
 	struct span wait[INVAL_SPANS_MAX];
 	size_t n = nodes_waiting(v->f->nodes, ino, wait, INVAL_SPANS_MAX);
 	struct job *j = job_around(ino, wait, n);
 	uint64_t last = CLOCK_FOREVER, now, look = clock_now_ns(v->f->clk) + INVAL_LOOK_NS;
-	bool again = false, all;
+	enum round end = ROUND_DONE;
+	bool again = false;
 
 	post(v, j);
 	while (j->pos < j->n && !again) {
@@ -187,22 +192,26 @@ static bool drop_round(struct inval *v, uint64_t ino, uint64_t until)
 			cond_wait(&v->done, &v->mtx, look);
 		}
 	}
-	all = j->pos == j->n;
-	if (all)
+	if (j->pos < j->n_holes)
+		end = again ? ROUND_AGAIN : ROUND_LATE;
+	if (j->pos == j->n)
 		free(j);
 	else
 		j->abandoned = true;
-	return !again;
+	return end;
 }
 
-void inval_pages(struct inval *v, uint64_t ino)
+bool inval_pages(struct inval *v, uint64_t ino)
 {
 	uint64_t until = clock_now_ns(v->f->clk) + INVAL_MAX_NS;
+	enum round end;
 
 	mtx_lock(&v->mtx);
-	while (!drop_round(v, ino, until))
-		;
+	do
+		end = drop_round(v, ino, until);
+	while (end == ROUND_AGAIN);
 	mtx_unlock(&v->mtx);
+	return end == ROUND_DONE;
 }
 
 void inval_later(struct inval *v, uint64_t ino)
@@ -238,7 +247,7 @@ void front_prepare(void *ctx, uint64_t ino)
 		sizes_settle(f->sizes, ino);
 }
 
-void front_downgrade(void *ctx, uint64_t ino)
+int front_downgrade(void *ctx, uint64_t ino)
 {
 	struct front *f = ctx;
 
@@ -247,18 +256,24 @@ void front_downgrade(void *ctx, uint64_t ino)
 	 * kernel, so a page that is still on its way in is waited for by the notification.
 	 */
 	if (!f->inval || atomic_load(&f->unmounted))
-		return;
-	if (nodes_take_pages(f->nodes, ino))
-		inval_pages(f->inval, ino);
+		return 0;
+	if (!nodes_take_pages(f->nodes, ino) || inval_pages(f->inval, ino))
+		return 0;
+	nodes_leave_pages(f->nodes, ino);
+	log_info("pages-kept",
+		 "%s: the kernel takes its time to write back and drop what it caches of inode "
+		 "%llu, which another host wants: it goes on, and that host waits.",
+		 f->mountpoint, (unsigned long long)ino);
+	return -EAGAIN;
 }
 
-void front_invalidate(void *ctx, uint64_t ino)
+int front_invalidate(void *ctx, uint64_t ino)
 {
 	struct front *f = ctx;
 	unsigned what;
 
 	if (!f->inval || atomic_load(&f->unmounted))
-		return;
+		return 0;
 	/* First this, then the marks: keep.c does it the other way round. */
 	atomic_fetch_add(&f->revokes, 1);
 	what = nodes_revoke(f->nodes, ino, atomic_load(&f->epoch),
@@ -267,7 +282,7 @@ void front_invalidate(void *ctx, uint64_t ino)
 		keep_no_names(f);
 	if (what & NODE_ATTRS)
 		keep_no_attrs(f, ino);
-	front_downgrade(f, ino);
+	return front_downgrade(f, ino);
 }
 
 static void drop_attrs(struct front *f)

@@ -399,6 +399,17 @@ static bool through_pages(const struct node *e)
 	return false;
 }
 
+void nodes_leave_pages(struct nodes *n, uint64_t ino)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	if (e)
+		e->pages = true;
+	mtx_unlock(&n->mtx);
+}
+
 bool nodes_take_pages(struct nodes *n, uint64_t ino)
 {
 	bool pages;

@@ -28,16 +28,15 @@ static void on_prepare(void *ctx, uint64_t addr)
 		v->cb.prepare(v->cb.ctx, addr);
 }
 
-static void on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
+static int on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	struct volume *v = ctx;
 
 	if (!v->running || is_anchor(addr))
-		return;
+		return 0;
 	if (keep == LOCK_SH && v->cb.downgrade)
-		v->cb.downgrade(v->cb.ctx, addr);
-	else if (v->cb.invalidate)
-		v->cb.invalidate(v->cb.ctx, addr);
+		return v->cb.downgrade(v->cb.ctx, addr);
+	return v->cb.invalidate ? v->cb.invalidate(v->cb.ctx, addr) : 0;
 }
 
 uint64_t vol_lease_left_ns(struct volume *v)

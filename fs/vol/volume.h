@@ -17,13 +17,13 @@ struct vol_cb { /* upcalls to the front end; may all be NULL */
 	 * Kernel caches of this inode (data, attributes) must go before its lock is given up. Runs
 	 * on a revoker; returns when they are gone. Reads and writes of this inode that are in
 	 * flight go on being served meanwhile (LOCK_DRAIN). May be called once more then, while
-	 * only write-back (op_ctx.late) is served.
+	 * only write-back (op_ctx.late) is served. 0, or -EAGAIN: some are left, the lock stays.
 	 */
-	void (*invalidate)(void *ctx, uint64_t ino);
+	int (*invalidate)(void *ctx, uint64_t ino);
 	/*
 	 * The same when the lock goes down to shared: nobody will change the inode. NULL: as above.
 	 */
-	void (*downgrade)(void *ctx, uint64_t ino);
+	int (*downgrade)(void *ctx, uint64_t ino);
 	void (*waits)(void *ctx); /* the calling thread is about to wait for the device */
 	void (*lost)(void *ctx, const char *why); /* the volume answers EIO from now on */
 };

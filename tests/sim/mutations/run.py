@@ -41,6 +41,8 @@ DIRECTED = {
     "turns": "tests/unit/lock/test_lock_turns",
     "raise": "tests/unit/lock/test_lock_raise",
     "ahead": "tests/unit/lock/test_lock_ahead",
+    "cache": "tests/unit/lock/test_lock_cache",
+    "host": "tests/unit/cluster/test_host",
 }
 PROGRAMS = ["tests/sim/run/lunfs-sim", *DIRECTED.values(), "tests/crash/lunfs-crash", "fsck/fsck.lunfs"]
 

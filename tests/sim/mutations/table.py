@@ -45,6 +45,20 @@ MUTATIONS = [
         "	return true ||\n",
     ),
     Mutation(
+        "a host that came back and died again is recovered as what it was before",
+        ["host:a_host_that_came_back_and_died_again_is_recovered_as_what_it_was_then"],
+        "fs/cluster/recover.c",
+        " || !is_of(j, &s)",
+        "",
+    ),
+    Mutation(
+        "a lock goes although the kernel has not written back what it caches under it",
+        ["cache:a_lock_stays_while_the_kernel_has_pages_under_it"],
+        "fs/cluster/revoke.c",
+        "return l->held == LOCK_EX ? rc : 0;",
+        "return rc ? 0 : rc;",
+    ),
+    Mutation(
         "recovery begins before the lease of the dead host has ended",
         ["mixed", "zombie"],
         "fs/cluster/watch.c",

@@ -80,13 +80,13 @@ static void write_back(void *arg)
  * The page goes. One that is being filled is locked, and waited for; but not where its READ waits
  * for the lock that is given up: it gets its bytes under the next possession.
  */
-static void drop_page(void *ctx, uint64_t ino)
+static int drop_page(void *ctx, uint64_t ino)
 {
 	struct mapped *m = ctx;
 	struct task *task;
 
 	if (ino != m->id.ino || simclock_group(m->t->clk) != 1)
-		return;
+		return 0;
 	mtx_lock(&m->mtx);
 	while (m->filling && atomic_load(&m->admitted))
 		cond_wait(&m->cond, &m->mtx, clock_now_ns(m->t->clk) + MS);
@@ -102,6 +102,7 @@ static void drop_page(void *ctx, uint64_t ino)
 	m->there = false;
 	mtx_unlock(&m->mtx);
 	clock_sleep_ns(m->t->clk, simclock_random(m->t->clk) % (2 * MS)); /* until it is told */
+	return 0;
 }
 
 SCENARIO(a_store_to_mapped_memory_is_seen_by_the_next_reader_elsewhere, 10)
@@ -174,17 +175,18 @@ struct creator {
 	struct task *task;
 };
 
-static void drop_names(void *ctx, uint64_t ino)
+static int drop_names(void *ctx, uint64_t ino)
 {
 	struct dir_cache *dc = ctx;
 	unsigned host = simclock_group(dc->t->clk) - 1;
 
 	if (ino != dc->dir.ino || host > 1)
-		return;
+		return 0;
 	while (dc->k[host].held && atomic_load(&dc->k[host].admitted)) {
 		dc->waited++;
 		clock_sleep_ns(dc->t->clk, MS / 10);
 	}
+	return 0;
 }
 
 static void sem_down(struct dir_cache *dc, unsigned host)

@@ -535,13 +535,14 @@ static void hang(struct stuck *s)
 		clock_sleep_ns(s->t->clk, 10 * MS);
 }
 
-static void hang_invalidation(void *ctx, uint64_t ino)
+static int hang_invalidation(void *ctx, uint64_t ino)
 {
 	struct stuck *s = ctx;
 
 	(void)ino;
 	if (s->on && simclock_group(s->t->clk) == 1)
 		hang(s);
+	return 0;
 }
 
 static void hang_journal(void *ctx, struct dev *d, const struct simdev_cmd *cmd,

@@ -99,11 +99,12 @@ static void cb_loaded(void *ctx, struct lock *l, const void *payload)
 	txn_loaded(b->txns, l, payload);
 }
 
-static void cb_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
+static int cb_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	(void)ctx;
 	(void)addr;
 	(void)keep;
+	return 0;
 }
 
 static int cb_flush(void *ctx, struct lock *l, enum lock_mode keep)

@@ -195,7 +195,7 @@ static void cb_prepare(void *ctx, uint64_t addr)
 		b->on_prepare(b, addr);
 }
 
-static void cb_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
+static int cb_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	struct box *b = ctx;
 
@@ -203,6 +203,7 @@ static void cb_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 	b->invalidated++;
 	if (b->on_invalidate)
 		b->on_invalidate(b, addr);
+	return b->in_vain && b->in_vain-- ? -EAGAIN : 0;
 }
 
 static int cb_flush(void *ctx, struct lock *l, enum lock_mode keep)

@@ -45,6 +45,7 @@ struct box { /* one host */
 	int fail_flush; /* that many flushes fail */
 	void (*on_prepare)(struct box *b, uint64_t addr);
 	void (*on_invalidate)(struct box *b, uint64_t addr);
+	unsigned in_vain; /* so often, invalidations leave something */
 	bool up, dead;
 };
 

@@ -153,6 +153,37 @@ static void born_lock_asked_for_while_put_away_stays(void **state)
 	fix_run(body_fold_race, 512, 32);
 }
 
+/* Pages that the kernel did not write back in time are not left to be written back later. */
+static void body_in_vain(struct fix *f)
+{
+	struct box *a = &f->box[0], *b = &f->box[1];
+	struct fix_job job = {.b = b, .cell = 1, .mode = EX};
+	uint64_t addr = fix_addr(f, 1);
+	struct task *task;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	fix_touch(a, 1, EX);
+	a->in_vain = 5;
+	assert_int_equal(f->clk->ops->task_start(f->clk, "b", fix_pinner, &job, &task), 0);
+	while (a->in_vain) {
+		assert_int_equal(lock_held(a->ls, addr), EX);
+		assert_false(job.done);
+		fix_touch(a, 1, EX); /* who wants it here is served in between */
+		fix_sleep_ms(f, 1);
+	}
+	fix_join(f, task);
+	assert_int_equal(job.rc, 0);
+	assert_true(a->invalidated > 5);
+	assert_int_equal(lock_held(a->ls, addr), LOCK_NONE);
+}
+
+static void a_lock_stays_while_the_kernel_has_pages_under_it(void **state)
+{
+	(void)state;
+	fix_run(body_in_vain, 512, 33);
+}
+
 static void body_drop(struct fix *f)
 {
 	struct box *a = &f->box[0];
@@ -367,6 +398,7 @@ int main(void)
 	    cmocka_unit_test(unused_locks_go_when_there_are_too_many),
 	    cmocka_unit_test(born_lock_that_was_shared_is_no_longer_born),
 	    cmocka_unit_test(born_lock_asked_for_while_put_away_stays),
+	    cmocka_unit_test(a_lock_stays_while_the_kernel_has_pages_under_it),
 	    cmocka_unit_test(dropped_lock_is_released_once_unpinned),
 	    cmocka_unit_test(open_entry_stands_until_closed_or_over),
 	    cmocka_unit_test(lock_is_kept_while_its_flush_fails),

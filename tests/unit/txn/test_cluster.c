@@ -120,11 +120,12 @@ static void on_loaded(void *ctx, struct lock *l, const void *payload)
 	txn_loaded(((struct box *)ctx)->t, l, payload);
 }
 
-static void on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
+static int on_invalidate(void *ctx, uint64_t addr, enum lock_mode keep)
 {
 	(void)ctx;
 	(void)addr;
 	(void)keep;
+	return 0;
 }
 
 static int on_flush(void *ctx, struct lock *l, enum lock_mode keep)
