@@ -171,8 +171,13 @@ static int find_in_root(struct fsck *f, struct fsck_inode *root, const char *nam
 /* Into the table, which moves those behind it: nobody may hold on to one. */
 static struct fsck_inode *insert_inode(struct fsck *f, const struct fsck_inode *fi)
 {
+	struct fsck_inode *gone = inode_find(f, fi->ino); /* whose cell it has now */
 	size_t i;
 
+	if (gone) {
+		*gone = *fi;
+		return gone;
+	}
 	lunfs_assert(inode_add(f, fi->ino));
 	for (i = f->inodes - 1; i > 0 && f->inode[i - 1].ino > fi->ino; i--)
 		f->inode[i] = f->inode[i - 1];

@@ -67,7 +67,7 @@ static int reset_slot(struct fsck *f, unsigned slot)
 	int rc;
 
 	slot_format(&f->geo, sector, slot, f->nonce);
-	rec->generation = le64_make(f->max_generation + 1);
+	rec->generation = le64_make(f->max_generation + (f->max_generation < LUNFS_GEN_LIMIT - 1));
 	crc_seal(rec, sizeof(*rec), offsetof(struct lunfs_ats_hdr, crc));
 	rc = store_write(&f->store, geo_slot_off(slot), f->geo.sector_bytes, sector);
 	free(sector);

@@ -45,7 +45,7 @@ static bool owner_possible(struct fsck *f, uint64_t owner)
 
 	if (owner == 0)
 		return true;
-	if (slot >= geo_all_slots(&f->geo))
+	if (slot >= geo_all_slots(&f->geo) || LUNFS_OWNER_GEN(owner) >= LUNFS_GEN_LIMIT - 1)
 		return false;
 	return !f->slot_ok[slot] || LUNFS_OWNER_GEN(owner) <= f->slot[slot].generation;
 }
@@ -99,10 +99,10 @@ int check_lock(struct fsck *f, uint64_t addr, const void *sector, const void *pa
 	memset(&rec, 0, sizeof(rec));
 	if (record_bad(f, addr, sector, &rec))
 		return write_lock(f, addr, version);
-	note_generation(f, LUNFS_OWNER_GEN(le64_get(rec.owner)));
-	if (owner_bad(f, addr, &rec) || version_bad(f, addr, &rec, version))
+	if (owner_bad(f, addr, &rec))
 		return write_lock(f, addr, version);
-	return 0;
+	note_generation(f, LUNFS_OWNER_GEN(le64_get(rec.owner)));
+	return version_bad(f, addr, &rec, version) ? write_lock(f, addr, version) : 0;
 }
 
 bool lock_fine(struct fsck *f, const struct cell_fact *x, bool own)

@@ -68,7 +68,7 @@ static enum verdict judge(struct host *h, unsigned slot, struct slot_seen *s)
 	if (!s->valid || s->damaged)
 		return V_DAMAGED;
 	if (s->hi.state == LUNFS_SLOT_FREE) /* the last generation of all cannot be followed */
-		return s->hi.generation + 1 < HOST_GEN_LIMIT ? V_FREE : V_DAMAGED;
+		return s->hi.generation + 1 < LUNFS_GEN_LIMIT ? V_FREE : V_DAMAGED;
 	if (s->hi.state == LUNFS_SLOT_RECOVERING && s->hi.recoverer == host_owner(h))
 		return V_RECOVERING;
 	if (watch_dead(h, s))

@@ -22,8 +22,6 @@
 #define HOST_IDLE_LEASES 3u	  /* a daemon that does not work stops beating after these */
 #define HOST_STEP_LEASES 16u	  /* a step of a recovery that lasts so long has hung */
 
-#define HOST_GEN_LIMIT (1ull << 56) /* what an owner id has room for */
-
 #define MS_NS 1000000ull
 #define WATCH_STEPS_A_BEAT 8u /* the others are looked at so often at the most */
 

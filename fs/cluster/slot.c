@@ -34,7 +34,7 @@ static bool ranges_ok(const struct geo *g, const struct lunfs_slot_rec *rec,
 		return false;
 	if (hi->flags & ~HOST_FLAG_READ_ONLY || !mem_is_zero(rec->reserved, sizeof(rec->reserved)))
 		return false;
-	if (hi->generation >= HOST_GEN_LIMIT || LUNFS_OWNER_GEN(hi->recoverer) >= HOST_GEN_LIMIT)
+	if (hi->generation >= LUNFS_GEN_LIMIT || LUNFS_OWNER_GEN(hi->recoverer) >= LUNFS_GEN_LIMIT)
 		return false;
 	if (hi->state != LUNFS_SLOT_FREE && (!hi->generation || !hi->nonce))
 		return false;

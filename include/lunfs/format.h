@@ -55,6 +55,7 @@ enum lunfs_anchor {
 #define LUNFS_OWNER(gen, slot) ((uint64_t)(gen) << 8 | (uint64_t)(slot))
 #define LUNFS_OWNER_SLOT(owner) ((unsigned)((owner)&0xff))
 #define LUNFS_OWNER_GEN(owner) ((uint64_t)(owner) >> 8)
+#define LUNFS_GEN_LIMIT (1ull << 56) /* of generations: what an owner id has room for */
 
 /* ---- magics and block types ------------------------------------------------------------- */
 
