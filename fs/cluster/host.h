@@ -192,7 +192,7 @@ bool host_looks_dead(struct host *h, unsigned slot);
 bool host_recovery_hopeless(struct host *h, uint64_t owner);
 /* This host has fenced @slot and tries to replay its journal, again and again in vain. */
 bool host_recovery_fails(struct host *h, unsigned slot);
-/* It is not tried any more; waits for the end of a try that is under way. */
+/* It is not tried any more. Waits for a step that is under way, as long as that takes. */
 void host_recovery_bar(struct host *h, unsigned slot);
 /* Look at the table now instead of at the next beat (a lock wait suspects a death). */
 void host_kick(struct host *h);

@@ -221,7 +221,7 @@ void simdev_kill(struct dev *d)
 	medium_unlock(s->m);
 }
 
-/* What was written first is not what lasts first. */
+/* All that was written lasts but what would have been durable by itself in a moment. */
 static void keep_all_but_caws(struct simdev_medium *m)
 {
 	for (unsigned k = 0; k < m->n_caw; k++)

@@ -14,8 +14,7 @@ void devcheck_stop(struct sim_run *r);
  * lives? From there nobody can recover them: not in this version of lunfs.
  */
 bool devcheck_last_spare(const struct sim_run *r, unsigned hosts);
-/* Does host @n see itself as the holder of a lock by another's hand, and a power cut undoes that?
- */
+/* Was host @n given a lock by another one, whose test and set a power cut would undo? */
 bool devcheck_given_in_cache(const struct sim_run *r, unsigned n);
 /* A slot that is taken, but by nobody who lives; -1: there is none. */
 int devcheck_unrecovered(const struct sim_run *r);

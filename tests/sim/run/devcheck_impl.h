@@ -88,7 +88,7 @@ bool acts_for(const struct devcheck *dc, const struct inc *inc, uint64_t owner);
 bool lock_rec_at(const struct devcheck *dc, uint64_t addr, struct lunfs_lock_rec *out);
 bool holds_ex(const struct devcheck *dc, const struct inc *inc, uint64_t addr);
 void judge_lock(const struct judged *j, uint64_t addr);
-void locks_power(struct devcheck *dc); /* was there a power cut that lost some? */
+void locks_power(struct devcheck *dc); /* counts those that a power cut has just undone */
 
 /* devreplay.c */
 /* The recoverer of @slot writes the payload that begins with @h in the dead host's name. */

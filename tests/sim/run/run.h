@@ -162,7 +162,7 @@ struct sim_run {
 	unsigned n_rotten;
 	unsigned stuck_host; /* ... have no answer */
 	unsigned cuts;	     /* at a flush, still to come */
-	bool cut_now;
+	bool cut_now;	     /* one of them is held up: now */
 	bool said;   /* a host has told that something is wrong with the device or the volume */
 	bool unseen; /* after the run: devcheck_unseen() */
 	bool wrong;  /* something was, and it was said: nothing more is checked */
