@@ -113,9 +113,18 @@ static bool may_take(const struct cell_want *w)
 }
 
 /*
- * Reserve a free cell of @c that is not in @tried: one whose lock is ours where that is needed,
- * or with @stale any. Its index, or -1.
+ * May cell @i serve @w? Where its lock is needed that must be ours, but for @stale. Where it is
+ * not, another guard than the cell's own will cover it, which an inode that was there must not
+ * outlive.
  */
+static bool suits(const struct cell_want *w, const struct chunk *c, unsigned i, bool stale)
+{
+	if (w->flags & ALLOC_NEED_LOCK)
+		return stale || is_ours(w->a, addr_of(c, i));
+	return !txn_tomb_pending(w->a->txns, addr_of(c, i));
+}
+
+/* Reserve a free cell of @c that is not in @tried and suits. Its index, or -1. */
 static int hold_cell(struct cell_want *w, struct chunk *c, uint8_t tried[32], bool stale)
 {
 	bool need = w->flags & ALLOC_NEED_LOCK;
@@ -127,7 +136,7 @@ static int hold_cell(struct cell_want *w, struct chunk *c, uint8_t tried[32], bo
 
 		if (bit_get(c->map, i) || bit_get(tried, i))
 			continue;
-		if (!need || stale || is_ours(w->a, addr_of(c, i)))
+		if (suits(w, c, i, stale))
 			found = (int)i;
 		else
 			bit_set(tried, i);
@@ -460,9 +469,10 @@ int cell_reserve(struct alloc *a, unsigned n, uint64_t goal, unsigned flags, str
 	lunfs_assert(n <= ALLOC_CELLS_MAX);
 	memset(res, 0, sizeof(*res));
 	rc = reserve(&w);
-	if (rc == -ENOSPC) { /* cells freed here may only wait for their commit */
+	if (rc ==
+	    -ENOSPC) { /* cells freed here may only wait for their commit, or for their place */
 		release_from(a, res, 0);
-		rc = txn_commit_all(a->txns);
+		rc = txn_settle_tombs(a->txns);
 		w.want = 0;
 		if (rc == 0)
 			rc = reserve(&w);

@@ -217,6 +217,35 @@ static void run_pass_locked(struct txns *t, size_t oldest)
 	free(p.im);
 }
 
+/* ---- tombs ------------------------------------------------------------------------------------
+ */
+
+bool txn_tomb_pending(struct txns *t, uint64_t addr)
+{
+	const struct cblk *b;
+	bool yes;
+
+	mtx_lock(&t->mtx);
+	b = cblk_find(t, addr);
+	yes = b && (b->tomb || b->freezing || (b->com && b->com->tomb));
+	mtx_unlock(&t->mtx);
+	return yes;
+}
+
+int txn_settle_tombs(struct txns *t)
+{
+	int r = txn_commit_all(t);
+
+	mtx_lock(&t->mtx);
+	while (t->pass_busy && !t->failed) /* it may have begun before the commit */
+		cond_wait(&t->pass_cv, &t->mtx, CLOCK_FOREVER);
+	if (!r && !t->failed && !TAILQ_EMPTY(&t->tombs))
+		run_pass_locked(t, 0);
+	r = t->failed ? -EIO : r;
+	mtx_unlock(&t->mtx);
+	return r;
+}
+
 /* ---- tail -------------------------------------------------------------------------------------
  */
 

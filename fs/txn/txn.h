@@ -76,7 +76,8 @@ void mblk_dirty_times(struct txn_handle *h, struct mblk *m);
  * The block is given up by this transaction (revoke record, last mention). Consumes the reference.
  * Returns the version the next user must go above. A guard's own payload (an inode) is not revoked
  * but becomes a payload of type FREE, which is in place before any guard changed in this or a later
- * transaction is given up: whoever comes with an old handle gets -ESTALE.
+ * transaction is given up: whoever comes with an old handle gets -ESTALE. Until then the cell may
+ * become the payload of its own guard again, and nothing else: txn_tomb_pending().
  */
 uint64_t mblk_forget(struct txn_handle *h, struct mblk *m);
 
@@ -108,6 +109,17 @@ int txn_wait_durable(struct txns *t, uint64_t tid);
 int txn_wait_guard(struct txns *t, uint64_t guard_addr);
 int txn_commit_all(struct txns *t); /* txn_wait_durable(txn_current()) */
 bool txn_failed(struct txns *t);
+/* The volume has failed elsewhere, and somebody said so: nothing is committed from now on. */
+void txns_halt(struct txns *t);
+
+/*
+ * Does what stands in place at @addr still say that an inode is there which has been given up? As
+ * long as that is so the cell must not serve under another guard: its image would end the FREE one,
+ * and whoever comes for the inode's own lock with an old handle would find the inode.
+ */
+bool txn_tomb_pending(struct txns *t, uint64_t addr);
+/* Commit what was given up, and put the FREE images in place. -EIO: failed. */
+int txn_settle_tombs(struct txns *t);
 
 /*
  * The lock layer's upcalls for guards; vol/ wires them up. txn_flush_guard() is called with no pin

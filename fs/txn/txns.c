@@ -52,6 +52,15 @@ void txns_fail(struct txns *t, const char *why, int err)
 	mtx_unlock(&t->mtx);
 }
 
+void txns_halt(struct txns *t)
+{
+	mtx_lock(&t->mtx);
+	t->failed = true;
+	atomic_store(&t->halted, true);
+	wake_all_locked(t);
+	mtx_unlock(&t->mtx);
+}
+
 int txns_new(const struct env *env, struct host *host, struct locks *locks, struct txns **out)
 {
 	struct txns *t = txn_zalloc(sizeof(*t));
@@ -165,11 +174,7 @@ static void drop_txn(struct txns *t, struct txn *x)
 
 void txns_abandon(struct txns *t)
 {
-	mtx_lock(&t->mtx);
-	t->failed = true;
-	atomic_store(&t->halted, true);
-	wake_all_locked(t);
-	mtx_unlock(&t->mtx);
+	txns_halt(t);
 	stop_threads(t);
 	callbacks_run(&t->running->callbacks, false);
 }
