@@ -146,7 +146,7 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n, bool sent)
 			r = host_io_drain(u->x);
 		}
 		if (unknown && r)
-			return r == -EOPNOTSUPP ? -ETIMEDOUT : r;
+			return -ETIMEDOUT;
 		if (hard)
 			return hard;
 	}

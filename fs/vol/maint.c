@@ -303,7 +303,7 @@ static int watch_all(struct maint *m)
 		if (rc < 0 || open == 0)
 			return rc < 0 ? rc : 0;
 		clock_sleep_ns(m->v->env.clk, step);
-		rc = host_wait_active(m->v->host);
+		rc = atomic_load(&m->v->lost) ? -EIO : host_wait_active(m->v->host);
 		if (rc == 0)
 			rc = read_table(m);
 		if (rc)

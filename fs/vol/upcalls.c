@@ -50,7 +50,8 @@ static int on_flush(void *ctx, struct lock *l, enum lock_mode keep)
 	uint64_t addr = lock_addr(l);
 	int rc;
 
-	if (atomic_load(&v->lost)) /* a write of unknown fate may still land under this lock */
+	/* A write of unknown fate may still land under this lock, whichever one it is. */
+	if (atomic_load(&v->lost) || txn_failed(v->txns))
 		return -EIO;
 	rc = txn_flush_guard(v->txns, addr, keep);
 	if (rc || keep != LOCK_NONE)
@@ -75,22 +76,6 @@ static bool on_is_open(void *ctx, uint64_t addr)
 	return onodes_is_open(v->onodes, addr);
 }
 
-static int on_replay(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce)
-{
-	struct volume *v = ctx;
-
-	return txn_replay(v->txns, slot, owner, nonce);
-}
-
-static void on_recovered(void *ctx, unsigned slot, uint64_t owner)
-{
-	struct volume *v = ctx;
-
-	(void)owner;
-	locks_owner_over(v->locks, slot);
-	orphans_scan(v->orphans);
-}
-
 /* The first reason counts. */
 static bool mark_lost(struct volume *v, const char *why)
 {
@@ -101,11 +86,38 @@ static bool mark_lost(struct volume *v, const char *why)
 	return true;
 }
 
+/*
+ * The transactions end first: the caller is about to give back what it had reserved, and nobody may
+ * commit that the space is his.
+ */
 void vol_fail(struct volume *v, const char *why)
 {
+	txns_halt(v->txns);
 	if (mark_lost(v, why))
 		log_err("volume-failed", "%s: the volume answers EIO from now on: %s.",
 			v->env.dev->id.name, why);
+}
+
+static int on_replay(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce)
+{
+	struct volume *v = ctx;
+	int rc = atomic_load(&v->lost) ? -EIO : txn_replay(v->txns, slot, owner, nonce);
+
+	if (rc != -ETIMEDOUT)
+		return rc;
+	/* The dead host's slot stays as it is: whoever recovers both fences this one first. */
+	vol_fail(v, "a write of a replay timed out and the device cannot say whether it will still "
+		    "land");
+	return -EIO;
+}
+
+static void on_recovered(void *ctx, unsigned slot, uint64_t owner)
+{
+	struct volume *v = ctx;
+
+	(void)owner;
+	locks_owner_over(v->locks, slot);
+	orphans_scan(v->orphans);
 }
 
 /* The host layer has told the admin. */

@@ -339,6 +339,7 @@ static void undrainable_body(struct simcluster *t)
 	assert_int_equal(vol_io_end(&b.x, false, &done), VOL_IO_WAITS);
 	assert_int_equal(vol_io_end(&b.x, true, &done), -EIO);
 	assert_true(atomic_load(&t->v[0]->lost)); /* it may land at any time */
+	assert_true(txn_failed(t->v[0]->txns));	  /* also on what somebody else is given */
 	t->no_fsck = true;
 	free(b.buf);
 	sc_kill(t, 0);

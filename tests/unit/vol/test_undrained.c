@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A write without an answer on a device that cannot say whether it will still land: the host it
+ * belongs to keeps everything that the write could hurt, until others have fenced it.
+ */
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LATE_NS (SC_S / 2)
+#define LEASE_NS (800ull * 1000000)
+#define FILES 20u
+
+/* ---- locks ------------------------------------------------------------------------------------
+ */
+
+struct asker {
+	struct simcluster *t;
+	struct nodeid dir;
+	uint64_t took_ns;
+};
+
+static void ask(void *arg)
+{
+	struct asker *a = arg;
+	uint64_t began = clock_now_ns(a->t->clk);
+	struct nodeid id;
+
+	sc_lookup(a->t, 1, a->dir, "f", &id);
+	a->took_ns = clock_now_ns(a->t->clk) - began;
+}
+
+static uint64_t lookup_takes(struct simcluster *t, struct nodeid dir)
+{
+	struct asker a = {.t = t, .dir = dir};
+
+	sc_join(t, sc_task(t, 1, ask, &a));
+	return a.took_ns;
+}
+
+/* Fresh metadata is written before anything tells of it: any lock may be the one over it. */
+static void locks_body(struct simcluster *t)
+{
+	struct nodeid root, dir;
+	struct txn_handle *h;
+
+	sc_up(t, 0);
+	sc_up(t, 1);
+	root = sc_root_id(t, 0);
+	dir = sc_mkdir(t, 0, root, "d");
+	sc_mkfile(t, 0, dir, "f");
+	assert_in_range(lookup_takes(t, dir), 1, LEASE_NS / 2);
+	sc_mkfile(t, 0, dir, "g"); /* it has the directory again */
+	assert_int_equal(txn_commit_all(t->v[0]->txns), 0);
+	assert_int_equal(txn_flush_guard(t->v[0]->txns, dir.ino, LOCK_EX), 0);
+	assert_int_equal(txn_begin(t->v[0]->txns, 1, &h), 0);
+	txn_abort_volume(h, "a test says so");
+	txn_end(h);
+	assert_true(lookup_takes(t, dir) >= LEASE_NS);
+	sc_kill(t, 0);
+}
+
+static void a_volume_that_failed_gives_no_lock_away(void **s)
+{
+	(void)s;
+	sc_run(locks_body, NULL);
+}
+
+/* ---- replay -----------------------------------------------------------------------------------
+ */
+
+struct late {
+	struct simcluster *t;
+	unsigned n;
+};
+
+/* The first write to a group by who is left is the replay's. */
+static void one_late(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		     struct simdev_fault *out)
+{
+	struct late *l = ctx;
+
+	(void)d;
+	if (cmd->op == SIMDEV_WRITE &&
+	    cmd->off_bytes >= geo_blk_off(geo_group_blk(&l->t->geo, 0)) && !l->n++)
+		*out = (struct simdev_fault){
+		    .kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = LATE_NS};
+}
+
+static unsigned count_lost(struct simcluster *t)
+{
+	return (unsigned)atomic_load(&t->v[1]->lost) + (unsigned)atomic_load(&t->v[2]->lost);
+}
+
+static void replay_body(struct simcluster *t)
+{
+	struct late l = {.t = t};
+	struct nodeid root, id;
+	unsigned survivor;
+	char name[16];
+
+	for (unsigned n = 0; n < 3; n++)
+		sc_up(t, n);
+	root = sc_root_id(t, 0);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		sc_mkfile(t, 0, root, name);
+	}
+	assert_int_equal(txn_commit_all(t->v[0]->txns), 0);
+	simdev_set_drain(t->medium, false);
+	sc_kill(t, 0);
+	simdev_set_hook(t->medium, one_late, &l);
+	for (unsigned i = 0; i < 100 && !count_lost(t); i++)
+		clock_sleep_ns(t->clk, SC_S / 10);
+	assert_int_equal(count_lost(t), 1);
+	survivor = atomic_load(&t->v[1]->lost) ? 2 : 1;
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		assert_int_equal(sc_lookup(t, survivor, root, name, &id), 0);
+	}
+	assert_int_equal(count_lost(t), 1);
+	simdev_set_hook(t->medium, NULL, NULL);
+	sc_kill(t, 3 - survivor);
+}
+
+static void a_replay_whose_write_may_still_land_is_left_to_others(void **s)
+{
+	(void)s;
+	sc_run(replay_body, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_volume_that_failed_gives_no_lock_away),
+	    cmocka_unit_test(a_replay_whose_write_may_still_land_is_left_to_others),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
