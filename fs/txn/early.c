@@ -26,6 +26,20 @@ static void keep(struct txns *t, struct cblk *b, uint64_t guard_addr)
 	cblk_settle(t, b);
 }
 
+static uint64_t version_of(const void *payload)
+{
+	return le64_get(((const struct lunfs_blk_hdr *)payload)->version);
+}
+
+/*
+ * Another thread, which came with the same lock while the one that got it was on its way here, may
+ * have changed the block, and what it wrote may be in place by now.
+ */
+static bool is_newer(const struct cblk *b, const void *payload)
+{
+	return !b->unverified && b->version > version_of(payload);
+}
+
 void txn_loaded(struct txns *t, struct lock *guard, const void *payload)
 {
 	uint64_t addr = lock_addr(guard);
@@ -35,11 +49,11 @@ void txn_loaded(struct txns *t, struct lock *guard, const void *payload)
 		return;
 	mtx_lock(&t->mtx);
 	b = cblk_find(t, addr);
-	if (b && b->on_lru) {
+	if (b && b->on_lru && !is_newer(b, payload)) {
 		cblk_drop(t, b);
 		b = NULL;
 	}
-	if (!b) {
+	if (!b && recent_get(t, addr) <= version_of(payload)) {
 		b = cblk_make(t, addr);
 		memcpy(b->m.data, payload, LUNFS_PAYLOAD_BYTES);
 		recent_put(t, addr, 0);

@@ -105,6 +105,26 @@ TEST(what_was_changed_here_is_not_read_over)
 	node_down(&n);
 }
 
+/* One thread got the lock, and its payload with it; another one changed that before the first ran
+ * on. */
+TEST(what_came_with_the_lock_is_not_put_over_a_change)
+{
+	uint8_t payload[LUNFS_PAYLOAD_BYTES];
+	uint64_t a = world_cell(w, 0);
+	struct node n;
+	struct lock *l;
+
+	world_plant(w, a, a, INODE, 5, 1);
+	node_up(w, &n, 0);
+	l = node_lock(&n, 0, a);
+	assert_true(world_place(w, a, payload));
+	assert_int_equal(txn_wait_durable(n.t, node_set(&n, l, a, INODE, 2)), 0);
+	assert_int_equal(txn_flush_guard(n.t, a, LOCK_EX), 0); /* it is in its place */
+	txn_loaded(n.t, l, payload);
+	assert_int_equal(node_value(&n, l, a, INODE), 2);
+	node_down(&n);
+}
+
 TEST(what_cannot_be_read_is_left_to_who_wants_it)
 {
 	uint64_t addr[4], was;
@@ -316,6 +336,7 @@ int main(void)
 	    UNIT(what_is_read_ahead_takes_the_time_of_one_read_and_is_used_without_another),
 	    UNIT(what_is_read_ahead_is_judged_when_it_is_wanted),
 	    UNIT(what_was_changed_here_is_not_read_over),
+	    UNIT(what_came_with_the_lock_is_not_put_over_a_change),
 	    UNIT(what_cannot_be_read_is_left_to_who_wants_it),
 	    UNIT(what_the_device_does_not_serve_holds_nobody_up_who_does_not_want_it),
 	    UNIT(a_header_that_nobody_checked_says_nothing_about_a_cell_in_its_next_role),
