@@ -202,9 +202,9 @@ void req_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct f
 
 /* Requests and answers of a mounted session go through wire.c. 0 or -errno. */
 int wire_attach(struct fuse_session *se);
-/* This thread reads from and answers to that clone of the kernel's device; -1: as it is. What it is
- * now. */
-int wire_fd(int fd);
+/* Which clone of the kernel's device this thread reads from and answers to; -1: the session's. */
+int wire_fd(void);
+void wire_set_fd(int fd);
 /* After INIT: files that are open for direct I/O can be mapped. */
 bool wire_direct_mmap(const struct front *f);
 /*
@@ -324,7 +324,7 @@ void front_will_wait(void *ctx); /* the same, as an upcall of the volume */
  */
 struct front_buf *front_keep(void);
 void front_unkeep(struct front_buf *b);
-int front_kept_fd(const struct front_buf *b); /* where the answer goes: wire_fd() */
+int front_kept_fd(const struct front_buf *b); /* where the answer goes: wire_set_fd() */
 void front_kept_done(struct front *f, struct front_buf *b);
 /* Call @fn on a thread that may sleep; front_loop() ends after it. */
 void front_later(struct front *f, void (*fn)(void *arg), void *arg);

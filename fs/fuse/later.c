@@ -21,16 +21,16 @@ struct data_call {	 /* one of them */
 
 static void data_call_answer(struct data_call *d, int rc, size_t done)
 {
-	int own = wire_fd(-1); /* whoever ends it may have a request of its own in hand */
+	int own = wire_fd(); /* whoever ends it may have a request of its own in hand */
 
-	wire_fd(front_kept_fd(d->buf));
+	wire_set_fd(front_kept_fd(d->buf));
 	if (rc)
 		reply_rc(d->req, rc);
 	else if (d->x.write)
 		fuse_reply_write(d->req, done);
 	else
 		fuse_reply_buf(d->req, d->x.buf, done);
-	wire_fd(own);
+	wire_set_fd(own);
 	d->r.got = done;
 	nodes_data_end(d->f->nodes, d->ino, &d->r);
 	front_kept_done(d->f, d->buf);

@@ -216,7 +216,7 @@ struct front_buf *front_keep(void)
 	pthread_mutex_unlock(&l->mtx);
 	if (!b)
 		return NULL;
-	b->fd = wire_fd(-1);
+	b->fd = wire_fd();
 	self->buf = NULL;
 	return b;
 }
@@ -466,7 +466,7 @@ static void serve(struct loop *l)
 	struct fuse_buf fb = {0};
 	bool go_on = true;
 
-	wire_fd(clone_of(l));
+	wire_set_fd(clone_of(l));
 	while (go_on && !fuse_session_exited(l->f->se)) {
 		if (!self->buf)
 			self->buf = buf_get(l);

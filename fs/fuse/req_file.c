@@ -86,6 +86,12 @@ void req_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 	begun = keep_begin(c.f);
 	rc = vol_create(c.f->vol, &c.op, dir, name, mode, &va);
 	call_end(&c, req);
+	/*
+	 * Another host made it since the kernel looked it up, which no lock of the directory here
+	 * prevents: then open(2) looks once more, and opens what it finds.
+	 */
+	if (rc == -EEXIST && !(fi->flags & O_EXCL))
+		rc = -ESTALE;
 	if (rc) {
 		reply_rc(req, rc);
 		return;

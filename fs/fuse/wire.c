@@ -32,11 +32,14 @@
 
 static _Thread_local int own_fd = -1;
 
-int wire_fd(int fd)
+int wire_fd(void)
 {
-	if (fd >= 0)
-		own_fd = fd;
 	return own_fd;
+}
+
+void wire_set_fd(int fd)
+{
+	own_fd = fd;
 }
 
 /* ---- INIT ------------------------------------------------------------------------------------ */

@@ -382,6 +382,42 @@ def append_set_later():
         os.close(fd)
 
 
+def new_names():
+    """Both hosts open the same new names, as programs open a log: both get it; with O_EXCL one does."""
+    os.mkdir(A + "/new")
+    start = threading.Barrier(2)
+    opened = {A: [], B: []}
+
+    def open_all(host):
+        for i in range(300):
+            excl = os.O_EXCL if i % 3 == 0 else 0
+            start.wait(30)
+            try:
+                os.close(os.open("%s/new/%d" % (host, i), os.O_WRONLY | os.O_CREAT | excl))
+                opened[host].append(i)
+            except FileExistsError:
+                assert excl, "open(O_CREAT) says that %d is there" % i
+
+    def run(host):
+        try:
+            open_all(host)
+        except BaseException:
+            start.abort()
+            raise
+
+    failed = []
+    threading.excepthook = lambda a: failed.append(a.exc_value)
+    threads = [threading.Thread(target=run, args=(h,)) for h in (A, B)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    threading.excepthook = threading.__excepthook__
+    assert not failed, failed
+    for i in range(300):
+        assert (i in opened[A]) + (i in opened[B]) == (1 if i % 3 == 0 else 2), "%d: %s" % (i, opened)
+
+
 def many_names():
     d = A + "/many"
     os.mkdir(d)
@@ -402,6 +438,6 @@ def many_names():
 
 
 for part in (sparse, much_random_io, xattrs, special, renames, locks, mapping, append_set_later, set_id, capabilities,
-             direct, many_names):
+             direct, new_names, many_names):
     part()
     print("  %s: as it should be" % part.__name__)
