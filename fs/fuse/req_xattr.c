@@ -68,15 +68,34 @@ void req_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	free(buf);
 }
 
+#define GROUPS_MAX 65536 /* NGROUPS_MAX of Linux */
+
+/* Of who asks, beside his own. None if they cannot be had. The caller frees what comes back. */
+static gid_t *groups_of(fuse_req_t req, unsigned *n)
+{
+	int all = fuse_req_getgroups(req, 0, NULL), got = -1;
+	gid_t *list = all > 0 && all <= GROUPS_MAX ? calloc((size_t)all, sizeof(*list)) : NULL;
+
+	if (list)
+		got = fuse_req_getgroups(req, all, list);
+	*n = got < 0 ? 0 : (unsigned)(got < all ? got : all);
+	return list;
+}
+
 void req_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
 		  int flags)
 {
+	gid_t *groups = NULL;
 	struct call c;
 	int rc;
 
 	call_begin(&c, req);
+	if (c.op.uid && strcmp(name, "system.posix_acl_access") == 0)
+		groups = groups_of(req, &c.op.n_groups);
+	c.op.groups = groups;
 	rc = vol_setxattr(c.f->vol, &c.op, front_node(c.f, ino), name, value, size, flags);
 	call_end(&c, req);
+	free(groups);
 	reply_rc(req, rc);
 }
 

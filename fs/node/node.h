@@ -80,8 +80,7 @@ struct node_need {
 enum node_fork { FORK_DATA, FORK_XATTR };
 /*
  * Looks at the root only; *need for @changes insertions/removals in one transaction. Never more
- * than ALLOC_CELLS_MAX cells for up to 12 changes, or 70 in FORK_XATTR (which come from one
- * xattr_set()).
+ * than ALLOC_CELLS_MAX cells for up to 12 changes. What xattrs need says xattr_need().
  */
 int fork_need(const struct node_env *ne, struct inode *i, enum node_fork fork, unsigned changes,
 	      struct node_need *need);
@@ -203,11 +202,16 @@ int node_shrink_commit(const struct node_env *ne, const struct node_txn *nt, str
 /* @name with its prefix ("user.x"). -EOPNOTSUPP: prefix unknown. */
 int xattr_get(const struct node_env *ne, struct inode *i, const char *name, void *buf, size_t size,
 	      size_t *len); /* size 0: only *len; -ERANGE; -ENODATA */
-int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t size, size_t *len);
-/* How many insertions and removals setting it will take (0..130); checks limits: -E2BIG, -ERANGE.
+/* @trusted: with the names that xattr(7) shows to the superuser alone. */
+int xattr_list(const struct node_env *ne, struct inode *i, bool trusted, char *buf, size_t size,
+	       size_t *len);
+/*
+ * What setting it to @keep_bytes takes, or removing it (XATTR_KEEP_NOTHING), with the nodes there
+ * are. -E2BIG, -ERANGE: beyond the limits.
  */
-int xattr_set_changes(const struct node_env *ne, struct inode *i, const char *name,
-		      size_t len_bytes, unsigned *changes);
+#define XATTR_KEEP_NOTHING SIZE_MAX
+int xattr_need(const struct node_env *ne, struct inode *i, const char *name, size_t keep_bytes,
+	       struct node_need *need);
 #define XATTR_MUST_CREATE 0x1
 #define XATTR_MUST_EXIST 0x2
 /* -EEXIST, -ENODATA before any change. The xattr fork only; caller updates ctime and inode. */
@@ -218,7 +222,6 @@ int xattr_set(const struct node_env *ne, const struct node_txn *nt, struct inode
  * xattr_remove() (XATTR_KEEP_NOTHING), will empty; -EAGAIN with frees->want. Cells that are not
  * prepared stay in the tree, empty.
  */
-#define XATTR_KEEP_NOTHING SIZE_MAX
 int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *name,
 		       size_t keep_bytes, struct free_res *frees);
 /*
@@ -229,7 +232,7 @@ int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *n
 #define XATTR_CAPS_NAME "security.capability"
 bool xattr_no_caps(const struct inode *i);
 int xattr_has_caps(const struct node_env *ne, struct inode *i, bool *has);
-/* -ENODATA. Announce it as xattr_set_changes(.., 0, ..). */
+/* -ENODATA. */
 int xattr_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		 const char *name);
 

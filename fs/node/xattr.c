@@ -175,7 +175,8 @@ out_put:
 	return rc;
 }
 
-int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t size, size_t *len)
+int xattr_list(const struct node_env *ne, struct inode *i, bool trusted, char *buf, size_t size,
+	       size_t *len)
 {
 	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	const struct lunfs_xattr *x;
@@ -191,7 +192,7 @@ int xattr_list(const struct node_env *ne, struct inode *i, char *buf, size_t siz
 			rc = part_at(&bt, &p, &x);
 		if (rc)
 			break;
-		if (!x->name_len)
+		if (!x->name_len || (x->ns == LUNFS_XATTR_TRUSTED && !trusted))
 			continue;
 		pre = strlen(prefixes[x->ns]);
 		if (size && have + pre + x->name_len + 1u > size) {
@@ -266,9 +267,22 @@ static int hold_key(const struct bt *bt, struct xheld *x, uint64_t key, bool *fo
 	return 0;
 }
 
+/* Part @k is there. What a new value needs counts on all but the last to be full. */
+static int check_part(const struct bt *bt, struct xheld *x, unsigned k, bool *full)
+{
+	const struct lunfs_xattr *part;
+	int rc = part_at(bt, &x->path[k], &part);
+
+	if (!rc && !*full)
+		rc = damaged(bt, x->key + k);
+	if (!rc)
+		*full = le16_get(part->part_len) == LUNFS_XATTR_PART_BYTES;
+	return rc;
+}
+
 static int hold_parts(const struct bt *bt, struct xheld *x, unsigned wanted)
 {
-	bool more = true;
+	bool more = true, full = true;
 	int rc = 0;
 
 	for (unsigned k = 0; !rc && k < PARTS_MAX && (more || k < wanted); k++) {
@@ -279,6 +293,8 @@ static int hold_parts(const struct bt *bt, struct xheld *x, unsigned wanted)
 			break;
 		more = more && found;
 		x->parts += more;
+		if (more)
+			rc = check_part(bt, x, k, &full);
 	}
 	return !rc && x->exists && x->parts == 0 ? damaged(bt, x->key) : rc;
 }
@@ -310,26 +326,46 @@ static int xheld_get(const struct bt *bt, const struct xname *xn, unsigned wante
 	return rc;
 }
 
-int xattr_set_changes(const struct node_env *ne, struct inode *i, const char *name,
-		      size_t len_bytes, unsigned *changes)
+static unsigned parts_kept(size_t keep_bytes)
+{
+	return keep_bytes == XATTR_KEEP_NOTHING ? 0 : parts_of(keep_bytes);
+}
+
+/* Nodes on the paths, each once: keys rise, so a node that is left does not come again. */
+static unsigned count_nodes(const struct xheld *x)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < x->paths; k++)
+		for (unsigned d = 0; d < x->path[k].n; d++) {
+			const struct mblk *m = x->path[k].s[d].m;
+
+			n += m && (k == 0 || x->path[k - 1].n <= d || x->path[k - 1].s[d].m != m);
+		}
+	return n;
+}
+
+int xattr_need(const struct node_env *ne, struct inode *i, const char *name, size_t keep_bytes,
+	       struct node_need *need)
 {
 	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
+	unsigned parts = parts_kept(keep_bytes);
 	struct xheld *x;
 	struct xname xn;
 	int rc = parse_name(name, &xn);
 
+	if (!rc && parts > PARTS_MAX)
+		rc = -E2BIG;
+	if (!rc)
+		rc = xheld_get(&bt, &xn, parts, &x);
 	if (rc)
 		return rc;
-	if (len_bytes > LUNFS_XATTR_VALUE_MAX)
-		return -E2BIG;
-	rc = xheld_get(&bt, &xn, parts_of(len_bytes), &x);
-	if (rc)
-		return rc;
-	*changes = parts_of(len_bytes);
-	if (x->parts > *changes)
-		*changes = x->parts;
+	rc = fork_need(ne, i, FORK_XATTR, parts > x->parts ? parts : x->parts, need);
+	if (!parts)
+		need->cells = 0;
+	need->credits = 1 + count_nodes(x) + need->cells;
 	xheld_free(&bt, x);
-	return 0;
+	return rc;
 }
 
 static size_t make_part(uint8_t *buf, const struct xname *xn, unsigned part, const uint8_t *value,
@@ -435,7 +471,7 @@ out_free:
 int xattr_free_prepare(const struct node_env *ne, struct inode *i, const char *name,
 		       size_t keep_bytes, struct free_res *frees)
 {
-	unsigned keep = keep_bytes == XATTR_KEEP_NOTHING ? 0 : parts_of(keep_bytes);
+	unsigned keep = parts_kept(keep_bytes);
 	struct bt bt = {.ne = ne, .i = i, .fork = FORK_XATTR};
 	unsigned in_leaf = 0;
 	struct xheld *x;

@@ -22,19 +22,29 @@ void change_init(struct change *ch, struct op *o)
 	ch->reserved = ch->counted = false;
 }
 
+static int add_need(struct change *ch, int rc, const struct node_need *need)
+{
+	if (rc)
+		return rc;
+	ch->want_cells += need->cells;
+	ch->credits += need->credits;
+	return 0;
+}
+
 int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes)
 {
 	struct node_need need = {0, 0};
-	int rc;
 
 	if (changes == 0)
 		return 0;
-	rc = fork_need(&ch->o->v->ne, i, fork, changes, &need);
-	if (rc)
-		return rc;
-	ch->want_cells += need.cells;
-	ch->credits += need.credits;
-	return 0;
+	return add_need(ch, fork_need(&ch->o->v->ne, i, fork, changes, &need), &need);
+}
+
+int change_need_xattr(struct change *ch, struct inode *i, const char *name, size_t keep_bytes)
+{
+	struct node_need need = {0, 0};
+
+	return add_need(ch, xattr_need(&ch->o->v->ne, i, name, keep_bytes, &need), &need);
 }
 
 int change_need_removal(struct change *ch, struct inode *i)

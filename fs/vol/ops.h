@@ -25,6 +25,9 @@ struct op_ctx {
 	bool drain;
 	bool late;		  /* vol_write: write-back of cached pages: LOCK_LATE */
 	atomic_bool *admitted;	  /* may be NULL; false while it waits for its inode's lock */
+	/* vol_setxattr of an access ACL, for others than root: the caller's groups beside @gid. */
+	const uint32_t *groups;
+	unsigned n_groups;
 };
 
 /* Wake the operation that waits with @intr (op_ctx.intr): it ends with -EINTR. Never sleeps. */

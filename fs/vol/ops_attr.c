@@ -68,16 +68,13 @@ static void set_times(struct volume *v, struct inode *i, const struct setattr *a
 
 static int set_rest(struct op *o, const struct setattr *a, struct inode *i, struct mode_acl *ma)
 {
-	unsigned changes = 0;
 	struct change ch;
 	int rc = 0;
 
 	change_init(&ch, o);
 	change_credits(&ch, 1);
 	if (ma->acl)
-		rc = xattr_set_changes(&o->v->ne, i, ACL_ACCESS_NAME, ma->len, &changes);
-	if (rc == 0)
-		rc = change_need(&ch, i, FORK_XATTR, changes);
+		rc = change_need_xattr(&ch, i, ACL_ACCESS_NAME, ma->len);
 	if (rc == 0)
 		rc = change_begin(&ch, i->ino, ALLOC_RESERVE_OK);
 	if (rc == 0) {

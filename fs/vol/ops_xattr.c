@@ -22,7 +22,7 @@ static int get_body(struct op *o, void *arg)
 	if (rc)
 		return rc;
 	return a->name ? xattr_get(&o->v->ne, i, a->name, a->buf, a->size, a->len)
-		       : xattr_list(&o->v->ne, i, a->buf, a->size, a->len);
+		       : xattr_list(&o->v->ne, i, o->c->uid == 0, a->buf, a->size, a->len);
 }
 
 int vol_getxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const char *name,
@@ -49,11 +49,23 @@ int vol_listxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, ch
 
 /* ---- ACLs ------------------------------------------------------------------------------------ */
 
+/* As posix_acl_update_mode() of Linux: who is not in the file's group takes its set-group-id bit.
+ */
+static bool may_keep_sgid(const struct op_ctx *c, const struct inode *i)
+{
+	bool yes = c->uid == 0 || c->gid == i->gid;
+
+	for (unsigned k = 0; k < c->n_groups && !yes; k++)
+		yes = c->groups[k] == i->gid;
+	return yes;
+}
+
 /*
  * What storing this ACL means: the mode that goes with it, and whether there is anything to store:
  * an empty ACL, or one that says no more than the mode, is removed instead.
  */
-static int judge_acl(const struct xa *a, const struct inode *i, uint32_t *mode, bool *store)
+static int judge_acl(const struct op_ctx *c, const struct xa *a, const struct inode *i,
+		     uint32_t *mode, bool *store)
 {
 	bool access = strcmp(a->name, ACL_ACCESS_NAME) == 0, minimal = false;
 	int rc;
@@ -77,6 +89,8 @@ static int judge_acl(const struct xa *a, const struct inode *i, uint32_t *mode, 
 		return 0;
 	}
 	rc = acl_to_mode(a->value, a->size, mode, &minimal);
+	if (!may_keep_sgid(c, i))
+		*mode &= ~(uint32_t)S_ISGID;
 	*store = !minimal;
 	return rc;
 }
@@ -113,20 +127,16 @@ static int write_xattr(struct change *ch, const struct xa *a, struct inode *i, u
 static int change_xattr(struct op *o, const struct xa *a, struct inode *i, uint32_t mode,
 			bool store, bool found)
 {
-	unsigned changes = 0;
+	size_t keep = store ? a->size : XATTR_KEEP_NOTHING;
 	struct change ch;
 	int rc = 0;
 
 	change_init(&ch, o);
 	change_credits(&ch, 1);
 	if (store || found)
-		rc = xattr_set_changes(&o->v->ne, i, a->name, store ? a->size : 0, &changes);
-	if (rc == 0)
-		rc = change_need(&ch, i, FORK_XATTR, changes);
+		rc = change_need_xattr(&ch, i, a->name, keep);
 	/* If the lock to give an emptied tree node up is not to be had, the node stays. */
-	if (rc == 0 && found &&
-	    xattr_free_prepare(&o->v->ne, i, a->name, store ? a->size : XATTR_KEEP_NOTHING,
-			       &ch.frees) == -EIO)
+	if (rc == 0 && found && xattr_free_prepare(&o->v->ne, i, a->name, keep, &ch.frees) == -EIO)
 		rc = -EIO;
 	if (rc == 0)
 		rc = change_begin(&ch, i->ino, store ? 0 : ALLOC_RESERVE_OK);
@@ -148,7 +158,7 @@ static int set_body(struct op *o, void *arg)
 	if (rc)
 		return rc;
 	mode = i->mode;
-	rc = judge_acl(a, i, &mode, &store);
+	rc = judge_acl(o->c, a, i, &mode, &store);
 	if (rc == 0)
 		rc = exists(o, i, a->name, &found);
 	if (rc)

@@ -41,15 +41,12 @@ int priv_look(struct op *o, struct inode *i, bool suidgid, bool *some)
 static int prepare(struct change *ch, struct inode *i, bool caps)
 {
 	const struct node_env *ne = &ch->o->v->ne;
-	unsigned changes = 0;
 	int rc;
 
 	change_credits(ch, 1);
 	if (!caps)
 		return 0;
-	rc = xattr_set_changes(ne, i, XATTR_CAPS_NAME, 0, &changes);
-	if (rc == 0)
-		rc = change_need(ch, i, FORK_XATTR, changes);
+	rc = change_need_xattr(ch, i, XATTR_CAPS_NAME, XATTR_KEEP_NOTHING);
 	/* If the lock to give an emptied tree node up is not to be had, the node stays. */
 	if (rc == 0 &&
 	    xattr_free_prepare(ne, i, XATTR_CAPS_NAME, XATTR_KEEP_NOTHING, &ch->frees) == -EIO)

@@ -158,6 +158,8 @@ void change_init(struct change *ch, struct op *o);
 int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes);
 /* The same for one removal from the data fork, which takes no cells. */
 int change_need_removal(struct change *ch, struct inode *i);
+/* What setting an xattr to @keep_bytes, or removing it, needs: xattr_need(). */
+int change_need_xattr(struct change *ch, struct inode *i, const char *name, size_t keep_bytes);
 void change_credits(struct change *ch, unsigned n);
 /* Cells only, so that data can be written between this and change_begin(). */
 int change_reserve(struct change *ch, uint64_t goal, unsigned flags);

@@ -95,16 +95,16 @@ static void a_hundred_and_twenty_eight_names_share_a_hash(void **state)
 static void set(struct fake *f, const char *name, uint8_t fill, size_t len, int want)
 {
 	static uint8_t value[5000];
-	unsigned changes = 1;
+	struct node_need need;
 	struct node_txn nt;
 	int rc;
 
 	memset(value, fill, len);
-	rc = xattr_set_changes(&f->ne, &f->i, name, len, &changes);
+	rc = xattr_need(&f->ne, &f->i, name, len, &need);
 	assert_int_equal(rc, want);
 	if (rc)
 		return;
-	nt = fake_begin(f, FORK_XATTR, changes);
+	nt = fake_begin_with(f, need.cells, need.credits);
 	assert_int_equal(xattr_set(&f->ne, &nt, &f->i, name, value, len, 0), 0);
 	fake_end(f);
 }

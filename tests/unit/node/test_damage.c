@@ -208,14 +208,14 @@ static void a_damaged_file_harms_nobody(void **state)
 static void set_xattr(struct fake *f, const char *name, size_t len)
 {
 	static uint8_t value[LUNFS_XATTR_VALUE_MAX];
-	unsigned changes = 0;
+	struct node_need need;
 	struct node_txn nt;
 
-	if (xattr_set_changes(&f->ne, &f->i, name, len, &changes))
+	if (xattr_need(&f->ne, &f->i, name, len, &need))
 		return;
 	f->with_frees = true;
 	xattr_free_prepare(&f->ne, &f->i, name, len, &f->frees);
-	nt = fake_begin(f, FORK_XATTR, changes);
+	nt = fake_begin_with(f, need.cells, need.credits);
 	xattr_set(&f->ne, &nt, &f->i, name, value, len, 0);
 	fake_end(f);
 }
@@ -231,7 +231,7 @@ static void xattr_round(struct fake *f)
 
 		sprintf(name, "user.%llu", (unsigned long long)(fake_random(f) % 50));
 		xattr_get(&f->ne, &f->i, name, got, sizeof(got), &len);
-		xattr_list(&f->ne, &f->i, (char *)got, sizeof(got), &len);
+		xattr_list(&f->ne, &f->i, true, (char *)got, sizeof(got), &len);
 		if (fake_random(f) % 2) {
 			set_xattr(f, name, fake_random(f) % 9000);
 			continue;

@@ -137,14 +137,13 @@ static void add_xattrs(struct fake *f, unsigned n)
 	static uint8_t value[30000];
 
 	for (unsigned k = 0; k < n; k++) {
-		unsigned changes = 0;
+		struct node_need need;
 		struct node_txn nt;
 		char name[32];
 
 		sprintf(name, "user.%u", k);
-		assert_int_equal(xattr_set_changes(&f->ne, &f->i, name, k * 97 % 30000, &changes),
-				 0);
-		nt = fake_begin(f, FORK_XATTR, changes);
+		assert_int_equal(xattr_need(&f->ne, &f->i, name, k * 97 % 30000, &need), 0);
+		nt = fake_begin_with(f, need.cells, need.credits);
 		assert_int_equal(xattr_set(&f->ne, &nt, &f->i, name, value, k * 97 % 30000, 0), 0);
 		fake_end(f);
 	}

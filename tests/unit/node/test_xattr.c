@@ -18,16 +18,15 @@ static const uint8_t *value_of(unsigned seed, size_t len)
 
 static int set(struct fake *f, const char *name, unsigned seed, size_t len, int flags)
 {
-	unsigned changes = 0;
+	struct node_need need;
 	struct node_txn nt;
-	int rc = xattr_set_changes(&f->ne, &f->i, name, len, &changes);
+	int rc = xattr_need(&f->ne, &f->i, name, len, &need);
 
 	if (rc)
 		return rc;
-	assert_true(changes <= 130);
 	f->with_frees = true;
 	xattr_free_prepare(&f->ne, &f->i, name, len, &f->frees);
-	nt = fake_begin(f, FORK_XATTR, changes);
+	nt = fake_begin_with(f, need.cells, need.credits);
 	rc = xattr_set(&f->ne, &nt, &f->i, name, value_of(seed, len), len, flags);
 	fake_end(f);
 	return rc;
@@ -35,14 +34,14 @@ static int set(struct fake *f, const char *name, unsigned seed, size_t len, int 
 
 static int drop(struct fake *f, const char *name)
 {
-	unsigned changes = 0;
+	struct node_need need;
 	struct node_txn nt;
-	int rc = xattr_set_changes(&f->ne, &f->i, name, 0, &changes);
+	int rc = xattr_need(&f->ne, &f->i, name, XATTR_KEEP_NOTHING, &need);
 
 	assert_int_equal(rc, 0);
 	f->with_frees = true;
 	xattr_free_prepare(&f->ne, &f->i, name, XATTR_KEEP_NOTHING, &f->frees);
-	nt = fake_begin(f, FORK_XATTR, changes);
+	nt = fake_begin_with(f, need.cells, need.credits);
 	rc = xattr_remove(&f->ne, &nt, &f->i, name);
 	fake_end(f);
 	return rc;
@@ -80,11 +79,11 @@ static void check_list(struct fake *f, const struct attr *a, unsigned attrs)
 	size_t len, n = 0, want = 0;
 	char name[256];
 
-	assert_int_equal(xattr_list(&f->ne, &f->i, NULL, 0, &len), 0);
-	assert_int_equal(xattr_list(&f->ne, &f->i, list, sizeof(list), &n), 0);
+	assert_int_equal(xattr_list(&f->ne, &f->i, true, NULL, 0, &len), 0);
+	assert_int_equal(xattr_list(&f->ne, &f->i, true, list, sizeof(list), &n), 0);
 	assert_int_equal(n, len);
 	if (len)
-		assert_int_equal(xattr_list(&f->ne, &f->i, list, len - 1, &n), -ERANGE);
+		assert_int_equal(xattr_list(&f->ne, &f->i, true, list, len - 1, &n), -ERANGE);
 	for (unsigned k = 0; k < attrs; k++) {
 		bool found = false;
 

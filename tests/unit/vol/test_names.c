@@ -399,6 +399,61 @@ static void xattr_body(struct simcluster *t)
 	free(back);
 }
 
+/* The journal of a small volume takes what removing and rewriting the largest ones changes. */
+static void large_xattr_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
+	size_t size = 65536, len;
+	char *big = calloc(1, size);
+	struct volume *v = t->v[0];
+	char name[16];
+
+	for (unsigned k = 0; k < 4; k++) {
+		snprintf(name, sizeof(name), "user.%u", k);
+		SC_OK(t, vol_setxattr(v, &sc_root, f, name, big, size, 0));
+	}
+	memset(big, 'x', size);
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "user.1", big, size, 0));
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "user.2", big, 1, 0));
+	SC_OK(t, vol_removexattr(v, &sc_root, f, "user.0"));
+	SC_OK(t, vol_getxattr(v, &sc_root, f, "user.1", big, size, &len));
+	assert_true(len == size && big[0] == 'x' && big[size - 1] == 'x');
+	for (unsigned k = 1; k < 4; k++) {
+		snprintf(name, sizeof(name), "user.%u", k);
+		SC_OK(t, vol_removexattr(v, &sc_root, f, name));
+	}
+	free(big);
+}
+
+static void large_xattrs_can_be_removed_and_rewritten(void **s)
+{
+	(void)s;
+	sc_run(large_xattr_body, NULL);
+}
+
+static void trusted_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
+	const struct op_ctx user = {.uid = 5, .gid = 5};
+	struct volume *v = t->v[0];
+	char list[64];
+	size_t len;
+
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "user.a", "1", 1, 0));
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "trusted.a", "1", 1, 0));
+	SC_OK(t, vol_listxattr(v, &sc_root, f, list, sizeof(list), &len));
+	assert_int_equal(len, sizeof("user.a") + sizeof("trusted.a"));
+	SC_OK(t, vol_listxattr(v, &user, f, list, sizeof(list), &len));
+	assert_int_equal(len, sizeof("user.a"));
+	assert_string_equal(list, "user.a");
+}
+
+static void trusted_names_are_shown_to_root(void **s)
+{
+	(void)s;
+	sc_run(trusted_body, NULL);
+}
+
 static void xattrs_of_all_sizes_come_back(void **s)
 {
 	(void)s;
@@ -409,6 +464,35 @@ static void xattrs_of_all_sizes_come_back(void **s)
 static const uint8_t acl[] = {2, 0, 0,	 0,   1,   0,	7,    0, 255, 255, 255, 255, 2,	  0,	7,
 			      0, 5, 0,	 0,   0,   4,	0,    5, 0,   255, 255, 255, 255, 0x10, 0,
 			      7, 0, 255, 255, 255, 255, 0x20, 0, 0,   0,   255, 255, 255, 255};
+
+/* Its owner sets an ACL: with the file's group among his, or without. */
+static mode_t sgid_after_acl(struct simcluster *t, struct nodeid f, gid_t gid, unsigned n_groups)
+{
+	const uint32_t groups[] = {3, 7};
+	const struct op_ctx owner = {.uid = 5, .gid = gid, .groups = groups, .n_groups = n_groups};
+	struct stat st = {.st_mode = 02755, .st_uid = 5, .st_gid = 7};
+	struct vattr va;
+
+	SC_OK(t, vol_setattr(t->v[0], &sc_root, f, &st, VSET_MODE | VSET_UID | VSET_GID, &va));
+	assert_true(va.st.st_mode & S_ISGID);
+	SC_OK(t, vol_setxattr(t->v[0], &owner, f, ACL_ACCESS_NAME, acl, sizeof(acl), 0));
+	return sc_stat(t, 0, f).st_mode & S_ISGID;
+}
+
+static void acl_sgid_body(struct simcluster *t)
+{
+	struct nodeid f = sc_mkfile(t, 0, root_of(t), "f");
+
+	assert_int_equal(sgid_after_acl(t, f, 7, 0), S_ISGID);
+	assert_int_equal(sgid_after_acl(t, f, 5, 2), S_ISGID);
+	assert_int_equal(sgid_after_acl(t, f, 5, 1), 0);
+}
+
+static void an_acl_of_another_group_takes_the_set_group_id_bit(void **s)
+{
+	(void)s;
+	sc_run(acl_sgid_body, NULL);
+}
 
 static void acl_body(struct simcluster *t)
 {
@@ -508,6 +592,9 @@ int main(void)
 	    cmocka_unit_test(inode_of_many_pieces_is_left_to_the_orphan_worker),
 	    cmocka_unit_test(attributes_are_set_as_asked),
 	    cmocka_unit_test(xattrs_of_all_sizes_come_back),
+	    cmocka_unit_test(large_xattrs_can_be_removed_and_rewritten),
+	    cmocka_unit_test(trusted_names_are_shown_to_root),
+	    cmocka_unit_test(an_acl_of_another_group_takes_the_set_group_id_bit),
 	    cmocka_unit_test(acls_are_inherited_and_follow_the_mode),
 	    cmocka_unit_test(read_only_mount_changes_nothing),
 	    cmocka_unit_test(files_in_an_own_directory_cost_no_lock_io),
