@@ -3,7 +3,8 @@
  * Recovery of dead hosts, one step after the other: RECOVERING by ATS -> fence -> replay -> flush
  * -> is it fenced still? -> FREE by ATS. The first ATS decides which host does it; losing that race
  * is normal. Every step can be repeated, by this host or by one that takes over from it. Until FREE
- * stands on disk all locks of the dead generation hold.
+ * stands on disk all locks of the dead generation hold. Only where the dead stands in the way of
+ * the first ATS it is fenced before that: fence_in_the_way().
  */
 #include "cluster/host_impl.h"
 
@@ -149,6 +150,23 @@ static bool is_of(const struct job *j, const struct slot_seen *s)
 	return s->hi.generation == j->dead.generation && s->hi.nonce == j->dead.nonce;
 }
 
+/*
+ * On one machine a process that was stopped in the middle of a test and set of its own slot holds
+ * that sector, and nothing but its end lets ours through: here the dead is fenced before its slot
+ * is taken. Nothing on disk calls it dead yet, and our command has waited for long: so it must be
+ * dead by what stands there now, and our own lease must not be over.
+ */
+static void fence_in_the_way(struct host *h, unsigned slot)
+{
+	struct job *j = &h->jobs[slot];
+	struct slot_seen s;
+
+	if (!h->env.dev->id.one_machine || watch_read_slot(h, slot, &s))
+		return;
+	if (is_of(j, &s) && watch_dead(h, &s) && host_lease_ok(h))
+		fence_host(h, j, &s.hi);
+}
+
 static enum step take(struct host *h, unsigned slot)
 {
 	struct job *j = &h->jobs[slot];
@@ -158,6 +176,7 @@ static enum step take(struct host *h, unsigned slot)
 	enum step step = STEP_RETRY;
 	char name[HOST_LABEL_BYTES];
 	enum ats_outcome o;
+	int error = 0;
 
 	watch_get(h, slot, &s);
 	if (!watch_dead(h, &s) || !is_of(j, &s)) /* or it came back since, and is dead again */
@@ -167,7 +186,7 @@ static enum step take(struct host *h, unsigned slot)
 	found = dev_buf_alloc(len);
 	memcpy(test, &s.rec, sizeof(s.rec));
 	build(h, j, test, LUNFS_SLOT_RECOVERING, set);
-	o = ats(h->ats, &j->sec, test, set, found, NULL);
+	o = ats(h->ats, &j->sec, test, set, found, &error);
 	if (ats_ok(o)) {
 		step = taken(h, slot, &s, set);
 	} else if (o == ATS_LOST_RACE) {
@@ -179,6 +198,8 @@ static enum step take(struct host *h, unsigned slot)
 		step = STEP_DROP;
 	} else if (o == ATS_DAMAGED || o == ATS_WENT_BACK) {
 		step = STEP_DROP;
+	} else if (o == ATS_ERROR && error == -EBUSY) {
+		fence_in_the_way(h, slot);
 	}
 	free(test);
 	free(set);

@@ -946,6 +946,140 @@ TEST(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_
 	unmake(&a);
 }
 
+/* Stopped in the middle of a test and set of its own slot: while it is there, nobody's matches. */
+struct holder {
+	struct world *w;
+	struct dev *other;
+	pid_t pid;
+	unsigned in_vain;
+	uint64_t first_ns; /* since when it is in somebody's way */
+	uint64_t beats_ns; /* so long after that it beats, and no read tells of it; 0: never */
+	bool beaten, unreadable;
+	bool mute; /* the other cannot beat */
+};
+
+static bool child_ended(pid_t pid)
+{
+	siginfo_t si = {0};
+
+	return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT | WNOHANG) || si.si_pid == pid;
+}
+
+/* The clock here knows nothing of how long a signal takes. */
+static bool child_ends(pid_t pid, unsigned wait_ms)
+{
+	while (wait_ms-- && !child_ended(pid))
+		usleep(1000);
+	return child_ended(pid);
+}
+
+static void holder_beats(struct holder *o)
+{
+	struct world *w = o->w;
+	struct lunfs_slot_rec *rec = (void *)w->buf;
+
+	simdev_peek(w->medium, geo_slot_off(0), w->geo.sector_bytes, w->buf);
+	rec->beat_seq = le64_make(le64_get(rec->beat_seq) + 1);
+	rec->hdr.image_seq = le64_make(le64_get(rec->hdr.image_seq) + 1);
+	crc_seal(w->buf, 512, offsetof(struct lunfs_ats_hdr, crc));
+	simdev_poke(w->medium, geo_slot_off(0), w->geo.sector_bytes, w->buf);
+	o->beaten = o->unreadable = true;
+}
+
+static void hold_slot(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		      struct simdev_fault *out)
+{
+	struct holder *o = ctx;
+
+	if (d != o->other)
+		return;
+	if (o->in_vain && o->beats_ns && !o->beaten &&
+	    clock_now_ns(o->w->clk) >= o->first_ns + o->beats_ns)
+		holder_beats(o);
+	if (cmd->op == SIMDEV_READ && o->unreadable)
+		*out = (struct simdev_fault){.kind = SIMDEV_FAIL, .error = -EIO};
+	if (cmd->op == SIMDEV_CAW && cmd->off_bytes != geo_slot_off(0) && o->mute)
+		*out = (struct simdev_fault){.kind = SIMDEV_FAIL, .error = -EIO};
+	if (cmd->op != SIMDEV_CAW || cmd->off_bytes != geo_slot_off(0) || child_ended(o->pid))
+		return;
+	*out = (struct simdev_fault){.kind = SIMDEV_BUSY};
+	if (!o->in_vain++)
+		o->first_ns = clock_now_ns(o->w->clk);
+}
+
+static void mount_beside(struct holder *o, struct member *dead, struct member *b)
+{
+	o->pid = idle_child();
+	plant(o->w, dead, o->pid);
+	kill(o->pid, SIGSTOP);
+	make(b, o->w, "b");
+	b->dev->id.one_machine = true;
+	o->other = b->dev;
+	simdev_set_hook(o->w->medium, hold_slot, o);
+	assert_int_equal(claim(b), 0);
+}
+
+TEST(on_one_machine_who_was_stopped_in_its_own_test_and_set_is_killed_and_recovered)
+{
+	struct holder o = {.w = w};
+	struct member a = {0}, b = {0};
+
+	mount_beside(&o, &a, &b);
+	rest(w, LEASE / 2);
+	assert_int_equal(o.in_vain, 0); /* not before its lease is over */
+	assert_false(child_ended(o.pid));
+	UNTIL(w, o.in_vain);
+	rest(w, LEASE);
+	assert_true(child_ends(o.pid, 10000));
+	UNTIL(w, state_of(w, 0) == LUNFS_SLOT_FREE);
+	assert_int_equal(b.replays, 1);
+	waitpid(o.pid, NULL, 0);
+	umount_host(&b);
+	unmake(&a);
+}
+
+TEST(a_process_that_beats_while_its_slot_cannot_be_taken_is_not_killed)
+{
+	struct holder o = {.w = w, .beats_ns = 350 * MS}; /* of a deadline of 400 ms */
+	struct member a = {0}, b = {0};
+
+	mount_beside(&o, &a, &b);
+	UNTIL(w, o.beaten);
+	rest(w, LEASE / 2);
+	assert_false(child_ends(o.pid, 50));
+	o.unreadable = false;
+	rest(w, LEASE / 2); /* alive for a lease from when that beat was seen */
+	assert_false(child_ends(o.pid, 50));
+	assert_int_equal(b.replays, 0);
+	kill(o.pid, SIGKILL);
+	waitpid(o.pid, NULL, 0);
+	UNTIL(w, state_of(w, 0) == LUNFS_SLOT_FREE);
+	umount_host(&b);
+	unmake(&a);
+}
+
+TEST(whose_own_lease_ends_while_a_slot_cannot_be_taken_kills_nobody)
+{
+	struct holder o = {.w = w};
+	struct member a = {0}, b = {0};
+
+	mount_beside(&o, &a, &b);
+	rest(w, LEASE / 2);
+	o.mute = true;
+	UNTIL(w, b.suspended);
+	assert_true(o.in_vain > 0);
+	rest(w, LEASE);
+	assert_false(child_ends(o.pid, 50));
+	o.mute = false;
+	UNTIL(w, b.resumed);
+	rest(w, 2 * LEASE);
+	assert_true(child_ends(o.pid, 10000));
+	waitpid(o.pid, NULL, 0);
+	UNTIL(w, state_of(w, 0) == LUNFS_SLOT_FREE);
+	umount_host(&b);
+	unmake(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -991,6 +1125,9 @@ int main(void)
 	    UNIT(only_a_process_that_is_gone_is_proven_gone),
 	    UNIT(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay),
 	    UNIT(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_lease),
+	    UNIT(on_one_machine_who_was_stopped_in_its_own_test_and_set_is_killed_and_recovered),
+	    UNIT(a_process_that_beats_while_its_slot_cannot_be_taken_is_not_killed),
+	    UNIT(whose_own_lease_ends_while_a_slot_cannot_be_taken_kills_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
