@@ -123,9 +123,9 @@ static enum place judge_place(const struct replay *rp, const struct mention *m,
 
 /*
  * Write what is newer than its place. A place that fails its checks was torn by the dead host: it
- * is written too, but for FREE images, whose cell another host may have had since under a guard of
- * its own and be rewriting at this moment: they are marked torn, for later (@settled: now it is
- * later).
+ * is written too, but for FREE images, whose cell another host, or this one, may have had since
+ * under a guard of its own and be rewriting at this moment: they are marked torn, for later
+ * (@settled: now it is later).
  */
 static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t *bufs, bool settled)
 {
@@ -176,12 +176,23 @@ static int write_all(struct replay *rp, struct mention **m, size_t n, bool settl
 	return r;
 }
 
-static bool others_live(const struct replay *rp)
+/* This host, too, writes in place while it replays: until its last image has got there. */
+static bool writes_itself(struct txns *t)
+{
+	bool writes;
+
+	mtx_lock(&t->mtx);
+	writes = t->started || t->ncom;
+	mtx_unlock(&t->mtx);
+	return writes;
+}
+
+static bool live_may_write(const struct replay *rp)
 {
 	for (unsigned s = 0; s < geo_all_slots(rp->g); s++)
 		if (s != rp->slot && s != host_slot(rp->t->host) && host_live_owner(rp->t->host, s))
 			return true;
-	return false;
+	return writes_itself(rp->t);
 }
 
 static size_t keep_torn(struct mention **m, size_t n)
@@ -202,7 +213,7 @@ static int write_torn(struct replay *rp, struct mention **m, size_t n)
 	int r = 0;
 
 	n = keep_torn(m, n);
-	while (n && !r && others_live(rp) && clock_now_ns(rp->t->env.clk) < until_ns) {
+	while (n && !r && live_may_write(rp) && clock_now_ns(rp->t->env.clk) < until_ns) {
 		clock_sleep_ns(rp->t->env.clk, SETTLE_NS);
 		r = write_all(rp, m, n, false);
 		n = keep_torn(m, n);

@@ -481,6 +481,14 @@ TEST(a_freed_inodes_cell_that_another_host_uses_as_something_else_is_left_alone)
 	assert_int_equal(world_value(w, a), 55);
 }
 
+static void tear(struct world *w, uint64_t addr)
+{
+	uint8_t garbage[512];
+
+	memset(garbage, 0x77, sizeof(garbage));
+	simdev_poke(w->medium, geo_payload_off(&w->geo, addr) + 512, 512, garbage);
+}
+
 struct rewriter {
 	struct world *w;
 	uint64_t addr, other;
@@ -499,24 +507,73 @@ TEST(a_torn_place_under_a_free_image_waits_for_a_live_host_that_may_be_writing_i
 {
 	struct node n, r;
 	struct rewriter rw = {.w = w, .addr = world_cell(w, 0), .other = world_cell(w, 5)};
-	uint8_t garbage[512];
 
 	die_with_freed_inode(w, &n);
-	memset(garbage, 0x77, sizeof(garbage));
-	simdev_poke(w->medium, geo_payload_off(&w->geo, rw.addr) + 512, 512, garbage);
+	tear(w, rw.addr);
 	node_attach(w, &r, 1);
 	r.host.others_live = true;
 	assert_int_equal(w->clk->ops->task_start(w->clk, "rewriter", rewriter_main, &rw, &rw.task),
 			 0);
 	assert_int_equal(node_replay(&r, &n), 0);
+	assert_int_equal(r.t->stats.replayed_blocks, 0);
 	w->clk->ops->task_join(w->clk, rw.task);
 	assert_int_equal(world_value(w, rw.addr), 55);
 	/* Nobody rewrites it any more: it was the dead host that tore it. */
-	simdev_poke(w->medium, geo_payload_off(&w->geo, rw.addr) + 512, 512, garbage);
+	tear(w, rw.addr);
 	assert_int_equal(node_replay(&r, &n), 0);
 	assert_true(world_place(w, rw.addr, w->buf));
 	assert_int_equal(le16_get(((struct lunfs_blk_hdr *)w->buf)->type), LUNFS_BLK_FREE);
 	node_crash(&r);
+}
+
+TEST(a_torn_place_under_a_free_image_waits_for_this_host_that_may_be_writing_it_itself)
+{
+	struct node n, r;
+	struct rewriter rw = {.w = w, .addr = world_cell(w, 0), .other = world_cell(w, 5)};
+
+	die_with_freed_inode(w, &n);
+	tear(w, rw.addr);
+	node_up(w, &r, 1);
+	assert_int_equal(w->clk->ops->task_start(w->clk, "rewriter", rewriter_main, &rw, &rw.task),
+			 0);
+	assert_int_equal(node_replay(&r, &n), 0);
+	assert_int_equal(r.t->stats.replayed_blocks, 0);
+	w->clk->ops->task_join(w->clk, rw.task);
+	assert_int_equal(world_value(w, rw.addr), 55);
+	node_down(&r);
+}
+
+static void leaver_main(void *arg)
+{
+	node_down(arg);
+}
+
+/* Its threads have ended, what it has committed is not in place yet. */
+TEST(a_torn_place_under_a_free_image_waits_for_this_host_that_unmounts)
+{
+	struct node n, r;
+	struct rewriter rw = {.w = w, .addr = world_cell(w, 0), .other = world_cell(w, 5)};
+	struct simdev_fault slow = {.kind = SIMDEV_DELAY, .ops = SIMDEV_WRITE};
+	struct task *leaver;
+
+	die_with_freed_inode(w, &n);
+	tear(w, rw.addr);
+	world_plant(w, rw.other, rw.other, INODE, 10, 0);
+	node_up(w, &r, 1);
+	node_set(&r, node_lock(&r, 0, rw.other), rw.other, INODE, 1);
+	slow.delay_ns = 300000000ull;
+	slow.off_bytes = geo_payload_off(&w->geo, rw.other);
+	slow.len_bytes = 512;
+	simdev_inject(r.env.dev, &slow);
+	assert_int_equal(w->clk->ops->task_start(w->clk, "leaver", leaver_main, &r, &leaver), 0);
+	clock_sleep_ns(w->clk, 50000000ull);
+	assert_int_equal(w->clk->ops->task_start(w->clk, "rewriter", rewriter_main, &rw, &rw.task),
+			 0);
+	assert_int_equal(node_replay(&r, &n), 0);
+	assert_int_equal(r.t->stats.replayed_blocks, 0);
+	w->clk->ops->task_join(w->clk, rw.task);
+	assert_int_equal(world_value(w, rw.addr), 55);
+	w->clk->ops->task_join(w->clk, leaver);
 }
 
 /* ---- hostile journals -------------------------------------------------------------------------
@@ -622,6 +679,8 @@ int main(void)
 	    UNIT(a_freed_inode_is_free_in_place_after_replay),
 	    UNIT(a_freed_inodes_cell_that_another_host_uses_as_something_else_is_left_alone),
 	    UNIT(a_torn_place_under_a_free_image_waits_for_a_live_host_that_may_be_writing_it),
+	    UNIT(a_torn_place_under_a_free_image_waits_for_this_host_that_may_be_writing_it_itself),
+	    UNIT(a_torn_place_under_a_free_image_waits_for_this_host_that_unmounts),
 	    UNIT(random_damage_of_a_journal_never_crashes_and_never_writes_outside_cells),
 	};
 
