@@ -173,7 +173,7 @@ static void begin_incarnation(struct host *h, unsigned slot, uint64_t generation
 	h->refused = false;
 	atomic_store(&h->conflict, false);
 	h->suspensions = h->suspensions_told = 0;
-	h->lost_told = h->slot_gone = false;
+	h->lost_told = h->giving_up = h->slot_gone = false;
 	atomic_store(&h->lease_end_ns, since_ns + h->cfg.lease_ms * MS_NS);
 	atomic_store(&h->state, HOST_ACTIVE);
 	mtx_unlock(&h->mtx);

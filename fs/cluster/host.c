@@ -184,6 +184,11 @@ bool host_check_lease(struct host *h)
 		return false;
 	if (!refused && host_now(h) < atomic_load(&h->lease_end_ns))
 		return true;
+	if (h->giving_up) { /* nobody waits for the device to come back */
+		atomic_store(&h->state, HOST_LOST);
+		cond_broadcast(&h->changed);
+		return false;
+	}
 	atomic_store(&h->state, HOST_SUSPENDED);
 	h->suspensions++;
 	h->refused = refused;
@@ -440,6 +445,20 @@ int host_release(struct host *h)
 	if (h->slot == LUNFS_NO_SLOT)
 		return 0;
 	return host_free_slot(h);
+}
+
+/*
+ * Not LOST at once: beats go on while they land, and keep the watchdog quiet until all commands
+ * that are under way have ended.
+ */
+void host_give_up(struct host *h)
+{
+	mtx_lock(&h->mtx);
+	h->giving_up = h->lost_told = true;
+	if (!host_check_lease(h) && atomic_load(&h->state) == HOST_SUSPENDED)
+		atomic_store(&h->state, HOST_LOST);
+	cond_broadcast(&h->changed);
+	mtx_unlock(&h->mtx);
 }
 
 void host_abandon(struct host *h)

@@ -132,6 +132,11 @@ int host_claim(struct host *h, char *why, size_t why_len);
  * registration off the device and disarms the watchdog.
  */
 int host_release(struct host *h);
+/*
+ * host_abandon() follows, when all others that use this host have ended: from now on none of them
+ * waits for the end of an outage. Where the lease is over, or when it ends, the host is LOST.
+ */
+void host_give_up(struct host *h);
 /* Stop threads without touching the slot (crash, lost). */
 void host_abandon(struct host *h);
 

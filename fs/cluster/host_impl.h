@@ -95,6 +95,7 @@ struct host {
 	bool idle_told;
 	uint64_t suspensions, suspensions_told;
 	bool lost_told;
+	bool giving_up; /* host_give_up() */
 	struct ats_sector sec;
 	uint8_t *cur, *set, *found;
 	struct task *beat_task, *watch_task, *rec_task, *note_task;
@@ -151,7 +152,7 @@ void host_stop_threads(struct host *h);
 int host_free_slot(struct host *h); /* LIVE -> FREE of our own slot; threads are stopped */
 /* beat.c. 0: nobody fenced this host, and its registration is there again. */
 int host_why_refused(struct host *h);
-/* mtx held: turn an ACTIVE that is expired or refused by the device into SUSPENDED */
+/* mtx held: turn an ACTIVE that is expired or refused by the device into SUSPENDED, or LOST */
 bool host_check_lease(struct host *h);
 void host_conflict(void *host); /* dev->conflict: RESERVATION CONFLICT */
 

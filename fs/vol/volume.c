@@ -197,6 +197,8 @@ static int stop(struct volume *v)
 	int rc;
 
 	v->running = false;
+	if (atomic_load(&v->lost) || txn_failed(v->txns))
+		host_give_up(v->host);
 	aheads_stop(v->aheads);
 	orphans_stop(v->orphans);
 	locks_stop(v->locks);

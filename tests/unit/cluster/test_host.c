@@ -530,6 +530,25 @@ TEST(a_host_without_its_device_is_suspended_and_resumes_with_everything)
 	umount_host(&a);
 }
 
+TEST(a_host_that_gives_up_beats_on_but_waits_for_no_device)
+{
+	struct member a = {0};
+
+	mount_host(&a, w, "a");
+	host_give_up(a.h);
+	rest(w, 3 * LEASE);
+	assert_int_equal(host_write_gate(a.h), 0);
+	fail_all(&a, -EIO);
+	rest(w, LEASE / 2);
+	assert_true(host_lease_ok(a.h));
+	assert_int_equal(host_write_gate(a.h),
+			 -EIO); /* 400 ms of the lease are not left any more */
+	assert_int_equal(host_state(a.h), HOST_LOST);
+	host_abandon(a.h);
+	assert_int_equal(a.suspended + a.lost, 0);
+	unmake(&a);
+}
+
 TEST(threads_that_wait_for_the_end_of_an_outage_are_no_reason_to_stop_beating)
 {
 	struct member a = {0};
@@ -1108,6 +1127,7 @@ int main(void)
 	    UNIT(a_host_that_remounts_after_a_crash_gets_its_recovered_slot),
 	    UNIT(with_all_slots_taken_a_dead_host_is_recovered_from_a_spare_slot),
 	    UNIT(a_host_without_its_device_is_suspended_and_resumes_with_everything),
+	    UNIT(a_host_that_gives_up_beats_on_but_waits_for_no_device),
 	    UNIT(threads_that_wait_for_the_end_of_an_outage_are_no_reason_to_stop_beating),
 	    UNIT(a_host_that_hangs_where_nobody_takes_over_goes_on_in_the_end),
 	    UNIT(a_suspended_host_that_was_recovered_is_lost),

@@ -192,6 +192,63 @@ static void statistics_name_what_scripts_ask_for(void **s)
 	sc_run(stats_body, NULL);
 }
 
+/* ---- a volume that failed ---------------------------------------------------------------------
+ */
+
+struct leaver {
+	struct simcluster *t;
+	bool left;
+	int rc;
+};
+
+static void leave_task(void *arg)
+{
+	struct leaver *l = arg;
+
+	l->rc = vol_unmount(l->t->v[0]);
+	l->left = true;
+}
+
+/* A wish of host 0 was granted a moment ago, and is still to be taken off the board. */
+static void fail_with_a_wish_out(struct simcluster *t)
+{
+	struct simdev_fault bad = {.kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE};
+	struct nodeid f = sc_mkfile(t, 1, sc_root_id(t, 1), "f");
+
+	sc_write(t, 1, f, 0, "one", 3);
+	sc_write(t, 0, f, 0, "two", 3);
+	bad.off_bytes = geo_blk_off(t->geo.journal_blk[host_slot(vol_host(t->v[0]))]);
+	bad.len_bytes = (uint64_t)t->geo.journal_blks * LUNFS_BLOCK_BYTES;
+	simdev_inject(t->dev[0], &bad);
+	assert_int_equal(vol_fsync(t->v[0], &sc_root, f, false), -EIO);
+	assert_true(txn_failed(t->v[0]->txns));
+}
+
+static void failed_away_body(struct simcluster *t)
+{
+	struct leaver l = {.t = t};
+	struct task *task;
+
+	simdev_set_latency(t->medium, SC_S / 5000, SC_S / 1000);
+	sc_up(t, 0);
+	sc_up(t, 1);
+	fail_with_a_wish_out(t);
+	simdev_outage(t->dev[0], clock_now_ns(t->clk) + 60 * SC_S, SIMDEV_OUTAGE_SILENT);
+	clock_sleep_ns(t->clk, sc_random(t, SC_S));
+	task = sc_task(t, 0, leave_task, &l);
+	clock_sleep_ns(t->clk, 4 * SC_S);
+	assert_true(l.left);
+	sc_join(t, task);
+	assert_int_equal(l.rc, -EIO);
+	t->v[0] = NULL;
+}
+
+static void a_failed_volume_is_unmounted_although_its_device_is_away(void **s)
+{
+	(void)s;
+	sc_run_seeds(failed_away_body, 24);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +257,7 @@ int main(void)
 	    cmocka_unit_test(host_whose_slot_was_taken_answers_eio),
 	    cmocka_unit_test(waiting_for_a_lock_can_be_interrupted),
 	    cmocka_unit_test(statistics_name_what_scripts_ask_for),
+	    cmocka_unit_test(a_failed_volume_is_unmounted_although_its_device_is_away),
 	};
 
 	return cmocka_run_group_tests_name("vol-mount", tests, NULL, NULL);
