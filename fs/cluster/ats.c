@@ -350,6 +350,7 @@ static enum ats_outcome explain(struct ats_try *t, int result)
 	case -ETIMEDOUT:
 		remember(t->s, seq_of(t->set));
 		t->pending = true;
+		t->error = t->cause == DEV_CAUSE_UNCLEAR ? -EIO : result;
 		return judge(t, false);
 	case -EAGAIN: /* the command had no effect: busy, unit attention */
 		t->give_up = t->pending ? ATS_UNKNOWN : ATS_ERROR;

@@ -31,7 +31,7 @@ static void count(atomic_ullong *n)
 bool ats_is_doubt(enum dev_cause c)
 {
 	return c == DEV_CAUSE_NO_ANSWER || c == DEV_CAUSE_ABORTED || c == DEV_CAUSE_TRANSPORT ||
-	       c == DEV_CAUSE_NOT_DURABLE;
+	       c == DEV_CAUSE_NOT_DURABLE || c == DEV_CAUSE_UNCLEAR;
 }
 
 void ats_count_command(struct ats_try *t, const struct dev_caw_io *io, uint64_t ready_ns,

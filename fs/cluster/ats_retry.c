@@ -28,6 +28,8 @@ static const struct rule rules[DEV_CAUSES] = {
     [DEV_CAUSE_ABORTED] = {2, 1 * MS_NS, 50 * MS_NS},
     [DEV_CAUSE_TRANSPORT] = {0, 10 * MS_NS, 200 * MS_NS},
     [DEV_CAUSE_NOT_DURABLE] = {0, 1 * MS_NS, 50 * MS_NS},
+    /* It may be for good, and each try costs the device its own retries. */
+    [DEV_CAUSE_UNCLEAR] = {0, 20 * MS_NS, 500 * MS_NS},
 };
 
 uint64_t ats_pause_ns(struct ats_try *t)

@@ -228,6 +228,9 @@ static void doubt_text(const struct ats_try *t, enum ats_outcome o, char *buf, s
 	case DEV_CAUSE_NOT_DURABLE:
 		snprintf(buf, len, "was carried out but not flushed to the medium");
 		break;
+	case DEV_CAUSE_UNCLEAR:
+		snprintf(buf, len, "was failed by the device, maybe behind its write");
+		break;
 	case DEV_CAUSE_NO_ANSWER:
 		snprintf(buf, len, "had no answer within the I/O deadline of %" PRIu64 " ms",
 			 ats_deadline_ns(t->a) / 1000000);

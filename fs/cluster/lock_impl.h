@@ -410,7 +410,10 @@ int lock_ats(struct locks *ls, struct lock *l, const struct lunfs_lock_rec *next
 /* The same for many; result of each in *rc: -EAGAIN where the gate is shut, unless @wait. */
 void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_rec *next, int *rc,
 		   size_t n, bool wait);
-/* Try once to settle an unknown fate. 0: settled, known and held tell. -EINPROGRESS: not yet. */
+/*
+ * Try once to settle an unknown fate. 0: settled, known and held tell. Else it stays unsettled.
+ * -EINPROGRESS: not yet. -EIO: the device fails that sector, so nobody should wait for it.
+ */
 int lock_settle(struct locks *ls, struct lock *l);
 /* Does the record name us in a way we do not know of? Then an ATS of our own puts that right. */
 int lock_probe(struct locks *ls, struct lock *l);

@@ -355,8 +355,10 @@ int lock_settle(struct locks *ls, struct lock *l)
 	o = ats_resolve(ls->ats, &l->sec, keep_content, l, found, &error);
 	if (ats_ok(o) && !lock_rec_decode(ls->env.geo, found, l->addr, &r))
 		adopt(ls, l, &r, LOCK_EX, o == ATS_DONE);
+	else if (o == ATS_DAMAGED || error == -EUCLEAN)
+		rc = -EUCLEAN;
 	else
-		rc = o == ATS_DAMAGED || error == -EUCLEAN ? -EUCLEAN : -EINPROGRESS;
+		rc = error == -EIO ? -EIO : -EINPROGRESS;
 	free(found);
 	return rc;
 }

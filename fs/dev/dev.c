@@ -250,6 +250,7 @@ const char *dev_cause_name(enum dev_cause c)
 	    [DEV_CAUSE_ABORTED] = "aborted",
 	    [DEV_CAUSE_TRANSPORT] = "transport-loss",
 	    [DEV_CAUSE_NOT_DURABLE] = "not-durable",
+	    [DEV_CAUSE_UNCLEAR] = "unclear-failure",
 	    [DEV_CAUSE_PROTECTED] = "write-protected",
 	    [DEV_CAUSE_CONFLICT] = "reservation-conflict",
 	    [DEV_CAUSE_GONE] = "gone",

@@ -126,16 +126,14 @@ static void complete(struct iscsi_session *s, struct iscsi_link *k, int result)
 	pthread_mutex_unlock(&s->mtx);
 }
 
-static int judge(struct iscsi_link *k, int status)
+int iscsi_cmd_judge(struct iscsi_cmd *c, const struct scsi_task *t, int status, uint64_t until_ns)
 {
-	struct scsi_task *t = k->task;
-	struct iscsi_cmd *c = k->cmd;
 	struct sbc_sense_key key = {0};
 	int rc;
 
 	if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_TIMEOUT ||
 	    status == SCSI_STATUS_ERROR) {
-		if (dev_now_ns() < k->until_ns)
+		if (dev_now_ns() < until_ns)
 			c->cause = DEV_CAUSE_TRANSPORT;
 		return -ETIMEDOUT;
 	}
@@ -150,8 +148,8 @@ static int judge(struct iscsi_link *k, int status)
 	if (t->residual_status == SCSI_RESIDUAL_UNDERFLOW)
 		c->got_bytes -= t->residual < c->len_bytes ? t->residual : c->len_bytes;
 	if (!rc && c->dir == ISCSI_OUT && c->got_bytes != c->len_bytes)
-		return -EIO;
-	return rc;
+		rc = -EIO;
+	return sbc_fate(c->cdb, rc, &key, &c->cause);
 }
 
 /* libiscsi's callback. What the context did not get an answer for is broken with it. */
@@ -161,7 +159,7 @@ static void on_answer(struct iscsi_context *ctx, int status, void *data, void *a
 
 	(void)ctx;
 	(void)data;
-	k->result = judge(k, status);
+	k->result = iscsi_cmd_judge(k->cmd, k->task, status, k->until_ns);
 	if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_TIMEOUT ||
 	    status == SCSI_STATUS_ERROR)
 		k->s->broken = true;

@@ -14,6 +14,7 @@
 
 enum iscsi_dir { ISCSI_NO_DATA, ISCSI_IN, ISCSI_OUT };
 
+struct scsi_task;  /* libiscsi's */
 struct iscsi_link; /* private part of a command, one for each, made by isess_run() */
 struct iscsi_session;
 
@@ -34,6 +35,12 @@ struct iscsi_cmd {
 	enum dev_cause cause;	    /* out: of a negative result, where that alone does not tell */
 	uint64_t sent_ns, ended_ns; /* out: handed to libiscsi (0: never), and its end */
 };
+
+/*
+ * What libiscsi's @status of the task @t means for @c, which it was made of. As c->result; fills
+ * got_bytes and cause. @until_ns: the command's deadline.
+ */
+int iscsi_cmd_judge(struct iscsi_cmd *c, const struct scsi_task *t, int status, uint64_t until_ns);
 
 /*
  * Log in at @url. On failure a negative errno, and one sentence about @shown in @why. The session's

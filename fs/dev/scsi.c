@@ -8,6 +8,8 @@
 #include <lunfs/dev.h>
 #include <string.h>
 
+#define OP_COMPARE_AND_WRITE 0x89
+
 static uint16_t be16(const uint8_t *p)
 {
 	return (uint16_t)(p[0] << 8 | p[1]);
@@ -103,6 +105,21 @@ int sbc_outcome(unsigned status, const struct sbc_sense_key *sense)
 	}
 }
 
+/* MEDIUM ERROR, unrecovered read error: there was nothing to compare with. */
+static bool compare_failed(const struct sbc_sense_key *s)
+{
+	return s->key == 0x3 && s->asc == 0x11;
+}
+
+int sbc_fate(const uint8_t *cdb, int result, const struct sbc_sense_key *sense,
+	     enum dev_cause *cause)
+{
+	if (cdb[0] != OP_COMPARE_AND_WRITE || result != -EIO || compare_failed(sense))
+		return result;
+	*cause = DEV_CAUSE_UNCLEAR;
+	return -ETIMEDOUT;
+}
+
 static enum dev_cause check_cause(const struct sbc_sense_key *s)
 {
 	switch (s->key) {
@@ -175,7 +192,8 @@ size_t sbc_cdb_write16(uint8_t *cdb, uint64_t lba, uint32_t sectors)
 
 size_t sbc_cdb_caw(uint8_t *cdb, uint64_t lba, bool fua)
 {
-	cdb16(cdb, 0x89, lba, 1); /* the count is the one byte 13 here, and it is 1 */
+	/* The count is the one byte 13 here, and it is 1. */
+	cdb16(cdb, OP_COMPARE_AND_WRITE, lba, 1);
 	cdb[1] = fua ? 0x08 : 0;
 	return 16;
 }

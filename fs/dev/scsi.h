@@ -26,6 +26,13 @@ struct sbc_sense_key { /* zero if there was none */
 
 /* 0 (done), DEV_CAW_MISCOMPARE, or a negative errno of dev.h. Invalid field in CDB is -EINVAL. */
 int sbc_outcome(unsigned status, const struct sbc_sense_key *sense);
+/*
+ * What the @result of the command @cdb says of its effect. A COMPARE AND WRITE that failed may have
+ * done so behind its write, so -EIO becomes -ETIMEDOUT, *@cause then DEV_CAUSE_UNCLEAR; but not
+ * where the compare could not be made. All else is as it was.
+ */
+int sbc_fate(const uint8_t *cdb, int result, const struct sbc_sense_key *sense,
+	     enum dev_cause *cause);
 /* Why, where sbc_outcome()'s errno alone does not tell; else DEV_CAUSE_NONE. */
 enum dev_cause sbc_cause(unsigned status, const struct sbc_sense_key *sense);
 struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len);

@@ -62,29 +62,34 @@ static int os_error(int err)
 	}
 }
 
-static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
+static struct sbc_sense_key sense_of(struct sg_pt_base *pt, const uint8_t *sense)
 {
-	struct sbc_sense_key key = {0};
+	struct sbc_sense_key none = {0};
+	int len = get_scsi_pt_sense_len(pt);
+
+	return len > 0 ? sbc_sense_decode(sense, (size_t)len) : none;
+}
+
+static int judge(struct sg_pt_base *pt, int submitted, const struct sbc_sense_key *key)
+{
 	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
-	int sense_len = get_scsi_pt_sense_len(pt), host = get_scsi_pt_transport_err(pt) & 0xff;
+	int host = get_scsi_pt_transport_err(pt) & 0xff;
 
 	if (submitted < 0)
 		return os_error(-submitted);
 	if (submitted > 0)
 		return submitted == SCSI_PT_DO_TIMEOUT ? -ETIMEDOUT : -EOPNOTSUPP;
-	if (sense_len > 0)
-		key = sbc_sense_decode(sense, (size_t)sense_len);
 	if (status == STATUS_CONFLICT || host == NEXUS_FAILURE)
 		return -EBADE;
 	if (status == STATUS_CHECK && host >= JUDGED_FIRST && host <= JUDGED_LAST)
-		return sbc_outcome(status, &key);
+		return sbc_outcome(status, key);
 	switch (get_scsi_pt_result_category(pt)) {
 	case SCSI_PT_RESULT_GOOD:
 		return 0;
 	case SCSI_PT_RESULT_STATUS:
-		return sbc_outcome(status, &key);
+		return sbc_outcome(status, key);
 	case SCSI_PT_RESULT_SENSE:
-		return sbc_outcome(STATUS_CHECK, &key);
+		return sbc_outcome(STATUS_CHECK, key);
 	case SCSI_PT_RESULT_TRANSPORT_ERR:
 		return host == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
 	default:
@@ -93,16 +98,12 @@ static int judge(struct sg_pt_base *pt, int submitted, const uint8_t *sense)
 }
 
 /* Why it came to the negative @rc, where that alone does not tell. */
-static enum dev_cause cause(struct sg_pt_base *pt, const uint8_t *sense, int rc)
+static enum dev_cause cause(struct sg_pt_base *pt, const struct sbc_sense_key *key, int rc)
 {
 	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
-	int sense_len = get_scsi_pt_sense_len(pt), host = get_scsi_pt_transport_err(pt) & 0xff;
-	struct sbc_sense_key key = {0};
-	enum dev_cause why;
+	int host = get_scsi_pt_transport_err(pt) & 0xff;
+	enum dev_cause why = sbc_cause(status, key);
 
-	if (sense_len > 0)
-		key = sbc_sense_decode(sense, (size_t)sense_len);
-	why = sbc_cause(status, &key);
 	if (!why && rc == -EAGAIN && !status)
 		return DEV_CAUSE_NOT_SENT;
 	if (!why && rc == -ETIMEDOUT && host && host != TIME_OUT)
@@ -121,6 +122,7 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 {
 	uint8_t sense[SENSE_BYTES] = {0};
 	struct sg_pt_base *pt = construct_scsi_pt_obj_with_fd(fd, 0);
+	struct sbc_sense_key key;
 	int rc;
 
 	c->cause = DEV_CAUSE_NOT_SENT;
@@ -132,9 +134,12 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 		set_scsi_pt_data_in(pt, c->in, (int)c->in_len);
 	if (c->out_len)
 		set_scsi_pt_data_out(pt, c->out, (int)c->out_len);
-	rc = judge(pt, do_scsi_pt(pt, -1, timeout_s(&s->dev), 0), sense);
+	rc = do_scsi_pt(pt, -1, timeout_s(&s->dev), 0);
+	key = sense_of(pt, sense);
+	rc = judge(pt, rc, &key);
 	c->host = get_scsi_pt_transport_err(pt) & 0xff;
-	c->cause = cause(pt, sense, rc);
+	c->cause = cause(pt, &key, rc);
+	rc = sbc_fate(c->cdb, rc, &key, &c->cause);
 	if (rc == -ENXIO) {
 		rc = sysfs_has_block(s->rdev) ? -EAGAIN : -ENODEV;
 		c->cause = rc == -EAGAIN ? DEV_CAUSE_NOT_SENT : DEV_CAUSE_NONE;

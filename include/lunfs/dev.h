@@ -138,7 +138,8 @@ static inline void cond_broadcast(struct cond *cv)
  * -ENOSPC a thin LUN or a sparse image has no room left beneath it.
  * COMPARE AND WRITE alone may also say -EAGAIN: busy, task set full, unit attention; the command
  * did not take effect and may be sent again. (Plain I/O is sent again below, within the deadline:
- * what had no effect cannot land twice.)
+ * what had no effect cannot land twice.) Its -EIO says that nothing was written; a failure that
+ * does not tell on which side of the write it came is -ETIMEDOUT.
  *
  * The deadline bounds a command that the backend sends itself. Plain I/O through the kernel's block
  * layer is bounded by the kernel's own command time-out; such a call returns only once nothing of
@@ -179,6 +180,7 @@ enum dev_cause {
 	DEV_CAUSE_ABORTED,     /* by the device, or by somebody's reset */
 	DEV_CAUSE_TRANSPORT,   /* the connection or path went away */
 	DEV_CAUSE_NOT_DURABLE, /* carried out, but the flush behind it failed */
+	DEV_CAUSE_UNCLEAR,     /* the device failed it, before or behind the write */
 	/* one errno each */
 	DEV_CAUSE_PROTECTED, /* -EROFS */
 	DEV_CAUSE_CONFLICT,  /* -EBADE */

@@ -187,6 +187,7 @@ TEST(a_command_of_unknown_fate_that_landed_is_done_late_and_says_why)
 	    {DEV_CAUSE_ABORTED, "was aborted by the device or by somebody's reset"},
 	    {DEV_CAUSE_TRANSPORT, "was cut off when the path to the device went away"},
 	    {DEV_CAUSE_NOT_DURABLE, "was carried out but not flushed"},
+	    {DEV_CAUSE_UNCLEAR, "was failed by the device, maybe behind its write"},
 	};
 	struct bench b;
 
@@ -229,6 +230,24 @@ TEST(an_aborted_command_is_sent_again_at_once_and_its_end_is_one)
 	assert_int_equal(put(&b, 2), ATS_DONE);
 	assert_true(clock_now_ns(w->clk) - t0 < 2 * MS);
 	assert_int_equal(commands(&b), 2);
+	bench_close(&b);
+}
+
+TEST(a_command_that_fails_each_time_stays_unknown_and_is_an_io_error)
+{
+	struct bench b;
+	int error = 0;
+
+	begin(&b, w);
+	tell_device(&b, -ETIMEDOUT, DEV_CAUSE_UNCLEAR, 1000);
+	make_set(&b, 2);
+	assert_int_equal(ats(&b.ats, &b.s, b.test, b.set, b.found, &error), ATS_UNKNOWN);
+	assert_int_equal(error, -EIO);
+	assert_int_equal(b.s.unresolved, 1);
+	tell_device(&b, -ETIMEDOUT, DEV_CAUSE_TRANSPORT, 1000);
+	make_set(&b, 2);
+	assert_int_equal(ats(&b.ats, &b.s, b.test, b.set, b.found, &error), ATS_UNKNOWN);
+	assert_int_equal(error, -ETIMEDOUT);
 	bench_close(&b);
 }
 
@@ -492,6 +511,7 @@ int main(void)
 	    UNIT(what_is_refused_for_too_long_had_no_effect_and_is_said),
 	    UNIT(a_command_of_unknown_fate_that_landed_is_done_late_and_says_why),
 	    UNIT(an_older_update_that_landed_after_all_is_said_to_have),
+	    UNIT(a_command_that_fails_each_time_stays_unknown_and_is_an_io_error),
 	    UNIT(an_aborted_command_is_sent_again_at_once_and_its_end_is_one),
 	    UNIT(a_command_without_an_answer_stays_unknown_whatever_the_next_one_meets),
 	    UNIT(the_simulators_refusals_are_counted_as_what_they_are),

@@ -42,6 +42,52 @@ static void every_answer_has_its_own_meaning(void **state)
 	assert_int_equal(sense(0xe, 0x1d, 0x00), DEV_CAW_MISCOMPARE);
 }
 
+/* How a command ends on which the device says CHECK CONDITION. */
+static int fate(const uint8_t *cdb, uint8_t key, uint8_t asc, uint8_t ascq, enum dev_cause *cause)
+{
+	struct sbc_sense_key s = {key, asc, ascq};
+
+	*cause = sbc_cause(0x02, &s);
+	return sbc_fate(cdb, sbc_outcome(0x02, &s), &s, cause);
+}
+
+static void a_failed_compare_and_write_may_have_written(void **state)
+{
+	uint8_t caw[SBC_CDB_MAX], write[SBC_CDB_MAX];
+	enum dev_cause cause;
+
+	(void)state;
+	sbc_cdb_caw(caw, 0, true);
+	sbc_cdb_write16(write, 0, 1);
+	assert_int_equal(fate(caw, 0x2, 0x08, 0x00, &cause), -ETIMEDOUT); /* LIO, its backend */
+	assert_int_equal(cause, DEV_CAUSE_UNCLEAR);
+	assert_int_equal(fate(caw, 0x3, 0x0c, 0x00, &cause), -ETIMEDOUT); /* write error */
+	assert_int_equal(fate(caw, 0x4, 0x44, 0x00, &cause), -ETIMEDOUT);
+	assert_int_equal(fate(caw, 0xe, 0x00, 0x00, &cause), -ETIMEDOUT);
+	assert_int_equal(fate(caw, 0x3, 0x11, 0x04, &cause), -EIO); /* nothing to compare with */
+	assert_int_equal(cause, DEV_CAUSE_NONE);
+	assert_int_equal(fate(write, 0x4, 0x44, 0x00, &cause), -EIO);
+	assert_int_equal(cause, DEV_CAUSE_NONE);
+}
+
+static void what_had_no_effect_or_compared_unequal_keeps_its_meaning(void **state)
+{
+	uint8_t caw[SBC_CDB_MAX];
+	enum dev_cause cause;
+
+	(void)state;
+	sbc_cdb_caw(caw, 0, true);
+	assert_int_equal(fate(caw, 0xe, 0x1d, 0x00, &cause), DEV_CAW_MISCOMPARE);
+	assert_int_equal(fate(caw, 0x6, 0x29, 0x00, &cause), -EAGAIN);
+	assert_int_equal(cause, DEV_CAUSE_UNIT_ATTENTION);
+	assert_int_equal(fate(caw, 0x2, 0x04, 0x0a, &cause), -EAGAIN);
+	assert_int_equal(fate(caw, 0x5, 0x20, 0x00, &cause), -EOPNOTSUPP);
+	assert_int_equal(fate(caw, 0x5, 0x24, 0x00, &cause), -EINVAL);
+	assert_int_equal(fate(caw, 0x7, 0x27, 0x00, &cause), -EROFS);
+	assert_int_equal(fate(caw, 0xb, 0x00, 0x00, &cause), -ETIMEDOUT);
+	assert_int_equal(cause, DEV_CAUSE_ABORTED);
+}
+
 static void both_sense_formats_are_read_and_rubbish_is_a_failure(void **state)
 {
 	uint8_t fixed[18] = {[0] = 0x70, [2] = 0x0e, [12] = 0x1d};
@@ -170,6 +216,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_answer_has_its_own_meaning),
+	    cmocka_unit_test(a_failed_compare_and_write_may_have_written),
+	    cmocka_unit_test(what_had_no_effect_or_compared_unequal_keeps_its_meaning),
 	    cmocka_unit_test(both_sense_formats_are_read_and_rubbish_is_a_failure),
 	    cmocka_unit_test(compare_and_write_names_one_sector),
 	    cmocka_unit_test(a_capacity_that_cannot_be_is_refused),

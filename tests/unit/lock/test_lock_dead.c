@@ -200,6 +200,89 @@ static void unknown_fate_counts_as_neither_held_nor_free(void **state)
 		fix_run(body_no_answers, 512, seed);
 }
 
+/* Whoever wants it hears -EIO in time, it is neither held nor free, and can be had afterwards. */
+static void fails_nobody_for_ever(struct fix *f)
+{
+	struct fix_job j = {.b = &f->box[0], .cell = 1, .mode = EX};
+	struct task *t;
+
+	for (unsigned i = 0; i < 2; i++) {
+		j.done = false;
+		t = fix_task(f, 0, fix_pinner, &j);
+		fix_sleep_ms(f, 10 * FIX_DEADLINE_MS);
+		assert_true(j.done);
+		fix_join(f, t);
+		assert_int_equal(j.rc, -EIO);
+		assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), LOCK_NONE);
+	}
+}
+
+static void body_unreadable(struct fix *f)
+{
+	struct simdev_fault lost = {
+	    .kind = SIMDEV_LOST_COMMAND,
+	    .ops = SIMDEV_CAW,
+	    .count = 1000000,
+	    .off_bytes = geo_blk_off(fix_addr(f, 1)),
+	    .len_bytes = 512,
+	};
+	struct simdev_fault bad = lost;
+
+	bad.kind = SIMDEV_FAIL;
+	bad.ops = SIMDEV_READ;
+	bad.nth = 2; /* the first one fetches the record */
+	fix_up(f, 0);
+	simdev_inject(f->box[0].dev, &lost);
+	simdev_inject(f->box[0].dev, &bad);
+	fails_nobody_for_ever(f);
+	simdev_inject_clear(f->box[0].dev);
+	fix_touch(&f->box[0], 1, EX);
+	assert_int_equal(f->box[0].val[1].value, 1);
+}
+
+static struct {
+	const struct dev_ops *real;
+	struct dev_ops ops;
+	uint64_t off_bytes;
+} unwritable;
+
+static void caws_of_one_sector_fail(struct dev *d, struct dev_caw_io *io, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (io[i].off_bytes == unwritable.off_bytes) {
+			io[i].result = -ETIMEDOUT;
+			io[i].cause = DEV_CAUSE_UNCLEAR;
+		} else {
+			unwritable.real->caw_batch(d, &io[i], 1);
+		}
+	}
+}
+
+/* It can be read, and each command fails: nobody can tell whether one will not land after all. */
+static void body_unwritable(struct fix *f)
+{
+	struct dev *d;
+
+	fix_up(f, 0);
+	d = f->box[0].dev;
+	unwritable.real = d->ops;
+	unwritable.ops = *d->ops;
+	unwritable.ops.caw_batch = caws_of_one_sector_fail;
+	unwritable.off_bytes = geo_blk_off(fix_addr(f, 1));
+	d->ops = &unwritable.ops;
+	fails_nobody_for_ever(f);
+	d->ops = unwritable.real;
+	fix_touch(&f->box[0], 1, EX);
+	assert_int_equal(f->box[0].val[1].value, 1);
+}
+
+static void unknown_fate_in_a_bad_sector_is_an_error_not_a_hang(void **state)
+{
+	(void)state;
+	fix_run(body_unreadable, 512, 31);
+	fix_run(body_unwritable, 512, 32);
+}
+
 static void body_silence(struct fix *f)
 {
 	struct simdev_fault fault = {
@@ -306,6 +389,7 @@ int main(void)
 	    cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
 	    cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
 	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
+	    cmocka_unit_test(unknown_fate_in_a_bad_sector_is_an_error_not_a_hang),
 	    cmocka_unit_test(read_without_an_answer_is_tried_again),
 	    cmocka_unit_test(owner_that_never_was_is_an_error_not_a_hang),
 	    cmocka_unit_test(a_record_from_before_a_hand_over_stops_who_gave_it),

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What libiscsi says of a task that has ended, and what that means for the command.
+ */
+#include <errno.h>
+#include <iscsi/iscsi.h>
+#include <iscsi/scsi-lowlevel.h>
+#include <lunfs/dev.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dev/iscsi.h"
+
+#define SECTOR 512u
+
+static struct iscsi_cmd caw_cmd(void)
+{
+	struct iscsi_cmd c = {.dir = ISCSI_OUT, .len_bytes = 2 * SECTOR};
+
+	c.cdb_len = sbc_cdb_caw(c.cdb, 8, true);
+	return c;
+}
+
+static struct iscsi_cmd write_cmd(void)
+{
+	struct iscsi_cmd c = {.dir = ISCSI_OUT, .len_bytes = SECTOR};
+
+	c.cdb_len = sbc_cdb_write16(c.cdb, 8, 1);
+	return c;
+}
+
+static int judge(struct iscsi_cmd *c, const struct scsi_task *t, int status)
+{
+	return iscsi_cmd_judge(c, t, status, UINT64_MAX);
+}
+
+/* It took less than was sent: of one half, or of both? */
+static void a_compare_and_write_that_took_too_little_is_of_unknown_fate(void **state)
+{
+	struct scsi_task t = {.residual_status = SCSI_RESIDUAL_UNDERFLOW, .residual = SECTOR};
+	struct iscsi_cmd c = caw_cmd(), w = write_cmd();
+
+	(void)state;
+	assert_int_equal(judge(&c, &t, SCSI_STATUS_GOOD), -ETIMEDOUT);
+	assert_int_equal(c.cause, DEV_CAUSE_UNCLEAR);
+	assert_int_equal(judge(&w, &t, SCSI_STATUS_GOOD), -EIO);
+	t.residual_status = SCSI_RESIDUAL_NO_RESIDUAL;
+	c = caw_cmd();
+	assert_int_equal(judge(&c, &t, SCSI_STATUS_GOOD), DEV_CAW_GOOD);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_compare_and_write_that_took_too_little_is_of_unknown_fate),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
