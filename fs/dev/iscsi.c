@@ -126,6 +126,22 @@ static void complete(struct iscsi_session *s, struct iscsi_link *k, int result)
 	pthread_mutex_unlock(&s->mtx);
 }
 
+/*
+ * From the data segment of the response: two bytes of length, then the sense data (RFC 7143
+ * 11.4.7.2). libiscsi's own reading of it does not look how long it is.
+ */
+static struct sbc_sense_key sense_of(const struct scsi_task *t)
+{
+	const uint8_t *seg = t->datain.data;
+	size_t have, len;
+
+	if (!seg || t->datain.size < 2)
+		return sbc_sense_decode(NULL, 0);
+	have = (size_t)t->datain.size - 2;
+	len = (size_t)(seg[0] << 8 | seg[1]);
+	return sbc_sense_decode(seg + 2, len < have ? len : have);
+}
+
 int iscsi_cmd_judge(struct iscsi_cmd *c, const struct scsi_task *t, int status, uint64_t until_ns)
 {
 	struct sbc_sense_key key = {0};
@@ -138,8 +154,7 @@ int iscsi_cmd_judge(struct iscsi_cmd *c, const struct scsi_task *t, int status, 
 		return -ETIMEDOUT;
 	}
 	if (status == SCSI_STATUS_CHECK_CONDITION)
-		key = (struct sbc_sense_key){(uint8_t)t->sense.key, (uint8_t)(t->sense.ascq >> 8),
-					     (uint8_t)t->sense.ascq};
+		key = sense_of(t);
 	rc = sbc_outcome((unsigned)status, &key);
 	c->cause = sbc_cause((unsigned)status, &key);
 	if (rc == -EAGAIN && !c->cause)

@@ -61,12 +61,17 @@ static int illegal_request(const struct sbc_sense_key *s)
 	}
 }
 
+/*
+ * Sense data of an earlier command came in place of what this one would have done (SPC-5 4.5.7):
+ * whatever they say, it did not succeed, nor did it compare anything.
+ */
 static int check_condition(const struct sbc_sense_key *s)
 {
 	switch (s->key) {
-	case 0x0: /* no sense */
+	case 0x0: /* no sense: how much was done is not said, and it is no GOOD */
+		return s->deferred ? -EAGAIN : -EIO;
 	case 0x1: /* recovered error */
-		return 0;
+		return s->deferred ? -EAGAIN : 0;
 	case 0x2:
 		return not_ready(s);
 	case 0x5:
@@ -78,7 +83,7 @@ static int check_condition(const struct sbc_sense_key *s)
 	case 0xb: /* aborted command: how far it came is not said */
 		return -ETIMEDOUT;
 	case 0xe: /* miscompare during verify operation */
-		return s->asc == 0x1d ? DEV_CAW_MISCOMPARE : -EIO;
+		return s->asc == 0x1d && !s->deferred ? DEV_CAW_MISCOMPARE : -EIO;
 	default:
 		return -EIO;
 	}
@@ -108,7 +113,7 @@ int sbc_outcome(unsigned status, const struct sbc_sense_key *sense)
 /* MEDIUM ERROR, unrecovered read error: there was nothing to compare with. */
 static bool compare_failed(const struct sbc_sense_key *s)
 {
-	return s->key == 0x3 && s->asc == 0x11;
+	return s->key == 0x3 && s->asc == 0x11 && !s->deferred;
 }
 
 int sbc_fate(const uint8_t *cdb, int result, const struct sbc_sense_key *sense,
@@ -165,7 +170,9 @@ struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len)
 		s.ascq = sense[3];
 	} else {
 		s.key = 0x4; /* a check condition that says nothing is a failure */
+		return s;
 	}
+	s.deferred = format & 1;
 	return s;
 }
 

@@ -20,8 +20,9 @@
 
 enum sbc_vpd { SBC_VPD_ID = 0x83, SBC_VPD_LIMITS = 0xb0, SBC_VPD_THIN = 0xb2 };
 
-struct sbc_sense_key { /* zero if there was none */
+struct sbc_sense_key {
 	uint8_t key, asc, ascq;
+	bool deferred; /* it speaks of an earlier command */
 };
 
 /* 0 (done), DEV_CAW_MISCOMPARE, or a negative errno of dev.h. Invalid field in CDB is -EINVAL. */
@@ -35,6 +36,7 @@ int sbc_fate(const uint8_t *cdb, int result, const struct sbc_sense_key *sense,
 	     enum dev_cause *cause);
 /* Why, where sbc_outcome()'s errno alone does not tell; else DEV_CAUSE_NONE. */
 enum dev_cause sbc_cause(unsigned status, const struct sbc_sense_key *sense);
+/* No usable sense data, or none at all: HARDWARE ERROR. */
 struct sbc_sense_key sbc_sense_decode(const uint8_t *sense, size_t len);
 
 /* Big-endian numbers, as SCSI has them. */

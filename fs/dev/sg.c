@@ -64,10 +64,9 @@ static int os_error(int err)
 
 static struct sbc_sense_key sense_of(struct sg_pt_base *pt, const uint8_t *sense)
 {
-	struct sbc_sense_key none = {0};
 	int len = get_scsi_pt_sense_len(pt);
 
-	return len > 0 ? sbc_sense_decode(sense, (size_t)len) : none;
+	return sbc_sense_decode(sense, len > 0 ? (size_t)len : 0);
 }
 
 static int judge(struct sg_pt_base *pt, int submitted, const struct sbc_sense_key *key)

@@ -52,10 +52,51 @@ static void a_compare_and_write_that_took_too_little_is_of_unknown_fate(void **s
 	assert_int_equal(judge(&c, &t, SCSI_STATUS_GOOD), DEV_CAW_GOOD);
 }
 
+/* What a CHECK CONDITION whose data segment is the first @len bytes of @seg makes of @c. */
+static int checked(struct iscsi_cmd c, const uint8_t *seg, int len)
+{
+	uint8_t copy[32];
+	struct scsi_task t = {.datain = {.size = len, .data = len ? copy : NULL}};
+
+	memcpy(copy, seg, (size_t)len);
+	return judge(&c, &t, SCSI_STATUS_CHECK_CONDITION);
+}
+
+static void a_check_condition_without_usable_sense_is_no_success(void **state)
+{
+	uint8_t seg[20] = {0, 18, 0x70, [4] = 0x0e, [14] = 0x1d};
+
+	(void)state;
+	assert_int_equal(checked(caw_cmd(), seg, 20), DEV_CAW_MISCOMPARE);
+	assert_int_equal(checked(caw_cmd(), seg, 0), -ETIMEDOUT);
+	assert_int_equal(checked(caw_cmd(), seg, 1), -ETIMEDOUT);
+	assert_int_equal(checked(caw_cmd(), seg, 10), -ETIMEDOUT);
+	assert_int_equal(checked(write_cmd(), seg, 0), -EIO);
+	seg[1] = 0; /* no sense data, whatever follows */
+	assert_int_equal(checked(caw_cmd(), seg, 20), -ETIMEDOUT);
+	seg[1] = 18;
+	seg[2] = 0x7f; /* of a vendor's own format */
+	assert_int_equal(checked(caw_cmd(), seg, 20), -ETIMEDOUT);
+	assert_int_equal(checked(write_cmd(), seg, 20), -EIO);
+}
+
+static void deferred_sense_data_say_nothing_of_this_command(void **state)
+{
+	uint8_t seg[20] = {0, 18, 0x71, [4] = 0x01, [14] = 0x17};
+
+	(void)state;
+	assert_int_equal(checked(write_cmd(), seg, 20), -EAGAIN);
+	assert_int_equal(checked(caw_cmd(), seg, 20), -EAGAIN);
+	seg[2] = 0x70;
+	assert_int_equal(checked(write_cmd(), seg, 20), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_compare_and_write_that_took_too_little_is_of_unknown_fate),
+	    cmocka_unit_test(a_check_condition_without_usable_sense_is_no_success),
+	    cmocka_unit_test(deferred_sense_data_say_nothing_of_this_command),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

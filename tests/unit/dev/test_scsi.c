@@ -88,6 +88,35 @@ static void what_had_no_effect_or_compared_unequal_keeps_its_meaning(void **stat
 	assert_int_equal(cause, DEV_CAUSE_ABORTED);
 }
 
+/* An earlier command's failure is told in place of this one, which was not performed. */
+static int deferred(uint8_t key, uint8_t asc)
+{
+	uint8_t fixed[18] = {[0] = 0x71, [2] = key, [12] = asc};
+	uint8_t descriptor[8] = {0x73, key, asc};
+	struct sbc_sense_key f = sbc_sense_decode(fixed, sizeof(fixed));
+	struct sbc_sense_key d = sbc_sense_decode(descriptor, sizeof(descriptor));
+
+	assert_int_equal(sbc_outcome(0x02, &f), sbc_outcome(0x02, &d));
+	return sbc_outcome(0x02, &f);
+}
+
+static void a_check_condition_is_no_success_unless_this_command_recovered(void **state)
+{
+	uint8_t caw[SBC_CDB_MAX];
+	enum dev_cause cause;
+
+	(void)state;
+	assert_int_equal(sense(0x1, 0x17, 0x00), 0);
+	assert_int_equal(sense(0x0, 0x00, 0x00), -EIO);
+	assert_int_equal(deferred(0x0, 0x00), -EAGAIN);
+	assert_int_equal(deferred(0x1, 0x17), -EAGAIN);
+	assert_int_equal(deferred(0x3, 0x0c), -EIO);
+	assert_int_equal(deferred(0x6, 0x29), -EAGAIN);
+	assert_int_equal(deferred(0xe, 0x1d), -EIO);
+	sbc_cdb_caw(caw, 0, true);
+	assert_int_equal(fate(caw, 0x0, 0x00, 0x00, &cause), -ETIMEDOUT);
+}
+
 static void both_sense_formats_are_read_and_rubbish_is_a_failure(void **state)
 {
 	uint8_t fixed[18] = {[0] = 0x70, [2] = 0x0e, [12] = 0x1d};
@@ -218,6 +247,7 @@ int main(void)
 	    cmocka_unit_test(every_answer_has_its_own_meaning),
 	    cmocka_unit_test(a_failed_compare_and_write_may_have_written),
 	    cmocka_unit_test(what_had_no_effect_or_compared_unequal_keeps_its_meaning),
+	    cmocka_unit_test(a_check_condition_is_no_success_unless_this_command_recovered),
 	    cmocka_unit_test(both_sense_formats_are_read_and_rubbish_is_a_failure),
 	    cmocka_unit_test(compare_and_write_names_one_sector),
 	    cmocka_unit_test(a_capacity_that_cannot_be_is_refused),

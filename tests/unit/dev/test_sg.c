@@ -115,10 +115,32 @@ static void a_failed_compare_and_write_is_of_unknown_fate(void **state)
 	assert_int_equal(send_caw(&cause), DEV_CAW_MISCOMPARE);
 }
 
+static void a_check_condition_without_usable_sense_is_no_success(void **state)
+{
+	enum dev_cause cause;
+
+	(void)state;
+	check_condition(0, 0, 0, 0);
+	assert_int_equal(send_caw(&cause), -ETIMEDOUT);
+	assert_int_equal(cause, DEV_CAUSE_UNCLEAR);
+	assert_int_equal(send_sync(), -EIO);
+	answer.host = 0x10;
+	answer.category = SCSI_PT_RESULT_TRANSPORT_ERR;
+	assert_int_equal(send_sync(), -EIO);
+	check_condition(0x70, 0x0, 0x00, 18);
+	assert_int_equal(send_caw(&cause), -ETIMEDOUT);
+	assert_int_equal(send_sync(), -EIO);
+	check_condition(0x71, 0x1, 0x17, 18);
+	assert_int_equal(send_caw(&cause), -EAGAIN);
+	check_condition(0x70, 0x1, 0x17, 18);
+	assert_int_equal(send_caw(&cause), DEV_CAW_GOOD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_failed_compare_and_write_is_of_unknown_fate),
+	    cmocka_unit_test(a_check_condition_without_usable_sense_is_no_success),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
