@@ -6,6 +6,7 @@
 #include "dev/fdio.h"
 
 #include "base/log.h"
+#include "dev/dev_impl.h"
 #include "dev/sysfs.h"
 
 #include <errno.h>
@@ -93,7 +94,7 @@ static int block_geometry(struct fdio *f)
 	return 0;
 }
 
-int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags)
+int fdio_open(struct fdio *f, const struct dev *d, const char *path, unsigned dev_open_flags)
 {
 	bool ro = dev_open_flags & DEV_OPEN_RDONLY;
 	int flags = (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC;
@@ -105,6 +106,7 @@ int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags)
 	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
 		return -ENOTBLK;
 	memset(f, 0, sizeof(*f));
+	f->dev = d;
 	f->block = S_ISBLK(st.st_mode);
 	f->read_only = ro;
 	if (f->block && dev_open_flags & DEV_OPEN_EXCL)
@@ -173,14 +175,41 @@ void fdio_close(struct fdio *f)
 
 /* ---- reading and writing ------------------------------------------------------------------ */
 
-static int transfer(struct fdio *f, enum dev_io_op op, uint64_t off, size_t len, uint8_t *buf)
+struct span { /* what one call reads or writes */
+	enum dev_io_op op;
+	uint64_t off;
+	size_t len;
+	uint8_t *buf;
+	uint64_t until_ns; /* nothing of it goes out later */
+};
+
+/* For a call that is made now. A read changes nothing, so it may be sent whenever it is. */
+static uint64_t deadline_of(const struct fdio *f, enum dev_io_op op)
+{
+	return op == DEV_READ ? UINT64_MAX : dev_deadline_ns(f->dev);
+}
+
+static bool too_late(uint64_t until_ns)
+{
+	return until_ns != UINT64_MAX && dev_now_ns() >= until_ns;
+}
+
+static ssize_t transfer_call(const struct fdio *f, const struct span *s)
+{
+	return s->op == DEV_READ ? pread(f->fd, s->buf, s->len, (off_t)s->off)
+				 : pwrite(f->fd, s->buf, s->len, (off_t)s->off);
+}
+
+static int transfer(struct fdio *f, struct span s)
 {
 	unsigned doubts = 0;
 
-	while (len) {
-		ssize_t n = op == DEV_READ ? pread(f->fd, buf, len, (off_t)off)
-					   : pwrite(f->fd, buf, len, (off_t)off);
+	while (s.len) {
+		ssize_t n;
 
+		if (too_late(s.until_ns))
+			return -ETIMEDOUT;
+		n = transfer_call(f, &s);
 		if (n < 0) {
 			int rc = failed(f, errno, &doubts);
 
@@ -188,13 +217,13 @@ static int transfer(struct fdio *f, enum dev_io_op op, uint64_t off, size_t len,
 				return rc;
 			continue;
 		}
-		if ((size_t)n < len && f->direct)
+		if ((size_t)n < s.len && f->direct)
 			n -= n % (ssize_t)f->sector_bytes; /* direct I/O goes on at a sector */
 		if (n <= 0)
 			return -EIO; /* the file was cut short under us */
-		buf += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
+		s.buf += n;
+		s.off += (uint64_t)n;
+		s.len -= (size_t)n;
 	}
 	return 0;
 }
@@ -204,33 +233,34 @@ static bool memory_fits(const struct fdio *f, const void *buf)
 	return !f->direct || (uintptr_t)buf % f->sector_bytes == 0;
 }
 
-int fdio_read(struct fdio *f, uint64_t off_bytes, size_t len_bytes, void *buf)
+/* Through memory that fits, if that of the caller does not. */
+static int move(struct fdio *f, struct span s)
 {
-	void *own;
+	void *theirs = s.buf;
 	int rc;
 
-	if (memory_fits(f, buf))
-		return transfer(f, DEV_READ, off_bytes, len_bytes, buf);
-	own = dev_buf_alloc(len_bytes);
-	rc = transfer(f, DEV_READ, off_bytes, len_bytes, own);
-	if (!rc)
-		memcpy(buf, own, len_bytes);
-	free(own);
+	if (memory_fits(f, theirs))
+		return transfer(f, s);
+	s.buf = dev_buf_alloc(s.len);
+	if (s.op == DEV_WRITE)
+		memcpy(s.buf, theirs, s.len);
+	rc = transfer(f, s);
+	if (!rc && s.op == DEV_READ)
+		memcpy(theirs, s.buf, s.len);
+	free(s.buf);
 	return rc;
+}
+
+int fdio_read(struct fdio *f, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	return move(f,
+		    (struct span){DEV_READ, off_bytes, len_bytes, buf, deadline_of(f, DEV_READ)});
 }
 
 int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void *buf)
 {
-	void *own;
-	int rc;
-
-	if (memory_fits(f, buf))
-		return transfer(f, DEV_WRITE, off_bytes, len_bytes, (void *)(uintptr_t)buf);
-	own = dev_buf_alloc(len_bytes);
-	memcpy(own, buf, len_bytes);
-	rc = transfer(f, DEV_WRITE, off_bytes, len_bytes, own);
-	free(own);
-	return rc;
+	return move(f, (struct span){DEV_WRITE, off_bytes, len_bytes, (void *)(uintptr_t)buf,
+				     deadline_of(f, DEV_WRITE)});
 }
 
 int fdio_flush(struct fdio *f)
@@ -251,11 +281,11 @@ int fdio_flush(struct fdio *f)
 
 static int range_call(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)
 {
-	uint64_t range[2] = {off, len};
+	uint64_t range[2] = {off, len}, until = deadline_of(f, DEV_WRITE);
 	unsigned doubts = 0;
 	int rc;
 
-	for (;;) {
+	while (!too_late(until)) {
 		if (f->block)
 			rc = ioctl(f->fd, request, range);
 		else
@@ -267,6 +297,7 @@ static int range_call(struct fdio *f, unsigned long request, uint64_t off, uint6
 		if (rc)
 			return rc;
 	}
+	return -ETIMEDOUT;
 }
 
 static int range_op(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)
@@ -284,6 +315,11 @@ static int range_op(struct fdio *f, unsigned long request, uint64_t off, uint64_
 	return rc;
 }
 
+uint64_t fdio_discard_max(uint64_t kernels_bytes)
+{
+	return kernels_bytes < RANGE_CHUNK ? kernels_bytes : RANGE_CHUNK;
+}
+
 int fdio_discard(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes)
 {
 	return range_op(f, BLKDISCARD, off_bytes, len_bytes);
@@ -299,20 +335,26 @@ int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes)
 struct run { /* neighbours on the device: one transfer */
 	struct dev_io *io;
 	size_t n;
+	uint64_t until_ns;
 };
 
-/* How many of @io, @n > 0 of them, continue each other. */
-static size_t run_length(const struct fdio *f, const struct dev_io *io, size_t n)
-{
-	size_t i = 1;
+struct batch {
+	struct dev_io *io; /* those that are not done yet */
+	size_t n;
+	uint64_t until_ns; /* of its writes */
+};
 
-	if (!memory_fits(f, io[0].buf))
-		return 1;
+/* Those of @b, which has some, that continue each other from the @at-th on. */
+static struct run run_from(const struct fdio *f, const struct batch *b, size_t at)
+{
+	struct dev_io *io = b->io + at;
+	size_t i = 1, n = b->n - at;
+
 	while (i < n && i < MERGE_MAX && io[i].op == io[0].op &&
 	       io[i].off_bytes == io[i - 1].off_bytes + io[i - 1].len_bytes &&
-	       memory_fits(f, io[i].buf))
+	       memory_fits(f, io[0].buf) && memory_fits(f, io[i].buf))
 		i++;
-	return i;
+	return (struct run){io, i, io[0].op == DEV_READ ? UINT64_MAX : b->until_ns};
 }
 
 static void run_vector(const struct run *r, struct iovec *iov)
@@ -345,6 +387,8 @@ static int64_t run_call(const struct fdio *f, const struct run *r)
 	struct iovec iov[MERGE_MAX];
 	ssize_t n;
 
+	if (too_late(r->until_ns))
+		return -EAGAIN;
 	run_vector(r, iov);
 	if (r->io[0].op == DEV_READ)
 		n = preadv(f->fd, iov, (int)r->n, (off_t)r->io[0].off_bytes);
@@ -358,10 +402,8 @@ static void run_finish(struct fdio *f, struct run *r, size_t i)
 	for (; i < r->n; i++) {
 		struct dev_io *io = &r->io[i];
 
-		if (io->op == DEV_READ)
-			io->result = fdio_read(f, io->off_bytes, io->len_bytes, io->buf);
-		else
-			io->result = fdio_write(f, io->off_bytes, io->len_bytes, io->buf);
+		io->result = move(
+		    f, (struct span){io->op, io->off_bytes, io->len_bytes, io->buf, r->until_ns});
 	}
 }
 
@@ -387,19 +429,19 @@ static struct aio *queue_of(struct fdio *f)
 	return f->aio;
 }
 
-/* Some runs of @io, all of which fit in one batch of the kernel's. How many elements. */
-static size_t some_runs(struct fdio *f, struct aio *q, struct dev_io *io, size_t n)
+/* Some runs of @b, all of which fit in one batch of the kernel's. How many elements. */
+static size_t some_runs(struct fdio *f, struct aio *q, const struct batch *b)
 {
 	struct iovec iov[AIO_BATCH_MAX + MERGE_MAX];
 	struct aio_io a[AIO_BATCH_MAX];
 	struct run run[AIO_BATCH_MAX];
 	size_t runs = 0, vecs = 0, i = 0;
 
-	while (i < n && runs < AIO_BATCH_MAX && vecs < AIO_BATCH_MAX) {
+	while (i < b->n && runs < AIO_BATCH_MAX && vecs < AIO_BATCH_MAX) {
 		struct run *r = &run[runs];
 
-		*r = (struct run){.io = io + i, .n = run_length(f, io + i, n - i)};
-		if (!memory_fits(f, r->io[0].buf))
+		*r = run_from(f, b, i);
+		if (!memory_fits(f, r->io[0].buf) || too_late(r->until_ns))
 			break;
 		run_vector(r, iov + vecs);
 		a[runs++] = (struct aio_io){.write = r->io[0].op == DEV_WRITE,
@@ -423,18 +465,19 @@ static size_t some_runs(struct fdio *f, struct aio *q, struct dev_io *io, size_t
 void fdio_batch(struct fdio *f, struct dev_io *io, size_t n)
 {
 	struct aio *q = n > 1 ? queue_of(f) : NULL;
-	size_t i = 0;
+	struct batch b = {io, n, deadline_of(f, DEV_WRITE)};
 
-	while (i < n) {
-		size_t some = q ? some_runs(f, q, io + i, n - i) : 0;
+	while (b.n) {
+		size_t some = q ? some_runs(f, q, &b) : 0;
 
 		if (!some) {
-			struct run r = {.io = io + i, .n = run_length(f, io + i, n - i)};
+			struct run r = run_from(f, &b, 0);
 
 			run_do(f, &r);
 			some = r.n;
 		}
-		i += some;
+		b.io += some;
+		b.n -= some;
 	}
 }
 
@@ -449,12 +492,10 @@ struct rest { /* of a transfer that ended short, or of which nobody knows how */
 static void rest_do(struct rest *s)
 {
 	struct dev_io *io = &s->a->io;
-	uint64_t off = io->off_bytes + s->done;
-	size_t len = io->len_bytes - s->done;
-	uint8_t *buf = (uint8_t *)io->buf + s->done;
 
 	io->result =
-	    io->op == DEV_READ ? fdio_read(s->f, off, len, buf) : fdio_write(s->f, off, len, buf);
+	    move(s->f, (struct span){io->op, io->off_bytes + s->done, io->len_bytes - s->done,
+				     (uint8_t *)io->buf + s->done, s->a->until_ns});
 	dev_started_done(s->a);
 }
 
@@ -518,5 +559,8 @@ int fdio_start(struct fdio *f, struct dev_async *a)
 	struct aio_io io = {
 	    .write = a->io.op == DEV_WRITE, .off_bytes = a->io.off_bytes, .iov = &iov, .iovs = 1};
 
-	return q ? aio_start(q, &io, a) : -EAGAIN;
+	if (!q)
+		return -EAGAIN;
+	a->until_ns = deadline_of(f, a->io.op);
+	return aio_start(q, &io, a);
 }

@@ -4,6 +4,10 @@
  * backend have in common. A process that was killed is not reaped before its system calls and its
  * asynchronous transfers (aio.h) have ended, so its exit proves that nothing of it is still on its
  * way to the device. (An io_uring may be torn down after the exit was reported.)
+ *
+ * What the kernel gave up is sent again, but a write or a discard only within the deadline, counted
+ * from the call: whoever called was allowed to change the device then, and may not be any more. The
+ * kernel itself may try for longer, and only reservations keep that from landing.
  */
 #ifndef DEV_FDIO_H
 #define DEV_FDIO_H
@@ -13,6 +17,7 @@
 #include <lunfs/dev.h>
 
 struct fdio {
+	const struct dev *dev; /* whose deadline it keeps */
 	int fd;
 	bool direct;
 	bool block; /* a block device, else a regular file */
@@ -27,15 +32,16 @@ struct fdio {
 	unsigned rests; /* started transfers that are ended by threads of their own */
 	/*
 	 * Optional. The kernel has given a command up, or the device, and does not tell whether
-	 * that failed or did not answer. 0: send it again; else the result. @tries: how often
-	 * it was asked about this command before. (What the device said itself has other errnos.)
+	 * that failed or did not answer. 0: send it again, if it is time; else the result. @tries:
+	 * how often it was asked about this command before. (What the device said itself has other
+	 * errnos.)
 	 */
 	int (*doubt)(void *ctx, unsigned tries);
 	void *doubt_ctx;
 };
 
 /* Open @path; -EINVAL etc. as open(2). Fills everything but the sector size of a regular file. */
-int fdio_open(struct fdio *f, const char *path, unsigned dev_open_flags);
+int fdio_open(struct fdio *f, const struct dev *d, const char *path, unsigned dev_open_flags);
 /* Regular file: settle the sector size, fall back to the page cache where direct I/O refuses it. */
 int fdio_set_sector(struct fdio *f, uint32_t sector_bytes);
 void fdio_close(struct fdio *f);
@@ -43,6 +49,8 @@ void fdio_close(struct fdio *f);
 int fdio_read(struct fdio *f, uint64_t off_bytes, size_t len_bytes, void *buf);
 int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void *buf);
 int fdio_flush(struct fdio *f);
+/* The most that one command discards, where the kernel takes @kernels_bytes at once (0: none). */
+uint64_t fdio_discard_max(uint64_t kernels_bytes);
 int fdio_discard(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
 int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
 /* Block devices: neighbours are one transfer, and all of them on their way at once. */

@@ -254,7 +254,7 @@ static void file_identify(struct file_dev *fd, const char *name, dev_t rdev)
 	id->read_only = fd->f.read_only;
 	id->one_machine = true;
 	id->has_caw = true;
-	id->discard_max_bytes = fd->f.block ? sysfs_discard_max(rdev) : 0;
+	id->discard_max_bytes = fd->f.block ? fdio_discard_max(sysfs_discard_max(rdev)) : 0;
 	id->has_discard = !fd->f.block || id->discard_max_bytes;
 	id->has_write_zeroes = true;
 }
@@ -306,7 +306,7 @@ int file_open(const struct dev_open_args *a, struct dev **out)
 		return dev_refuse_open(a, -ENOMEM);
 	if (!S_ISBLK(st.st_mode) || !sysfs_node(st.st_rdev, path, sizeof(path)))
 		snprintf(path, sizeof(path), "%s", a->name);
-	rc = fdio_open(&fd->f, path, a->flags);
+	rc = fdio_open(&fd->f, &fd->dev, path, a->flags);
 	if (rc) {
 		free(fd);
 		return dev_refuse_open(a, rc);

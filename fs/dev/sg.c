@@ -522,7 +522,7 @@ static int set_up(struct sg_dev *s, const struct dev_open_args *a, dev_t rdev)
 	id->sector_bytes = s->f.sector_bytes;
 	id->phys_bytes = s->f.phys_bytes;
 	id->read_only = s->f.read_only;
-	id->discard_max_bytes = sysfs_discard_max(rdev);
+	id->discard_max_bytes = fdio_discard_max(sysfs_discard_max(rdev));
 	id->has_discard = id->discard_max_bytes;
 	id->has_write_zeroes = true;
 	rc = identify(s, a);
@@ -540,7 +540,7 @@ int sg_open(const struct dev_open_args *a, struct dev **out)
 		return dev_refuse_open(a, -ENOMEM);
 	rc = block_node(a, path, sizeof(path), &rdev);
 	if (!rc) {
-		rc = fdio_open(&s->f, path, a->flags);
+		rc = fdio_open(&s->f, &s->dev, path, a->flags);
 		if (rc)
 			dev_refuse_open(a, rc);
 	}
