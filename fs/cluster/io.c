@@ -90,6 +90,11 @@ int host_io_drain(struct host_io *x)
 	return -EIO;
 }
 
+static bool passes(int result)
+{
+	return result == -ETIMEDOUT || result == -EBADE || result == -ECANCELED;
+}
+
 /*
  * Keep what must be sent again at the front of @io; *n = how many, *unknown = may some of it still
  * land? The first hard error wins.
@@ -103,7 +108,7 @@ static int keep_undone(struct dev_io *io, size_t *n, bool *unknown)
 	for (size_t i = 0; i < *n; i++) {
 		if (io[i].result == -ETIMEDOUT)
 			*unknown = true;
-		if (io[i].result == -ETIMEDOUT || io[i].result == -EBADE)
+		if (passes(io[i].result))
 			io[left++] = io[i];
 		else if (io[i].result && !r)
 			r = io[i].result;
@@ -141,10 +146,10 @@ static int write_all(struct outage *u, struct dev_io *io, size_t n, bool sent)
 		hard = hard ? hard : r;
 		if (n == 0)
 			return hard;
-		if (unknown) {
+		if (unknown || io[0].result == -ECANCELED)
 			begins(u, "write", io[0].off_bytes);
+		if (unknown)
 			r = host_io_drain(u->x);
-		}
 		if (unknown && r)
 			return -ETIMEDOUT;
 		if (hard)
@@ -165,11 +170,6 @@ static int wait_and_see(struct outage *u)
 {
 	clock_sleep_ns(u->x->clk, NAP_NS);
 	return stopped(u->x) ? -EIO : host_wait_active(u->x->host);
-}
-
-static bool passes(int result)
-{
-	return result == -ETIMEDOUT || result == -EBADE;
 }
 
 static int read_again(struct outage *u, struct dev_io *io)

@@ -3,7 +3,8 @@
  * Plain I/O of a mounted host. What times out is neither lost nor an error: it waits for as long as
  * the device does not answer and this host has not lost its slot, and goes on by itself. So an
  * outage of the array is a pause. What the device refuses (reservation conflict) had no effect: it
- * waits until this host knows why, and is sent again if it was not fenced.
+ * waits until this host knows why, and is sent again if it was not fenced. What was not sent, or
+ * not again, since its deadline was over (-ECANCELED) goes out once this host may write.
  *
  * A write whose fate is unknown is sent again only once the device has proved that the first one
  * cannot land any more (DESIGN section 4); a device that can never prove it answers -ETIMEDOUT, and

@@ -208,7 +208,7 @@ static int transfer(struct fdio *f, struct span s)
 		ssize_t n;
 
 		if (too_late(s.until_ns))
-			return -ETIMEDOUT;
+			return -ECANCELED;
 		n = transfer_call(f, &s);
 		if (n < 0) {
 			int rc = failed(f, errno, &doubts);
@@ -297,7 +297,7 @@ static int range_call(struct fdio *f, unsigned long request, uint64_t off, uint6
 		if (rc)
 			return rc;
 	}
-	return -ETIMEDOUT;
+	return -ECANCELED;
 }
 
 static int range_op(struct fdio *f, unsigned long request, uint64_t off, uint64_t len)

@@ -144,8 +144,9 @@ static inline void cond_broadcast(struct cond *cv)
  * The deadline bounds a command that the backend sends itself. Plain I/O through the kernel's block
  * layer is bounded by the kernel's own command time-out; such a call returns only once nothing of
  * it is on its way any more. But after its deadline no call sends a write or a discard, be it again
- * or for the first time: the caller's right to change the device may have ended. It is -ETIMEDOUT
- * then. (A discard or zeroing of more than one command has a deadline for each.)
+ * or for the first time: the caller's right to change the device may have ended. It is -ECANCELED
+ * then: nothing of it is on its way, whatever of it has landed. (A discard or zeroing of more than
+ * one command has a deadline for each.)
  * A backend may have threads: fork before dev_open(), not after it.
  */
 struct dev;

@@ -216,7 +216,7 @@ static void a_write_is_sent_again_within_the_deadline_only(void **state)
 	assert_int_equal(fdio_write(&fx->f, 0, BLOCK, fx->buf), 0);
 	assert_int_equal(k.writes, 2);
 	fail_late(fx, 1);
-	assert_int_equal(fdio_write(&fx->f, 0, BLOCK, fx->buf), -ETIMEDOUT);
+	assert_int_equal(fdio_write(&fx->f, 0, BLOCK, fx->buf), -ECANCELED);
 	assert_int_equal(k.writes, 1);
 }
 
@@ -229,7 +229,7 @@ static void the_rest_of_a_short_write_is_sent_within_the_deadline_only(void **st
 	assert_int_equal(fdio_write(&fx->f, 0, 2 * BLOCK, fx->buf), 0);
 	assert_int_equal(k.writes, 2);
 	fail_late(fx, 1);
-	assert_int_equal(fdio_write(&fx->f, 0, 2 * BLOCK, fx->buf), -ETIMEDOUT);
+	assert_int_equal(fdio_write(&fx->f, 0, 2 * BLOCK, fx->buf), -ECANCELED);
 	assert_int_equal(k.writes, 1);
 }
 
@@ -250,7 +250,7 @@ static void a_discard_is_sent_again_within_the_deadline_only(void **state)
 	assert_int_equal(fdio_discard(&fx->f, 0, BLOCK), 0);
 	assert_int_equal(k.discards, 2);
 	fail_late(fx, 1);
-	assert_int_equal(fdio_discard(&fx->f, 0, BLOCK), -ETIMEDOUT);
+	assert_int_equal(fdio_discard(&fx->f, 0, BLOCK), -ECANCELED);
 	assert_int_equal(k.discards, 1);
 }
 
@@ -298,7 +298,7 @@ static void neighbours_are_sent_one_by_one_within_the_deadline_only(void **state
 	assert_int_equal(k.writes, 5);
 	fail_late(fx, 1);
 	fdio_batch(&fx->f, io, 4);
-	all_end_with(io, 4, -ETIMEDOUT);
+	all_end_with(io, 4, -ECANCELED);
 	assert_int_equal(k.writes, 1);
 }
 
@@ -310,21 +310,21 @@ static void a_batch_sends_nothing_that_its_first_has_kept_waiting_for_too_long(v
 	runs(io, 4, fx->buf, 2ull * BLOCK);
 	fail_late(fx, 1);
 	fdio_batch(&fx->f, io, 4);
-	all_end_with(io, 4, -ETIMEDOUT);
+	all_end_with(io, 4, -ECANCELED);
 	assert_int_equal(k.writes, 1);
 	runs(io, 4, fx->buf, BLOCK);
 	io[2].off_bytes += BLOCK;
 	io[3].off_bytes += BLOCK;
 	fail_late(fx, 1);
 	fdio_batch(&fx->f, io, 4);
-	all_end_with(io, 4, -ETIMEDOUT);
+	all_end_with(io, 4, -ECANCELED);
 	assert_int_equal(k.writes, 1);
 	io[1].op = DEV_READ;
 	fail_late(fx, 1);
 	fdio_batch(&fx->f, io, 4);
-	assert_int_equal(io[0].result, -ETIMEDOUT);
+	assert_int_equal(io[0].result, -ECANCELED);
 	assert_int_equal(io[1].result, 0);
-	all_end_with(io + 2, 2, -ETIMEDOUT);
+	all_end_with(io + 2, 2, -ECANCELED);
 }
 
 static void asynchronous_ones_of_a_batch_are_sent_again_within_the_deadline_only(void **state)
@@ -340,7 +340,7 @@ static void asynchronous_ones_of_a_batch_are_sent_again_within_the_deadline_only
 	assert_int_equal(k.writes, 8);
 	fail_late(fx, 4);
 	fdio_batch(&fx->f, io, 4);
-	all_end_with(io, 4, -ETIMEDOUT);
+	all_end_with(io, 4, -ECANCELED);
 	assert_int_equal(k.writes, 4);
 }
 
@@ -355,9 +355,9 @@ static void what_does_not_fit_beside_them_is_sent_within_the_deadline_only(void 
 		io[i].buf = fx->buf;
 	fail_late(fx, 1);
 	fdio_batch(&fx->f, io, AIO_BATCH_MAX + 2);
-	assert_int_equal(io[0].result, -ETIMEDOUT);
+	assert_int_equal(io[0].result, -ECANCELED);
 	all_end_with(io + 1, AIO_BATCH_MAX - 1, 0);
-	all_end_with(io + AIO_BATCH_MAX, 2, -ETIMEDOUT);
+	all_end_with(io + AIO_BATCH_MAX, 2, -ECANCELED);
 	assert_int_equal(k.writes, AIO_BATCH_MAX);
 }
 
@@ -404,7 +404,7 @@ static void a_started_write_is_sent_again_within_the_deadline_only(void **state)
 		assert_int_equal(start_and_wait(fx), 0);
 		assert_int_equal(k.writes, 2);
 		fail_late(fx, 1);
-		assert_int_equal(start_and_wait(fx), -ETIMEDOUT);
+		assert_int_equal(start_and_wait(fx), -ECANCELED);
 		assert_int_equal(k.writes, 1);
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A write without an answer on a device that cannot say whether it will still land: the host it
- * belongs to keeps everything that the write could hurt, until others have fenced it.
+ * belongs to keeps everything that the write could hurt, until others have fenced it. One that was
+ * not sent is none of these.
  */
 #include "unit.h"
 
@@ -130,11 +131,46 @@ static void a_replay_whose_write_may_still_land_is_left_to_others(void **s)
 	sc_run(replay_body, NULL);
 }
 
+/* ---- what was not sent ------------------------------------------------------------------------
+ */
+
+static void unsent_body(struct simcluster *t)
+{
+	struct simdev_fault unsent = {
+	    .kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE, .count = 3, .error = -ECANCELED};
+	uint8_t *buf = dev_buf_alloc(8192), got[8192];
+	struct nodeid id;
+
+	sc_up(t, 0);
+	id = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	simdev_set_drain(t->medium, false);
+	memset(buf, 'u', 8192);
+	for (unsigned i = 0; i < 2; i++) { /* data, and then the log */
+		simdev_inject(t->dev[0], &unsent);
+		if (i == 0)
+			sc_write(t, 0, id, 0, buf, 8192);
+		SC_OK(t, vol_fsync(t->v[0], &sc_root, id, false));
+	}
+	assert_false(atomic_load(&t->v[0]->lost));
+	assert_false(txn_failed(t->v[0]->txns));
+	assert_int_equal(sc_read(t, 0, id, 0, got, 8192), 8192);
+	assert_memory_equal(got, buf, 8192);
+	free(buf);
+}
+
+/* Its deadline was over before it could be sent: nothing of it can land later. */
+static void what_was_not_sent_in_time_is_sent_again_and_needs_no_drain(void **s)
+{
+	(void)s;
+	sc_run(unsent_body, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_volume_that_failed_gives_no_lock_away),
 	    cmocka_unit_test(a_replay_whose_write_may_still_land_is_left_to_others),
+	    cmocka_unit_test(what_was_not_sent_in_time_is_sent_again_and_needs_no_drain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
