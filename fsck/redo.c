@@ -134,6 +134,17 @@ static size_t parse(const struct geo *g, const uint8_t *log, size_t blks, struct
 	return n;
 }
 
+/* The items that are not of our claim, moved to the front: how many. */
+static size_t but_claim(const struct store *s, struct redo_item *items, size_t n)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!store_is_claim(s, items[i].blk))
+			items[left++] = items[i];
+	return left;
+}
+
 static int save_and_apply(struct store *s, const struct redo_item *items, size_t n)
 {
 	int rc = 0;
@@ -170,7 +181,7 @@ int redo_finish(struct store *s)
 		rc = -EUCLEAN;
 	n = rc ? 0 : parse(s->geo, log, mi.redo_blks, items);
 	if (rc == 0)
-		rc = n ? save_and_apply(s, items, n) : -EUCLEAN;
+		rc = n ? save_and_apply(s, items, but_claim(s, items, n)) : -EUCLEAN;
 	free(items);
 	free(log);
 	if (rc == 0)

@@ -156,6 +156,14 @@ void store_forget(struct store *s, uint64_t off_bytes, size_t len_bytes)
 	}
 }
 
+bool store_is_claim(const struct store *s, uint64_t blk)
+{
+	unsigned slot = maint_slot(s->maint);
+
+	static_assert(LUNFS_SLOT_STRIDE == BLK, "a block holds one slot and nothing else");
+	return slot != LUNFS_NO_SLOT && blk == geo_slot_off(slot) / BLK;
+}
+
 void store_free(struct store *s)
 {
 	struct store_blk *b, *next;

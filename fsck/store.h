@@ -61,6 +61,11 @@ int store_write_now(struct store *s, uint64_t off_bytes, size_t len_bytes, const
  */
 int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_t total),
 		 void *ctx);
+/*
+ * Is @blk that of the slot in which this run beats? What an earlier run logged or saved of it must
+ * not be written: it would take the claim from us.
+ */
+bool store_is_claim(const struct store *s, uint64_t blk);
 void store_free(struct store *s);
 
 /* ---- redo.c ---------------------------------------------------------------------------------- */
@@ -75,8 +80,9 @@ size_t redo_capacity(const struct store *s);
 /* Write a log of @n items and name it in @st (not yet in the maintenance sector). Durable. */
 int redo_write(struct store *s, const struct redo_item *items, size_t n, struct maint_info *st);
 /*
- * A log that an earlier run left: write what it holds in place. 1: done; 0: there is none.
- * -EUCLEAN: the log that the maintenance sector names is not whole; nothing was written.
+ * A log that an earlier run left: write what it holds in place, all but the slot that this run has
+ * claimed. 1: done; 0: there is none. -EUCLEAN: the log that the maintenance sector names is not
+ * whole; nothing was written.
  */
 int redo_finish(struct store *s);
 /* store.c: write items in place, durable on return. */
@@ -92,8 +98,9 @@ int undo_save(struct undo *u, uint64_t off_bytes, size_t len_bytes);
 int undo_sync(struct undo *u);
 void undo_close(struct undo *u);
 /*
- * Put all of @path back, checking it whole before the first write. Under the claim of @s. -ESTALE:
- * a host has mounted the volume since, unless @force; -EUCLEAN, -ENOTUNIQ (of another volume) ...
+ * Put all of @path back, checking it whole before the first write. Under the claim of @s, whose
+ * slot stays as it is. -ESTALE: a host has mounted the volume since, unless @force; -EUCLEAN,
+ * -ENOTUNIQ (of another volume) ...
  */
 int undo_put_back(struct store *s, const char *path, bool force, char *why, size_t why_len);
 

@@ -304,7 +304,7 @@ static int walk(struct store *s, int fd, bool write, uint64_t *n)
 
 			rc = read_rec(fd, s, &blk, data);
 			io.off_bytes = blk * BLK;
-			if (rc == 0 && write)
+			if (rc == 0 && write && !store_is_claim(s, blk))
 				rc = maint_write(s->maint, &io, 1);
 			*n += rc == 0;
 		}

@@ -81,6 +81,32 @@ static void repair_is_finished_after_a_power_cut(void **s)
 	fu_run(cut_body, 4096);
 }
 
+/* ---- in the slot that the log makes anew ----------------------------------------------------- */
+
+static void spare_body(struct fu *u)
+{
+	bool killed = true;
+
+	for (unsigned n = 1; killed; n++) {
+		fu_restore(u);
+		damage(u);
+		fu_damage_slot(u, fu_spare(u));
+		killed = fu_fsck_killed(u, n, false);
+		fu_fsck(u, MODE_YES);
+		SC_CHECK(u->t, u->rc == 0 && u->left == 0, "killed at %u: the next run failed", n);
+		SC_CHECK(u->t, u->given_up == 0, "killed at %u: the next run lost its claim", n);
+		fu_fsck(u, MODE_CHECK);
+		SC_CHECK(u->t, u->rc == 0 && u->total == 0, "killed at %u: it is not clean", n);
+	}
+}
+
+static void log_leaves_the_claim_of_who_finishes_it_alone(void **s)
+{
+	(void)s;
+	fu_run(spare_body, 512);
+	fu_run(spare_body, 4096);
+}
+
 /* ---- the device goes while it is read -------------------------------------------------------- */
 
 struct reader {
@@ -129,6 +155,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(killed_repair_is_finished_by_the_next_one),
 	    cmocka_unit_test(repair_is_finished_after_a_power_cut),
+	    cmocka_unit_test(log_leaves_the_claim_of_who_finishes_it_alone),
 	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
 	};
 

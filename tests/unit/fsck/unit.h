@@ -53,7 +53,9 @@ struct fu {
 	uint64_t found;		      /* problems in the repair of fu_repair() */
 	uint64_t total, fixed, left, orphans;
 	int rc;
-	char why[512];	  /* the claim could not be had */
+	int given_up;	  /* what giving up the claim came to */
+	char why[512];	  /* the claim could not be had, or the undo file not be put back */
+	const char *undo; /* make this undo file */
 	unsigned threads; /* of fsck.lunfs */
 	bool alone;	  /* no thread but its own */
 	char *said;	  /* by the last run: all problems */
@@ -71,6 +73,8 @@ void fu_fsck(struct fu *u, enum repair_mode mode);
  * came to its end before.
  */
 bool fu_fsck_killed(struct fu *u, unsigned nth, bool cut);
+/* fsck.lunfs --put-back of @path: fills rc, why, given_up. */
+void fu_put_back(struct fu *u, const char *path);
 /*
  * Repairs what is damaged: @code must be found, and by -n first, which must change nothing; all
  * must be repaired, and a second run find nothing.
@@ -89,6 +93,9 @@ void fu_get(struct fu *u, uint64_t cell, void *payload);
 void fu_put(struct fu *u, uint64_t cell, void *payload); /* sealed */
 void fu_put_raw(struct fu *u, uint64_t cell, const void *payload);
 void fu_get_inode(struct fu *u, enum fu_file file, struct lunfs_inode_pl *pl);
+/* The slot without a journal that is claimed for a repair wherever that can be. */
+unsigned fu_spare(const struct fu *u);
+void fu_damage_slot(struct fu *u, unsigned slot);
 /* Cell of child @i of the data root, which has children. */
 uint64_t fu_child(struct fu *u, enum fu_file file, unsigned i);
 struct lunfs_bt_head *fu_head(uint8_t *area);

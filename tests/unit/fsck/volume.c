@@ -194,21 +194,41 @@ static void note(struct fu *u, struct fsck *f, int rc)
 	json_object_put(f->problems.list);
 }
 
+static struct geo read_geo(struct fu *u, struct dev *dev)
+{
+	char why[512] = "";
+	struct geo geo;
+
+	SC_CHECK(u->t, vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0, "%s", why);
+	return geo;
+}
+
+static struct maint *claim(struct fu *u, struct dev *dev, const struct geo *geo)
+{
+	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 20000};
+	struct maint *m = NULL;
+
+	u->rc = maint_begin(dev, u->t->clk, geo, &cfg, &m, u->why, sizeof(u->why));
+	if (m) /* what it tried first may have failed */
+		u->why[0] = '\0';
+	return m;
+}
+
+static int open_undo(struct fu *u, struct fsck *f)
+{
+	return u->undo ? undo_open(u->undo, f->dev, &f->geo, &f->store.undo, u->why, sizeof(u->why))
+		       : 0;
+}
+
 static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 {
 	struct simcluster *t = u->t;
-	struct maint_config cfg = {.host.name = "fsck", .host.claim_wait_ms = 20000};
-	struct maint *m = NULL;
+	struct geo geo = read_geo(u, dev);
+	struct maint *m = mode == MODE_CHECK ? NULL : claim(u, dev, &geo);
 	struct fsck f = {0};
-	char why[512] = "";
-	struct geo geo;
 	int rc;
 
-	SC_CHECK(t, vol_read_super(dev, &geo, NULL, why, sizeof(why)) == 0, "%s", why);
-	if (mode != MODE_CHECK)
-		u->rc = maint_begin(dev, t->clk, &geo, &cfg, &m, why, sizeof(why));
 	if (mode != MODE_CHECK && !m) { /* only if it was killed */
-		snprintf(u->why, sizeof(u->why), "%s", why);
 		dev_close(dev);
 		return;
 	}
@@ -216,15 +236,31 @@ static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 	f.clk = u->alone ? NULL : t->clk;
 	f.threads = u->threads;
 	f.problems.json = true;
-	rc = m ? redo_finish(&f.store) : 0;
+	rc = open_undo(u, &f);
+	if (rc == 0 && m)
+		rc = redo_finish(&f.store);
 	if (rc >= 0)
 		rc = fsck_run(&f);
 	if (rc == 0)
 		rc = fsck_write(&f, NULL, NULL);
 	note(u, &f, rc);
 	fsck_free(&f);
-	if (m)
-		maint_end(m);
+	u->given_up = m ? maint_end(m) : 0;
+	dev_close(dev);
+}
+
+void fu_put_back(struct fu *u, const char *path)
+{
+	struct dev *dev = simdev_attach(u->t->medium);
+	struct geo geo = read_geo(u, dev);
+	struct maint *m = claim(u, dev, &geo);
+	struct fsck f = {0};
+
+	SC_CHECK(u->t, m, "%s", u->why);
+	fsck_init(&f, dev, &geo, MODE_YES, m);
+	u->rc = undo_put_back(&f.store, path, false, u->why, sizeof(u->why));
+	fsck_free(&f);
+	u->given_up = maint_end(m);
 	dev_close(dev);
 }
 
@@ -450,6 +486,23 @@ void fu_put(struct fu *u, uint64_t cell, void *payload)
 void fu_get_inode(struct fu *u, enum fu_file file, struct lunfs_inode_pl *pl)
 {
 	fu_get(u, u->id[file].ino, pl);
+}
+
+unsigned fu_spare(const struct fu *u)
+{
+	unsigned i = 0;
+
+	while (i < u->t->geo.slots && u->t->geo.journal_blk[i])
+		i++;
+	return i;
+}
+
+void fu_damage_slot(struct fu *u, unsigned slot)
+{
+	uint8_t noise[512];
+
+	memset(noise, 0xee, sizeof(noise));
+	simdev_poke(u->t->medium, geo_slot_off(slot), sizeof(noise), noise);
 }
 
 uint64_t fu_child(struct fu *u, enum fu_file file, unsigned i)
