@@ -403,8 +403,7 @@ static int run_claimed(struct run *r)
 	r->f.clk = r->clk;
 	r->f.threads = workers();
 	if (r->opt.undo)
-		rc = undo_open(r->opt.undo, r->dev, &r->geo, &r->f.store.undo, r->why,
-			       sizeof(r->why));
+		rc = undo_open(&r->f.store, r->opt.undo, r->why, sizeof(r->why));
 	if (rc)
 		code = fail(r, r->why);
 	else

@@ -145,10 +145,26 @@ static size_t but_claim(const struct store *s, struct redo_item *items, size_t n
 	return left;
 }
 
+/* The nonce of who logged them, where slots are made anew; else 0. */
+static uint64_t setter_of_slots(const struct store *s, const struct redo_item *items, size_t n)
+{
+	uint64_t first = geo_slot_off(0) / BLK, end = geo_slot_off(geo_all_slots(s->geo)) / BLK;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct lunfs_slot_rec *rec = (const void *)items[i].data;
+
+		if (items[i].blk >= first && items[i].blk < end)
+			return le64_get(rec->hdr.setter_nonce);
+	}
+	return 0;
+}
+
 static int save_and_apply(struct store *s, const struct redo_item *items, size_t n)
 {
 	int rc = 0;
 
+	if (s->undo)
+		undo_finishes(s->undo, setter_of_slots(s, items, n));
 	for (size_t i = 0; s->undo && i < n && rc == 0; i++)
 		rc = undo_save(s->undo, items[i].blk * BLK, BLK);
 	if (rc == 0 && s->undo)

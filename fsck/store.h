@@ -90,11 +90,12 @@ int redo_apply(struct store *s, const struct redo_item *items, size_t n);
 
 /* ---- undo.c ---------------------------------------------------------------------------------- */
 
-/* Make @path; refuses to overwrite (-EEXIST). @why: one sentence. */
-int undo_open(const char *path, struct dev *dev, const struct geo *geo, struct undo **out,
-	      char *why, size_t why_len);
+/* Make @path, under the claim of @s; refuses to overwrite (-EEXIST). @why: one sentence. */
+int undo_open(struct store *s, const char *path, char *why, size_t why_len);
 /* Save what stands at [off, off + len) unless it was saved before. Not durable before undo_sync. */
 int undo_save(struct undo *u, uint64_t off_bytes, size_t len_bytes);
+/* What a log that is being finished says of slots was set by the repair of @nonce. */
+void undo_finishes(struct undo *u, uint64_t nonce);
 int undo_sync(struct undo *u);
 void undo_close(struct undo *u);
 /*

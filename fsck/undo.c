@@ -6,7 +6,8 @@
  * was overwritten, and one that was cut short afterwards is told from it.
  *
  * The header also holds the generations of the host table: a host that has mounted the volume since
- * has raised one, and what it wrote would be torn by putting old blocks back.
+ * has raised one, and what it wrote would be torn by putting old blocks back. The repair itself
+ * raises those of slots that it makes anew: such a record is known by the nonce of who set it.
  */
 #include "base/bitmap.h"
 #include "base/crc.h"
@@ -31,7 +32,8 @@ struct undo_head {
 	le64 dev_bytes;
 	le64 records;			  /* at least so many */
 	le64 generation[LUNFS_MAX_SLOTS]; /* of the slots; GEN_DAMAGED: there was no record */
-	uint8_t reserved[4052 - 8 * LUNFS_MAX_SLOTS];
+	le64 nonce[2]; /* of this repair, and of one whose log it finished; 0: none */
+	uint8_t reserved[4036 - 8 * LUNFS_MAX_SLOTS];
 	le32 crc; /* of all before */
 };
 static_assert(sizeof(struct undo_head) == BLK, "undo_head");
@@ -94,16 +96,23 @@ static int sync_dir_of(const char *path)
 	return rc;
 }
 
-static uint64_t generation_of(struct dev *dev, const struct geo *geo, unsigned slot)
-{
-	uint8_t *sector = dev_buf_alloc(geo->sector_bytes);
-	struct host_info hi = {0};
+struct mark {		     /* what a slot says of who used it last */
+	uint64_t generation; /* GEN_DAMAGED: there is no record */
+	uint64_t nonce;	     /* of who set the record; 0: nobody */
+};
 
-	if (dev_read(dev, geo_slot_off(slot), geo->sector_bytes, sector) ||
-	    slot_decode(geo, sector, slot, &hi))
-		hi.generation = GEN_DAMAGED;
+static struct mark mark_of(const struct store *s, unsigned slot)
+{
+	uint8_t *sector = dev_buf_alloc(s->geo->sector_bytes);
+	const struct lunfs_slot_rec *rec = (const void *)sector;
+	struct mark m = {.generation = GEN_DAMAGED};
+	struct host_info hi;
+
+	if (dev_read(s->dev, geo_slot_off(slot), s->geo->sector_bytes, sector) == 0 &&
+	    slot_decode(s->geo, sector, slot, &hi) == 0)
+		m = (struct mark){hi.generation, le64_get(rec->hdr.setter_nonce)};
 	free(sector);
-	return hi.generation;
+	return m;
 }
 
 static int write_head(struct undo *u)
@@ -118,15 +127,17 @@ static int write_head(struct undo *u)
 	return n < 0 ? -errno : -EIO;
 }
 
-static int begin(struct undo *u, const char *path, const struct geo *geo)
+static int begin(struct undo *u, const char *path, const struct store *s)
 {
+	const struct geo *geo = s->geo;
 	int rc;
 
 	memcpy(u->head.magic, MAGIC, sizeof(u->head.magic));
 	memcpy(u->head.vol_id, geo->vol_id, sizeof(u->head.vol_id));
 	u->head.dev_bytes = le64_make(u->dev->id.size_bytes);
 	for (unsigned i = 0; i < geo->slots; i++)
-		u->head.generation[i] = le64_make(generation_of(u->dev, geo, i));
+		u->head.generation[i] = le64_make(mark_of(s, i).generation);
+	u->head.nonce[0] = le64_make(maint_nonce(s->maint));
 	u->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (u->fd < 0 || lseek(u->fd, sizeof(u->head), SEEK_SET) < 0)
 		return -errno;
@@ -134,19 +145,18 @@ static int begin(struct undo *u, const char *path, const struct geo *geo)
 	return rc ? rc : sync_dir_of(path);
 }
 
-int undo_open(const char *path, struct dev *dev, const struct geo *geo, struct undo **out,
-	      char *why, size_t why_len)
+int undo_open(struct store *s, const char *path, char *why, size_t why_len)
 {
 	struct undo *u = calloc(1, sizeof(*u));
 	int rc;
 
 	lunfs_assert(u);
-	u->dev = dev;
+	u->dev = s->dev;
 	u->buf = dev_buf_alloc(BLK);
 	snprintf(u->path, sizeof(u->path), "%s", path);
-	rc = begin(u, path, geo);
+	rc = begin(u, path, s);
 	if (rc == 0) {
-		*out = u;
+		s->undo = u;
 		return 0;
 	}
 	snprintf(why, why_len, "The undo file %s cannot be made: %s.", path, strerror(-rc));
@@ -196,6 +206,11 @@ int undo_save(struct undo *u, uint64_t off_bytes, size_t len_bytes)
 	return rc;
 }
 
+void undo_finishes(struct undo *u, uint64_t nonce)
+{
+	u->head.nonce[1] = le64_make(nonce);
+}
+
 int undo_sync(struct undo *u)
 {
 	int rc = fsync(u->fd) ? -errno : 0;
@@ -238,21 +253,28 @@ static int read_all(int fd, void *buf, size_t len)
 	return 0;
 }
 
+/* A record that the repair itself set hides nothing: no host had mounted the volume before. */
+static bool mounted_in(const struct store *s, const struct undo_head *h, unsigned slot)
+{
+	struct mark m = mark_of(s, slot);
+
+	if (slot == maint_slot(s->maint)) /* our own claim came on top */
+		m.generation--;
+	if (m.generation == le64_get(h->generation[slot]))
+		return false;
+	return !m.nonce || (m.nonce != le64_get(h->nonce[0]) && m.nonce != le64_get(h->nonce[1]));
+}
+
 /*
- * The first slot in which a host has mounted the volume since; the number of slots: none has. Only
- * who mounts takes a slot with a journal; the others are for claims like ours.
+ * The first slot in which a host may have mounted the volume since; the number of slots: none has.
+ * Only who mounts takes a slot with a journal; the others are for claims like ours.
  */
 static unsigned mounted_since(const struct store *s, const struct undo_head *h)
 {
 	unsigned i = 0;
 
-	for (; i < s->geo->slots; i++) {
-		uint64_t was = le64_get(h->generation[i]);
-
-		if (s->geo->journal_blk[i] && was != GEN_DAMAGED &&
-		    generation_of(s->dev, s->geo, i) != was)
-			break;
-	}
+	while (i < s->geo->slots && !(s->geo->journal_blk[i] && mounted_in(s, h, i)))
+		i++;
 	return i;
 }
 
@@ -325,8 +347,9 @@ static int check_file(struct store *s, int fd, bool force, char *why, size_t why
 	slot = mounted_since(s, &h);
 	if (slot < s->geo->slots && !force) {
 		snprintf(why, why_len,
-			 "A host has mounted the volume since (slot %u): what it wrote would be "
-			 "damaged; nothing was written. With -f it is put back all the same.",
+			 "A host has mounted the volume since, or another repair has made its slot "
+			 "anew (slot %u): what was written since would be damaged; nothing was "
+			 "changed. With -f it is put back all the same.",
 			 slot);
 		return -ESTALE;
 	}

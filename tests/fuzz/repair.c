@@ -86,7 +86,7 @@ static int open_undo(struct fsck *f, const char *path)
 {
 	char why[512];
 
-	return path ? undo_open(path, f->dev, &f->geo, &f->store.undo, why, sizeof(why)) : 0;
+	return path ? undo_open(&f->store, path, why, sizeof(why)) : 0;
 }
 
 void fuzz_repair_undo(struct bed *b, struct clock *clk, const char *undo, struct fuzz_fsck *out)

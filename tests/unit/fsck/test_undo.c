@@ -24,6 +24,14 @@ static uint32_t links(struct fu *u)
 	return le32_get(pl.nlink);
 }
 
+/* Whoever mounts next does so in one of them. */
+static void damage_slots(struct fu *u)
+{
+	for (unsigned i = 0; i < u->t->geo.slots; i++)
+		if (u->t->geo.journal_blk[i])
+			fu_damage_slot(u, i);
+}
+
 static void repair_with_undo(struct fu *u)
 {
 	unlink(path);
@@ -68,10 +76,192 @@ static void what_is_put_back_leaves_its_own_claim_alone(void **s)
 	fu_run(claim_body, 4096);
 }
 
+/* ---- hosts ----------------------------------------------------------------------------------- */
+
+static void mount_and_write(struct fu *u)
+{
+	sc_up(u->t, 0);
+	sc_mkfile(u->t, 0, sc_root_id(u->t, 0), "since");
+	sc_down(u->t, 0);
+}
+
+static void expect_refused(struct fu *u)
+{
+	fu_put_back(u, path);
+	SC_CHECK(u->t, u->rc == -ESTALE, "what was written since is torn: %d %s", u->rc, u->why);
+	assert_int_equal(links(u), 1);
+	fu_fsck(u, MODE_CHECK);
+	SC_CHECK(u->t, u->rc == 0 && u->total == 0, "the refusal has changed something");
+	unlink(path);
+	fu_restore(u);
+}
+
+static void mounted_body(struct fu *u)
+{
+	damage_file(u);
+	repair_with_undo(u);
+	mount_and_write(u);
+	expect_refused(u);
+
+	damage_file(u);
+	damage_slots(u);
+	repair_with_undo(u);
+	mount_and_write(u);
+	expect_refused(u);
+}
+
+static void mount_in_any_slot_refuses_what_is_to_be_put_back(void **s)
+{
+	(void)s;
+	fu_run(mounted_body, 512);
+}
+
+/* Of the host nothing is left but what it wrote. */
+static void hidden_body(struct fu *u)
+{
+	damage_file(u);
+	repair_with_undo(u);
+	mount_and_write(u);
+	damage_slots(u);
+	fu_fsck(u, MODE_YES);
+	expect_refused(u);
+}
+
+static void slot_that_is_made_anew_hides_no_mount(void **s)
+{
+	(void)s;
+	fu_run(hidden_body, 512);
+}
+
+/* ---- slots that the repair itself has made anew ---------------------------------------------- */
+
+static void reset_body(struct fu *u)
+{
+	damage_file(u);
+	damage_slots(u);
+	repair_with_undo(u);
+	expect_put_back(u);
+	expect_put_back(u); /* they are damaged again: as they were then */
+	expect_repairable(u);
+}
+
+static unsigned live_slot(struct fu *u)
+{
+	uint8_t buf[LUNFS_BLOCK_BYTES];
+	struct host_info hi;
+
+	for (unsigned i = 0; i < u->t->geo.slots; i++) {
+		simdev_peek(u->t->medium, geo_slot_off(i), sizeof(buf), buf);
+		if (slot_decode(&u->t->geo, buf, i, &hi) == 0 && hi.state == LUNFS_SLOT_LIVE)
+			return i;
+	}
+	return LUNFS_NO_SLOT;
+}
+
+static void dead_body(struct fu *u)
+{
+	uint8_t noise[LUNFS_BLOCK_BYTES];
+	unsigned slot;
+
+	sc_up(u->t, 0);
+	sc_kill(u->t, 0);
+	slot = live_slot(u);
+	assert_true(slot != LUNFS_NO_SLOT);
+	memset(noise, 0xee, sizeof(noise));
+	simdev_poke(u->t->medium, geo_blk_off(u->t->geo.journal_blk[slot]), sizeof(noise), noise);
+	damage_file(u);
+	repair_with_undo(u);
+	assert_true(u->count[PROBLEM_HOST_NOT_FREE] > 0);
+	expect_put_back(u);
+	expect_repairable(u);
+}
+
+static void slot_that_the_repair_has_made_anew_is_no_mount(void **s)
+{
+	(void)s;
+	fu_run(reset_body, 512);
+	fu_run(reset_body, 4096);
+	fu_run(dead_body, 512);
+}
+
+/* No other slot is fit for a claim. */
+static void journal_body(struct fu *u)
+{
+	damage_file(u);
+	repair_with_undo(u);
+	for (unsigned i = 0; i < geo_all_slots(&u->t->geo); i++)
+		if (i >= u->t->geo.slots || !u->t->geo.journal_blk[i])
+			fu_damage_slot(u, i);
+	expect_put_back(u);
+	expect_repairable(u);
+}
+
+static void claim_of_who_puts_back_is_no_mount(void **s)
+{
+	(void)s;
+	fu_run(journal_body, 512);
+}
+
+static bool log_stands(struct fu *u)
+{
+	uint8_t buf[LUNFS_BLOCK_BYTES];
+	struct maint_info mi;
+
+	simdev_peek(u->t->medium, LUNFS_MAINT_OFF, sizeof(buf), buf);
+	return maint_decode(&u->t->geo, buf, &mi) == 0 && mi.flags & LUNFS_MAINT_REDO;
+}
+
+/* @second: the run that finishes the log makes the undo file, not the one that dies. */
+static unsigned finished_body_with(struct fu *u, bool second)
+{
+	unsigned logs = 0;
+	bool killed = true;
+
+	for (unsigned n = 1; killed; n++) {
+		fu_restore(u);
+		damage_file(u);
+		fu_damage_slot(u, 1);
+		unlink(path);
+		u->undo = second ? NULL : path;
+		killed = fu_fsck_killed(u, n, false);
+		u->undo = NULL;
+		if (!log_stands(u))
+			continue;
+		logs++;
+		if (second)
+			repair_with_undo(u);
+		else
+			fu_fsck(u, MODE_YES);
+		fu_put_back(u, path);
+		SC_CHECK(u->t, u->rc == 0, "killed at %u: %s", n, u->why);
+		fu_fsck(u, MODE_YES);
+		SC_CHECK(u->t, u->rc == 0 && u->left == 0, "killed at %u: not repairable", n);
+	}
+	unlink(path);
+	return logs;
+}
+
+static void finished_body(struct fu *u)
+{
+	assert_true(finished_body_with(u, false) > 1);
+	assert_true(finished_body_with(u, true) > 1);
+}
+
+static void slot_that_a_log_has_made_anew_is_no_mount(void **s)
+{
+	(void)s;
+	fu_run(finished_body, 512);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_is_put_back_leaves_its_own_claim_alone),
+	    cmocka_unit_test(mount_in_any_slot_refuses_what_is_to_be_put_back),
+	    cmocka_unit_test(slot_that_is_made_anew_hides_no_mount),
+	    cmocka_unit_test(slot_that_the_repair_has_made_anew_is_no_mount),
+	    cmocka_unit_test(claim_of_who_puts_back_is_no_mount),
+	    cmocka_unit_test(slot_that_a_log_has_made_anew_is_no_mount),
 	};
 
 	snprintf(path, sizeof(path), "/dev/shm/lunfs-test-undo.%d", (int)getpid());

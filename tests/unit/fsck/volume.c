@@ -216,8 +216,7 @@ static struct maint *claim(struct fu *u, struct dev *dev, const struct geo *geo)
 
 static int open_undo(struct fu *u, struct fsck *f)
 {
-	return u->undo ? undo_open(u->undo, f->dev, &f->geo, &f->store.undo, u->why, sizeof(u->why))
-		       : 0;
+	return u->undo ? undo_open(&f->store, u->undo, u->why, sizeof(u->why)) : 0;
 }
 
 static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
