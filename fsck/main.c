@@ -173,9 +173,11 @@ static int finish_log(struct run *r)
 
 	if (rc < 0)
 		snprintf(r->why, sizeof(r->why),
-			 rc == -EUCLEAN ? "The log of an unfinished repair of %s is damaged (%s)."
+			 rc == -EUCLEAN ? "The log of an unfinished repair of %s is not whole (%s)."
 					: "An unfinished repair of %s could not be finished (%s).",
 			 r->opt.device, strerror(-rc));
+	if (rc == -EUCLEAN)
+		fprintf(stderr, "fsck.lunfs: %s All is checked and repaired anew.\n", r->why);
 	r->log_finished = rc > 0;
 	if (rc > 0 && !r->opt.json)
 		printf("A repair that was begun before has been finished from its log.\n");

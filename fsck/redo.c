@@ -179,6 +179,31 @@ static int clear_flag(struct store *s, struct maint_info mi)
 	return maint_set(s->maint, &mi);
 }
 
+/*
+ * -EUCLEAN: the medium has lost some of it. That is believed only of a block that fails once more
+ * while the device answers elsewhere: a path that goes or comes back says -EIO as well, and then
+ * the log is not to be given up.
+ */
+static int read_log(struct store *s, const struct maint_info *mi, uint8_t *log)
+{
+	uint64_t off = mi->redo_blk * BLK;
+	uint8_t *sector;
+	int rc = dev_read(s->dev, off, (size_t)mi->redo_blks * BLK, log);
+
+	if (rc != -EIO)
+		return rc;
+	rc = 0;
+	for (uint32_t i = 0; i < mi->redo_blks && rc == 0; i++)
+		rc = dev_read(s->dev, off + (uint64_t)i * BLK, BLK, log + (size_t)i * BLK);
+	if (rc != -EIO)
+		return rc;
+	sector = dev_buf_alloc(s->geo->sector_bytes);
+	if (dev_read(s->dev, LUNFS_MAINT_OFF, s->geo->sector_bytes, sector) == 0)
+		rc = -EUCLEAN;
+	free(sector);
+	return rc;
+}
+
 int redo_finish(struct store *s)
 {
 	struct maint_info mi = maint_get(s->maint);
@@ -192,7 +217,7 @@ int redo_finish(struct store *s)
 	log = dev_buf_alloc(bytes);
 	items = calloc(mi.redo_blks, sizeof(*items));
 	lunfs_assert(items);
-	rc = dev_read(s->dev, mi.redo_blk * BLK, bytes, log);
+	rc = read_log(s, &mi, log);
 	if (rc == 0 && crc32c(log, bytes) != mi.redo_crc)
 		rc = -EUCLEAN;
 	n = rc ? 0 : parse(s->geo, log, mi.redo_blks, items);

@@ -82,7 +82,7 @@ int redo_write(struct store *s, const struct redo_item *items, size_t n, struct 
 /*
  * A log that an earlier run left: write what it holds in place, all but the slot that this run has
  * claimed. 1: done; 0: there is none. -EUCLEAN: the log that the maintenance sector names is not
- * whole; nothing was written.
+ * whole, or the medium has lost some of it; nothing was written. Else the device failed.
  */
 int redo_finish(struct store *s);
 /* store.c: write items in place, durable on return. */

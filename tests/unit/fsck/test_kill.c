@@ -107,6 +107,114 @@ static void log_leaves_the_claim_of_who_finishes_it_alone(void **s)
 	fu_run(spare_body, 4096);
 }
 
+/* ---- a log that cannot be read --------------------------------------------------------------- */
+
+static bool die_with_log(struct fu *u, unsigned n, struct maint_info *mi)
+{
+	fu_restore(u);
+	damage(u);
+	fu_fsck_killed(u, n, false);
+	return fu_log(u, mi);
+}
+
+/*
+ * One block after another is lost, each with more of the log in place. What the dead run was just
+ * writing is torn then, and nothing has it whole: where a directory is, its files lose their names.
+ */
+static void lost_body(struct fu *u)
+{
+	struct maint_info mi = {0};
+	unsigned logs = 0;
+
+	for (unsigned n = 1; n < COMMANDS_MAX && !(logs && !mi.flags); n++) {
+		if (!die_with_log(u, n, &mi)) {
+			mi.flags = 0;
+			continue;
+		}
+		simdev_rot(u->t->medium, (mi.redo_blk + logs++ % mi.redo_blks) * LUNFS_BLOCK_BYTES,
+			   512);
+		fu_fsck(u, MODE_YES);
+		assert_int_equal(u->log, -EUCLEAN);
+		SC_CHECK(u->t, u->rc == 0 && u->left == 0, "killed at %u: no way on", n);
+		fu_fsck(u, MODE_CHECK);
+		SC_CHECK(u->t, u->rc == 0 && u->total == 0, "killed at %u: it is not clean", n);
+		sc_up(u->t, 0);
+		sc_down(u->t, 0);
+	}
+	assert_true(logs > 2);
+}
+
+static void log_that_the_medium_has_lost_holds_up_no_repair(void **s)
+{
+	(void)s;
+	fu_run(lost_body, 512);
+}
+
+struct outage {
+	struct maint_info mi;
+	unsigned n, last; /* reads of the log; the last of them that fails */
+	int error;
+	bool all; /* nothing else can be read either, from the first of them on */
+};
+
+static void fail_log(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		     struct simdev_fault *out)
+{
+	struct outage *o = ctx;
+	uint64_t first = o->mi.redo_blk * LUNFS_BLOCK_BYTES,
+		 end = first + o->mi.redo_blks * (uint64_t)LUNFS_BLOCK_BYTES;
+	bool log = cmd->op == SIMDEV_READ && cmd->off_bytes >= first && cmd->off_bytes < end;
+
+	(void)d;
+	o->n += log;
+	if ((log && o->n <= o->last) || (o->all && o->n && cmd->op == SIMDEV_READ))
+		*out = (struct simdev_fault){.kind = SIMDEV_FAIL, .error = o->error};
+}
+
+static void finish_through(struct fu *u, struct outage *o)
+{
+	unsigned n = 1;
+
+	while (!die_with_log(u, n, &o->mi))
+		assert_true(++n < COMMANDS_MAX);
+	simdev_set_hook(u->t->medium, fail_log, o);
+	fu_fsck(u, MODE_YES);
+	simdev_set_hook(u->t->medium, NULL, NULL);
+	assert_true(o->n > 0);
+}
+
+static void expect_log_kept(struct fu *u, int error, bool all)
+{
+	struct outage o = {.last = COMMANDS_MAX, .error = error, .all = all};
+	struct maint_info mi;
+
+	finish_through(u, &o);
+	assert_int_equal(u->log, error);
+	assert_int_equal(u->rc, error);
+	assert_true(fu_log(u, &mi));
+	fu_fsck(u, MODE_YES);
+	assert_int_equal(u->log, 1);
+	assert_int_equal(u->rc, 0);
+}
+
+static void outage_body(struct fu *u)
+{
+	struct outage once = {.last = 1, .error = -EIO};
+
+	expect_log_kept(u, -ENODEV, false);
+	expect_log_kept(u, -ETIMEDOUT, false);
+	expect_log_kept(u, -EIO, true);
+	finish_through(u, &once);
+	assert_int_equal(u->log, 1);
+	assert_true(u->rc == 0 && u->left == 0);
+}
+
+static void log_is_not_given_up_where_the_device_is_gone(void **s)
+{
+	(void)s;
+	fu_run(outage_body, 512);
+}
+
 /* ---- the device goes while it is read -------------------------------------------------------- */
 
 struct reader {
@@ -156,6 +264,8 @@ int main(void)
 	    cmocka_unit_test(killed_repair_is_finished_by_the_next_one),
 	    cmocka_unit_test(repair_is_finished_after_a_power_cut),
 	    cmocka_unit_test(log_leaves_the_claim_of_who_finishes_it_alone),
+	    cmocka_unit_test(log_that_the_medium_has_lost_holds_up_no_repair),
+	    cmocka_unit_test(log_is_not_given_up_where_the_device_is_gone),
 	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
 	};
 

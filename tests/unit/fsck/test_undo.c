@@ -202,18 +202,10 @@ static void claim_of_who_puts_back_is_no_mount(void **s)
 	fu_run(journal_body, 512);
 }
 
-static bool log_stands(struct fu *u)
-{
-	uint8_t buf[LUNFS_BLOCK_BYTES];
-	struct maint_info mi;
-
-	simdev_peek(u->t->medium, LUNFS_MAINT_OFF, sizeof(buf), buf);
-	return maint_decode(&u->t->geo, buf, &mi) == 0 && mi.flags & LUNFS_MAINT_REDO;
-}
-
 /* @second: the run that finishes the log makes the undo file, not the one that dies. */
 static unsigned finished_body_with(struct fu *u, bool second)
 {
+	struct maint_info mi;
 	unsigned logs = 0;
 	bool killed = true;
 
@@ -225,7 +217,7 @@ static unsigned finished_body_with(struct fu *u, bool second)
 		u->undo = second ? NULL : path;
 		killed = fu_fsck_killed(u, n, false);
 		u->undo = NULL;
-		if (!log_stands(u))
+		if (!fu_log(u, &mi))
 			continue;
 		logs++;
 		if (second)

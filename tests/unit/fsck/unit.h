@@ -53,6 +53,7 @@ struct fu {
 	uint64_t found;		      /* problems in the repair of fu_repair() */
 	uint64_t total, fixed, left, orphans;
 	int rc;
+	int log;	  /* what finishing a log came to, in the last run under a claim */
 	int given_up;	  /* what giving up the claim came to */
 	char why[512];	  /* the claim could not be had, or the undo file not be put back */
 	const char *undo; /* make this undo file */
@@ -73,6 +74,8 @@ void fu_fsck(struct fu *u, enum repair_mode mode);
  * came to its end before.
  */
 bool fu_fsck_killed(struct fu *u, unsigned nth, bool cut);
+/* Does the log of a run that died stand? Where. */
+bool fu_log(struct fu *u, struct maint_info *mi);
 /* fsck.lunfs --put-back of @path: fills rc, why, given_up. */
 void fu_put_back(struct fu *u, const char *path);
 /*

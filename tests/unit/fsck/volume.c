@@ -237,8 +237,8 @@ static void run_on(struct fu *u, struct dev *dev, enum repair_mode mode)
 	f.problems.json = true;
 	rc = open_undo(u, &f);
 	if (rc == 0 && m)
-		rc = redo_finish(&f.store);
-	if (rc >= 0)
+		rc = u->log = redo_finish(&f.store);
+	if (rc >= 0 || rc == -EUCLEAN)
 		rc = fsck_run(&f);
 	if (rc == 0)
 		rc = fsck_write(&f, NULL, NULL);
@@ -293,6 +293,14 @@ bool fu_fsck_killed(struct fu *u, unsigned nth, bool cut)
 	if (cut)
 		simdev_power_cut(u->t->medium, nth);
 	return k.n >= nth;
+}
+
+bool fu_log(struct fu *u, struct maint_info *mi)
+{
+	uint8_t buf[LUNFS_BLOCK_BYTES];
+
+	simdev_peek(u->t->medium, LUNFS_MAINT_OFF, sizeof(buf), buf);
+	return maint_decode(&u->t->geo, buf, mi) == 0 && mi->flags & LUNFS_MAINT_REDO;
 }
 
 static uint64_t changes(struct fu *u)
