@@ -16,6 +16,7 @@
 #include "vol/ops.h"
 #include <fuse_lowlevel.h>
 
+struct backlog;
 struct front_buf;
 struct inval;
 struct loop;
@@ -29,6 +30,7 @@ struct front {
 	struct nodes *nodes;
 	struct sizes *sizes;
 	struct inval *inval;
+	struct backlog *backlog;
 	struct loop *loop; /* while front_loop() runs */
 	struct nodeid root;
 	bool read_only;
@@ -38,7 +40,7 @@ struct front {
 	atomic_ullong revokes;	  /* times that something had to go out of the kernel's caches */
 	atomic_ullong epoch;	  /* of names in the kernel's cache; counts from 1 */
 	bool tells_suidgid;	  /* the kernel says at direct writes: wire_kills_suidgid() */
-	bool epochs;		  /* the kernel has them: names may be kept */
+	bool epochs;		  /* the kernel has them: names may be kept; it is Linux 6.16 */
 	const char *mountpoint;	  /* absolute */
 	bool have_dev;		  /* dev_major, dev_minor: of the mounted file system */
 	atomic_ullong names_end_ns; /* no name is kept for longer */
@@ -116,6 +118,13 @@ size_t nodes_with_pages(struct nodes *n, uint64_t **out);
 /* A handle comes (+1) or goes (-1). @mappable: a writable mapping can be made of it. */
 void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable);
 bool nodes_is_open(struct nodes *n, uint64_t ino);
+/*
+ * Can there be write-back of @ino that has not ended? It holds one of the kernel's handles, not
+ * always that of the mapping: so where a mapping could be made since there was none at all.
+ */
+bool nodes_maybe_dirtied(struct nodes *n, uint64_t ino);
+/* Is write-back of any inode in hand? *begun: how many requests of it there have been so far. */
+bool nodes_write_back(struct nodes *n, uint64_t *begun);
 /* The kernel has this size of an open inode; true: it still has, whatever other hosts did. */
 void nodes_size_is(struct nodes *n, uint64_t ino, uint64_t size);
 bool nodes_size_known(struct nodes *n, uint64_t ino, uint64_t *size);
@@ -280,9 +289,22 @@ void inval_later(struct inval *v, uint64_t ino);
 /* Calls @fn on a thread that serves no request and holds no lock; nobody waits. */
 void inval_run(struct inval *v, void (*fn)(void *arg), void *arg);
 
+/* ---- backlog.c ------------------------------------------------------------------------------- */
+
+/* @proc: where the kernel's files on processes are mounted. */
+struct backlog *backlog_new(struct front *f, const char *proc);
+void backlog_free(struct backlog *b);
+/*
+ * This kernel (before Linux 6.16) has written back all copies of pages that it had when this was
+ * called. False: not so by @until. True also if that cannot be seen, which is said in the log once.
+ */
+bool backlog_wait(struct backlog *b, uint64_t until);
+/* Nobody waits any more. True: no thread uses it; false: two seconds were not enough. */
+bool backlog_stop(struct backlog *b);
+
 /* Upcall of the volume, before all others of a revoke: sizes_settle(). */
 void front_prepare(void *ctx, uint64_t ino);
-/* Upcall of the volume: the kernel drops all that it keeps of @ino. -EAGAIN: pages are left. */
+/* Upcall of the volume: the kernel drops all that it keeps of @ino. -EAGAIN: some are left. */
 int front_invalidate(void *ctx, uint64_t ino);
 /* Others will read it, too, and nobody changes it: its pages go, names and attributes stay. */
 int front_downgrade(void *ctx, uint64_t ino);

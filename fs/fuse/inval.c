@@ -11,7 +11,8 @@
  * it is left standing, above all no dirty page, which would be written back when others have
  * changed the file. Where there are so many of these that they take their time, or somebody waits
  * in the kernel for a request that waits for the lock, the lock is not given up for now: who waits
- * for it here is served, and it is tried again.
+ * for it here is served, and it is tried again. The same where the kernel writes back from copies,
+ * and some are left when the pages have gone (backlog.c).
  */
 #include "fuse/front.h"
 #include <errno.h>
@@ -201,9 +202,8 @@ static enum round drop_round(struct inval *v, uint64_t ino, uint64_t until)
 	return end;
 }
 
-bool inval_pages(struct inval *v, uint64_t ino)
+static bool drop_pages(struct inval *v, uint64_t ino, uint64_t until)
 {
-	uint64_t until = clock_now_ns(v->f->clk) + INVAL_MAX_NS;
 	enum round end;
 
 	mtx_lock(&v->mtx);
@@ -212,6 +212,11 @@ bool inval_pages(struct inval *v, uint64_t ino)
 	while (end == ROUND_AGAIN);
 	mtx_unlock(&v->mtx);
 	return end == ROUND_DONE;
+}
+
+bool inval_pages(struct inval *v, uint64_t ino)
+{
+	return drop_pages(v, ino, clock_now_ns(v->f->clk) + INVAL_MAX_NS);
 }
 
 void inval_later(struct inval *v, uint64_t ino)
@@ -247,6 +252,16 @@ void front_prepare(void *ctx, uint64_t ino)
 		sizes_settle(f->sizes, ino);
 }
 
+/* What was stored to mappings is on its way no more: neither in pages nor in copies of them. */
+static bool pages_are_home(struct front *f, uint64_t ino)
+{
+	uint64_t until = clock_now_ns(f->clk) + INVAL_MAX_NS;
+
+	if (!drop_pages(f->inval, ino, until))
+		return false;
+	return f->epochs || !nodes_maybe_dirtied(f->nodes, ino) || backlog_wait(f->backlog, until);
+}
+
 int front_downgrade(void *ctx, uint64_t ino)
 {
 	struct front *f = ctx;
@@ -257,7 +272,7 @@ int front_downgrade(void *ctx, uint64_t ino)
 	 */
 	if (!f->inval || atomic_load(&f->unmounted))
 		return 0;
-	if (!nodes_take_pages(f->nodes, ino) || inval_pages(f->inval, ino))
+	if (!nodes_take_pages(f->nodes, ino) || pages_are_home(f, ino))
 		return 0;
 	nodes_leave_pages(f->nodes, ino);
 	log_info("pages-kept",

@@ -215,6 +215,15 @@ static void find_dev(struct front *f)
 	f->have_dev = true;
 }
 
+static void free_parts(struct front *f)
+{
+	if (f->inval)
+		inval_free(f->inval);
+	backlog_free(f->backlog);
+	sizes_free(f->sizes);
+	nodes_free(f->nodes);
+}
+
 static int serve(struct daemon *d, struct clock *clk)
 {
 	struct front *f = &d->f;
@@ -226,6 +235,7 @@ static int serve(struct daemon *d, struct clock *clk)
 	mtx_init(&f->calls_mtx, clk);
 	f->nodes = nodes_new(clk);
 	f->sizes = sizes_new(f);
+	f->backlog = backlog_new(f, "/proc");
 	f->mountpoint = d->o->mountpoint;
 	f->on_ready = on_ready;
 	f->on_ready_ctx = d;
@@ -247,13 +257,10 @@ static int serve(struct daemon *d, struct clock *clk)
 		fuse_session_unmount(f->se);
 	}
 	rc2 = vol_unmount(f->vol);
-	if (f->inval && sizes_stop(f->sizes)) /* else its thread ends with the process */
-		inval_free(f->inval);
+	if (sizes_stop(f->sizes) && backlog_stop(f->backlog))
+		free_parts(f); /* else a thread uses them, and ends with the process */
 	if (f->se)
 		fuse_session_destroy(f->se);
-	if (sizes_stop(f->sizes))
-		sizes_free(f->sizes);
-	nodes_free(f->nodes);
 	mtx_destroy(&f->calls_mtx);
 	if (rc2 == 0)
 		log_info("unmounted", "%s is unmounted from %s.", d->o->device, d->o->mountpoint);

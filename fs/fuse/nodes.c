@@ -25,11 +25,14 @@ struct node {
 	bool size_known; /* the kernel has @size, but for what follows in this file */
 	uint64_t size;
 	unsigned mappable; /* of these, open to read and to write */
+	bool dirtied;	   /* there was such a one since it last had no handle */
 	UT_hash_handle hh;
 };
 
 struct nodes {
 	struct mtx mtx;
+	unsigned writing_back; /* requests in hand, of all nodes */
+	uint64_t write_backs;  /* begun so far */
 	struct node *table;
 };
 
@@ -113,6 +116,11 @@ bool nodes_known(struct nodes *n, uint64_t ino)
 bool nodes_is_open(struct nodes *n, uint64_t ino)
 {
 	return look(n, ino).handles != 0;
+}
+
+bool nodes_maybe_dirtied(struct nodes *n, uint64_t ino)
+{
+	return look(n, ino).dirtied;
 }
 
 bool nodes_size_known(struct nodes *n, uint64_t ino, uint64_t *size)
@@ -322,6 +330,8 @@ bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 			e->size_known = false;
 		DL_APPEND(e->reqs, r);
 		r->linked = true;
+		n->writing_back += r->back;
+		n->write_backs += r->back;
 	}
 	mtx_unlock(&n->mtx);
 	return mappable;
@@ -337,10 +347,22 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 	e = find(n, ino);
 	if (e) {
 		DL_DELETE(e->reqs, r);
+		n->writing_back -= r->back;
 		size_of_request(e, r);
 		end_if_unused(n, e);
 	}
 	mtx_unlock(&n->mtx);
+}
+
+bool nodes_write_back(struct nodes *n, uint64_t *begun)
+{
+	bool some;
+
+	mtx_lock(&n->mtx);
+	some = n->writing_back != 0;
+	*begun = n->write_backs;
+	mtx_unlock(&n->mtx);
+	return some;
 }
 
 static int by_offset(const void *a, const void *b)
@@ -383,10 +405,14 @@ void nodes_handle(struct nodes *n, uint64_t ino, int delta, bool mappable)
 	e = find(n, ino);
 	if (e)
 		count(&e->handles, delta);
-	if (e && mappable)
+	if (e && mappable) {
 		count(&e->mappable, delta);
-	if (e && !e->handles)
+		e->dirtied = true;
+	}
+	if (e && !e->handles) {
 		e->size_known = false;
+		e->dirtied = false;
+	}
 	mtx_unlock(&n->mtx);
 }
 

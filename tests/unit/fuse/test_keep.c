@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* For how long the kernel may keep names and attributes, and that they are taken back. */
+/* For how long the kernel may keep names and attributes, and that they are taken back, as pages. */
 #include "fuse/front.h"
 
 #include <errno.h>
@@ -26,6 +26,9 @@ static struct {
 	unsigned notified; /* of INO's attributes */
 	uint64_t notified_ns;
 	unsigned unknown; /* so often the kernel does not know INO yet */
+	unsigned dropped; /* ranges of its pages */
+	bool copies;	  /* are left of pages that were written back */
+	unsigned waits;	  /* for these */
 } w;
 
 /* ---- what stands around keep.c --------------------------------------------------------------- */
@@ -48,6 +51,15 @@ void sizes_settle(struct sizes *s, uint64_t ino)
 	(void)ino;
 }
 
+bool backlog_wait(struct backlog *b, uint64_t until)
+{
+	(void)b;
+	assert_true(until > clock_now_ns(w.f.clk) && until < clock_now_ns(w.f.clk) + 3 * SEC);
+	assert_int_equal(w.dropped, 1);
+	w.waits++;
+	return !w.copies;
+}
+
 int fuse_session_fd(struct fuse_session *se)
 {
 	(void)se;
@@ -59,7 +71,10 @@ int fuse_lowlevel_notify_inval_inode(struct fuse_session *se, fuse_ino_t ino, of
 	(void)se;
 	(void)len;
 	assert_int_equal(ino, INO);
-	assert_true(off < 0);
+	if (off >= 0) {
+		w.dropped++;
+		return 0;
+	}
 	w.notified++;
 	w.notified_ns = clock_now_ns(w.f.clk);
 	if (!w.unknown)
@@ -290,6 +305,48 @@ static void a_lost_volume_leaves_nothing_in_the_cache(void **state)
 	assert_int_equal(w.notified, 1);
 }
 
+/* Pages of INO, read by a handle that can be mapped to write, or not, are called back. */
+static int called_back(bool old_kernel, bool mappable)
+{
+	struct data_req r = {.len = 4096, .pages = true, .fill = true};
+	int rc;
+
+	w.f.epochs = !old_kernel;
+	w.waits = w.dropped = 0;
+	nodes_remember(w.f.nodes, (struct nodeid){INO, 7});
+	nodes_handle(w.f.nodes, INO, 1, mappable);
+	nodes_data_begin(w.f.nodes, INO, &r);
+	nodes_data_end(w.f.nodes, INO, &r);
+	rc = front_downgrade(&w.f, INO);
+	nodes_handle(w.f.nodes, INO, -1, mappable);
+	return rc;
+}
+
+static void an_old_kernel_is_waited_for_where_pages_may_be_dirty(void **state)
+{
+	(void)state;
+	assert_int_equal(called_back(true, true), 0);
+	assert_int_equal(w.waits, 1);
+	w.copies = true;
+	assert_int_equal(called_back(true, false), 0);
+	assert_int_equal(called_back(false, true), 0);
+	assert_int_equal(w.dropped, 1);
+	assert_int_equal(w.waits, 0);
+}
+
+static void a_lock_stays_while_an_old_kernel_has_copies_to_write(void **state)
+{
+	(void)state;
+	w.copies = true;
+	assert_int_equal(called_back(true, true), -EAGAIN);
+	nodes_handle(w.f.nodes, INO, 1, true);
+	w.copies = false;
+	w.dropped = 0;
+	assert_int_equal(front_downgrade(&w.f, INO), 0); /* asked again */
+	assert_int_equal(w.dropped, 1);
+	assert_int_equal(w.waits, 2);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -308,6 +365,8 @@ int main(void)
 	    T(with_mounts_beneath_names_are_waited_for_and_no_more_are_kept),
 	    T(a_kernel_without_epochs_keeps_no_names),
 	    T(a_lost_volume_leaves_nothing_in_the_cache),
+	    T(an_old_kernel_is_waited_for_where_pages_may_be_dirty),
+	    T(a_lock_stays_while_an_old_kernel_has_copies_to_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,6 +125,47 @@ static void a_writable_handle_makes_reads_exclusive(void **state)
 	nodes_forget(f->n, INO, 1);
 }
 
+static void pages_may_be_dirty_from_the_first_mapping_until_the_last_handle_goes(void **state)
+{
+	struct fix *f = *state;
+
+	assert_false(nodes_maybe_dirtied(f->n, INO));
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_handle(f->n, INO, 1, false);
+	assert_false(nodes_maybe_dirtied(f->n, INO));
+	nodes_handle(f->n, INO, 1, true);
+	assert_true(nodes_maybe_dirtied(f->n, INO));
+	nodes_handle(f->n, INO, -1, true);
+	assert_true(nodes_maybe_dirtied(f->n, INO)); /* write-back may hold the other one */
+	nodes_handle(f->n, INO, -1, false);
+	assert_false(nodes_maybe_dirtied(f->n, INO));
+	nodes_handle(f->n, INO, 1, false);
+	assert_false(nodes_maybe_dirtied(f->n, INO));
+	nodes_handle(f->n, INO, -1, false);
+	nodes_forget(f->n, INO, 1);
+}
+
+static void write_back_is_counted_from_its_beginning_to_its_end(void **state)
+{
+	struct fix *f = *state;
+	struct data_req back = {.len = 1, .pages = true, .back = true}, write = {.len = 1};
+	uint64_t begun;
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_data_begin(f->n, INO, &write);
+	assert_false(nodes_write_back(f->n, &begun));
+	assert_int_equal(begun, 0);
+	nodes_data_begin(f->n, INO, &back);
+	assert_true(nodes_write_back(f->n, &begun));
+	assert_int_equal(begun, 1);
+	nodes_data_end(f->n, INO, &write);
+	assert_true(nodes_write_back(f->n, &begun));
+	nodes_data_end(f->n, INO, &back);
+	assert_false(nodes_write_back(f->n, &begun));
+	assert_int_equal(begun, 1);
+	nodes_forget(f->n, INO, 1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -135,6 +176,8 @@ int main(void)
 	    T(pages_stand_until_they_are_taken_and_no_request_is_in_hand),
 	    T(only_requests_that_wait_are_in_the_way_and_in_order),
 	    T(a_writable_handle_makes_reads_exclusive),
+	    T(pages_may_be_dirty_from_the_first_mapping_until_the_last_handle_goes),
+	    T(write_back_is_counted_from_its_beginning_to_its_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
