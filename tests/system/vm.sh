@@ -162,6 +162,7 @@ vm_wait() { # dir seconds text
 	local end=$((SECONDS + $2))
 	until grep -q "^$3" "$1/console.log"; do
 		if ! vm_alive "$1"; then
+			! grep -q "^$3" "$1/console.log" || return 0 # its last words
 			echo "The virtual machine ended early: $(tail -n 1 "$1/qemu.log")" >&2
 			return 1
 		fi
