@@ -22,6 +22,7 @@ struct cell_want { /* one cell_reserve */
 	unsigned tries_left; /* locks of cells that may still be tried */
 	unsigned max_stale;  /* cells that may be taken by trying their lock */
 	uint64_t want;	     /* somebody else's lock that stood in the way */
+	bool buried;	     /* free cells were left that wait for their FREE image */
 };
 
 static uint64_t addr_of(const struct chunk *c, unsigned i)
@@ -117,11 +118,15 @@ static bool may_take(const struct cell_want *w)
  * not, another guard than the cell's own will cover it, which an inode that was there must not
  * outlive.
  */
-static bool suits(const struct cell_want *w, const struct chunk *c, unsigned i, bool stale)
+static bool suits(struct cell_want *w, const struct chunk *c, unsigned i, bool stale)
 {
+	bool buried;
+
 	if (w->flags & ALLOC_NEED_LOCK)
 		return stale || is_ours(w->a, addr_of(c, i));
-	return !txn_tomb_pending(w->a->txns, addr_of(c, i));
+	buried = txn_tomb_pending(w->a->txns, addr_of(c, i));
+	w->buried |= buried;
+	return !buried;
 }
 
 /* Reserve a free cell of @c that is not in @tried and suits. Its index, or -1. */
@@ -443,6 +448,15 @@ static void release_from(struct alloc *a, struct cell_res *res, unsigned from)
 	res->n = from;
 }
 
+/* Cells that were freed here wait for their commit, or for their FREE images to be in place. */
+static int settle(struct cell_want *w)
+{
+	release_from(w->a, w->res, 0);
+	w->want = 0;
+	w->buried = false;
+	return txn_settle_tombs(w->a->txns);
+}
+
 static int reserve(struct cell_want *w)
 {
 	int rc = 0;
@@ -451,6 +465,8 @@ static int reserve(struct cell_want *w)
 		bool converted;
 
 		rc = fill(w, &converted);
+		if (rc == 0 && converted && w->buried && i > 0)
+			rc = settle(w); /* one more chunk has not helped */
 		if (rc == 0 && (converted || enough(w)))
 			continue;
 		if (rc == -ENOSPC || rc == -EAGAIN)
@@ -469,11 +485,8 @@ int cell_reserve(struct alloc *a, unsigned n, uint64_t goal, unsigned flags, str
 	lunfs_assert(n <= ALLOC_CELLS_MAX);
 	memset(res, 0, sizeof(*res));
 	rc = reserve(&w);
-	if (rc ==
-	    -ENOSPC) { /* cells freed here may only wait for their commit, or for their place */
-		release_from(a, res, 0);
-		rc = txn_settle_tombs(a->txns);
-		w.want = 0;
+	if (rc == -ENOSPC || (rc == -EAGAIN && w.buried)) {
+		rc = settle(&w);
 		if (rc == 0)
 			rc = reserve(&w);
 	}

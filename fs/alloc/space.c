@@ -18,7 +18,7 @@ int alloc_new(const struct env *env, struct host *host, struct locks *locks, str
 		return -ENOMEM;
 	a->env = *env;
 	a->host = host;
-	host_io_init(&a->io, env, host, NULL);
+	host_io_init(&a->io, env, host, txns_halted(txns));
 	a->locks = locks;
 	a->txns = txns;
 	mtx_init(&a->mtx, env->clk);

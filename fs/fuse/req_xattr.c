@@ -2,6 +2,7 @@
 /* Extended attributes, and the virtual one on the root that carries the statistics. */
 #include "fuse/front.h"
 #include <errno.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,8 +91,10 @@ void req_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *
 	int rc;
 
 	call_begin(&c, req);
-	if (c.op.uid && strcmp(name, "system.posix_acl_access") == 0)
+	if (c.op.uid && strcmp(name, "system.posix_acl_access") == 0) {
+		c.op.keeps_sgid = thread_has_cap(fuse_req_ctx(req)->pid, CAP_FSETID);
 		groups = groups_of(req, &c.op.n_groups);
+	}
 	c.op.groups = groups;
 	rc = vol_setxattr(c.f->vol, &c.op, front_node(c.f, ino), name, value, size, flags);
 	call_end(&c, req);

@@ -235,11 +235,13 @@ bool txn_tomb_pending(struct txns *t, uint64_t addr)
 int txn_settle_tombs(struct txns *t)
 {
 	int r = txn_commit_all(t);
+	uint64_t enough;
 
 	mtx_lock(&t->mtx);
-	while (t->pass_busy && !t->failed) /* it may have begun before the commit */
+	enough = t->passes + 2; /* the one under way may have begun before the commit */
+	while (t->pass_busy && t->passes < enough && !t->failed && !TAILQ_EMPTY(&t->tombs))
 		cond_wait(&t->pass_cv, &t->mtx, CLOCK_FOREVER);
-	if (!r && !t->failed && !TAILQ_EMPTY(&t->tombs))
+	if (!r && !t->failed && !t->pass_busy && !TAILQ_EMPTY(&t->tombs))
 		run_pass_locked(t, 0);
 	r = t->failed ? -EIO : r;
 	mtx_unlock(&t->mtx);

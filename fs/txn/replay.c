@@ -121,6 +121,25 @@ static enum place judge_place(const struct replay *rp, const struct mention *m,
 	return le64_get(h->version) >= m->version ? PLACE_NO_NEWS : PLACE_OLDER;
 }
 
+/* This host has the cell in another role since, and is about to write it, or does. */
+static bool is_ours(struct txns *t, uint64_t addr)
+{
+	const struct cblk *b;
+	bool yes;
+
+	mtx_lock(&t->mtx);
+	b = cblk_find(t, addr);
+	yes = b && (b->dirty || b->freezing || b->com);
+	mtx_unlock(&t->mtx);
+	return yes;
+}
+
+static int note_unknown(struct replay *rp, int r)
+{
+	rp->unknown |= r == -ETIMEDOUT;
+	return r;
+}
+
 /*
  * Write what is newer than its place. A place that fails its checks was torn by the dead host: it
  * is written too, but for FREE images, whose cell another host, or this one, may have had since
@@ -141,6 +160,8 @@ static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t 
 	for (size_t i = 0; i < n; i++) {
 		enum place p = judge_place(rp, m[i], &io[i]);
 
+		if (p == PLACE_INVALID && is_free_image(m[i]) && is_ours(rp->t, m[i]->addr))
+			p = PLACE_NO_NEWS;
 		m[i]->torn = p == PLACE_INVALID && is_free_image(m[i]) && !settled;
 		rp->torn += m[i]->torn;
 		if (p == PLACE_NO_NEWS)
@@ -153,7 +174,7 @@ static int write_batch(struct replay *rp, struct mention **m, size_t n, uint8_t 
 		io[k++].op = DEV_WRITE;
 	}
 	atomic_fetch_add(&rp->t->stats.replayed_blocks, k);
-	return k ? txn_write(rp->t, io, k) : 0;
+	return k ? note_unknown(rp, txn_write(rp->t, io, k)) : 0;
 }
 
 static int by_mention_addr(const void *a, const void *b)
@@ -273,6 +294,8 @@ int txn_replay(struct txns *t, unsigned slot, uint64_t owner, uint64_t nonce)
 	rp.region_blk = g->journal_blk[slot];
 	rp.log_blks = g->journal_blks - 1;
 	r = replay(&rp);
+	if (r == -ETIMEDOUT && !rp.unknown)
+		r = -EIO; /* of a read */
 	if (r)
 		log_err("replay-failed",
 			"the journal of dead host slot %u could not be replayed (%s); its locks "

@@ -24,6 +24,7 @@ struct replay {
 	uint32_t scanned; /* blocks of valid transactions */
 	uint64_t seq;
 	unsigned txns, torn;
+	bool unknown; /* a write may still land */
 	struct mention *mentions;
 };
 

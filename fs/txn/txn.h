@@ -109,6 +109,7 @@ int txn_wait_durable(struct txns *t, uint64_t tid);
 int txn_wait_guard(struct txns *t, uint64_t guard_addr);
 int txn_commit_all(struct txns *t); /* txn_wait_durable(txn_current()) */
 bool txn_failed(struct txns *t);
+const atomic_bool *txns_halted(struct txns *t); /* the same, for host_io_init() */
 /* The volume has failed elsewhere, and somebody said so: nothing is committed from now on. */
 void txns_halt(struct txns *t);
 
@@ -130,7 +131,7 @@ int txn_flush_guard(struct txns *t, uint64_t guard_addr, enum lock_mode keep);
 uint64_t txn_guard_version(struct txns *t, uint64_t guard_addr);
 void txn_loaded(struct txns *t, struct lock *guard, const void *payload);
 
-/* host_cb.replay. */
+/* host_cb.replay. -ETIMEDOUT: something that it wrote may still land; else it can be repeated. */
 int txn_replay(struct txns *t, unsigned slot, uint64_t owner, uint64_t nonce);
 
 struct txn_stats {

@@ -52,6 +52,11 @@ void txns_fail(struct txns *t, const char *why, int err)
 	mtx_unlock(&t->mtx);
 }
 
+const atomic_bool *txns_halted(struct txns *t)
+{
+	return &t->halted;
+}
+
 void txns_halt(struct txns *t)
 {
 	mtx_lock(&t->mtx);

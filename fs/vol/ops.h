@@ -25,7 +25,8 @@ struct op_ctx {
 	bool drain;
 	bool late;		  /* vol_write: write-back of cached pages: LOCK_LATE */
 	atomic_bool *admitted;	  /* may be NULL; false while it waits for its inode's lock */
-	/* vol_setxattr of an access ACL, for others than root: the caller's groups beside @gid. */
+	/* vol_setxattr of an access ACL: has CAP_FSETID; else his groups beside @gid. */
+	bool keeps_sgid;
 	const uint32_t *groups;
 	unsigned n_groups;
 };

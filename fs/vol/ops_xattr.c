@@ -53,7 +53,7 @@ int vol_listxattr(struct volume *v, const struct op_ctx *c, struct nodeid id, ch
  */
 static bool may_keep_sgid(const struct op_ctx *c, const struct inode *i)
 {
-	bool yes = c->uid == 0 || c->gid == i->gid;
+	bool yes = c->uid == 0 || c->keeps_sgid || c->gid == i->gid;
 
 	for (unsigned k = 0; k < c->n_groups && !yes; k++)
 		yes = c->groups[k] == i->gid;

@@ -101,7 +101,8 @@ void vol_fail(struct volume *v, const char *why)
 static int on_replay(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce)
 {
 	struct volume *v = ctx;
-	int rc = atomic_load(&v->lost) ? -EIO : txn_replay(v->txns, slot, owner, nonce);
+	bool failed = atomic_load(&v->lost) || txn_failed(v->txns);
+	int rc = failed ? -EIO : txn_replay(v->txns, slot, owner, nonce);
 
 	if (rc != -ETIMEDOUT)
 		return rc;

@@ -73,20 +73,24 @@ static void a_volume_that_failed_gives_no_lock_away(void **s)
 
 struct late {
 	struct simcluster *t;
-	unsigned n;
+	struct simdev_fault fault;
+	unsigned n; /* so many more */
+	bool taken; /* somebody recovers host 0 */
 };
 
-/* The first write to a group by who is left is the replay's. */
-static void one_late(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
-		     struct simdev_fault *out)
+/* What the others do in a group once one of them has taken host 0's slot is its replay. */
+static void first_few(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		      struct simdev_fault *out)
 {
 	struct late *l = ctx;
 
 	(void)d;
-	if (cmd->op == SIMDEV_WRITE &&
-	    cmd->off_bytes >= geo_blk_off(geo_group_blk(&l->t->geo, 0)) && !l->n++)
-		*out = (struct simdev_fault){
-		    .kind = SIMDEV_LATE, .ops = SIMDEV_WRITE, .delay_ns = LATE_NS};
+	l->taken |= cmd->op == SIMDEV_CAW && cmd->off_bytes == geo_slot_off(0);
+	if (!l->taken || !l->n || !(cmd->op & l->fault.ops) ||
+	    cmd->off_bytes < geo_blk_off(geo_group_blk(&l->t->geo, 0)))
+		return;
+	l->n--;
+	*out = l->fault;
 }
 
 static unsigned count_lost(struct simcluster *t)
@@ -94,11 +98,10 @@ static unsigned count_lost(struct simcluster *t)
 	return (unsigned)atomic_load(&t->v[1]->lost) + (unsigned)atomic_load(&t->v[2]->lost);
 }
 
-static void replay_body(struct simcluster *t)
+/* Host 0 ends with files in its journal; the others recover it, with this fault. */
+static struct nodeid begin_replay(struct simcluster *t, struct late *l)
 {
-	struct late l = {.t = t};
-	struct nodeid root, id;
-	unsigned survivor;
+	struct nodeid root;
 	char name[16];
 
 	for (unsigned n = 0; n < 3; n++)
@@ -109,19 +112,38 @@ static void replay_body(struct simcluster *t)
 		sc_mkfile(t, 0, root, name);
 	}
 	assert_int_equal(txn_commit_all(t->v[0]->txns), 0);
-	simdev_set_drain(t->medium, false);
 	sc_kill(t, 0);
-	simdev_set_hook(t->medium, one_late, &l);
-	for (unsigned i = 0; i < 100 && !count_lost(t); i++)
-		clock_sleep_ns(t->clk, SC_S / 10);
-	assert_int_equal(count_lost(t), 1);
-	survivor = atomic_load(&t->v[1]->lost) ? 2 : 1;
+	simdev_set_hook(t->medium, first_few, l);
+	return root;
+}
+
+static void end_replay(struct simcluster *t, struct nodeid root, unsigned survivor)
+{
+	struct nodeid id;
+	char name[16];
+
 	for (unsigned i = 0; i < FILES; i++) {
 		snprintf(name, sizeof(name), "f%u", i);
 		assert_int_equal(sc_lookup(t, survivor, root, name, &id), 0);
 	}
-	assert_int_equal(count_lost(t), 1);
 	simdev_set_hook(t->medium, NULL, NULL);
+}
+
+static void replay_body(struct simcluster *t)
+{
+	struct late l = {.t = t, .n = 1, .fault = {SIMDEV_LATE, .ops = SIMDEV_WRITE}};
+	struct nodeid root;
+	unsigned survivor;
+
+	l.fault.delay_ns = LATE_NS;
+	simdev_set_drain(t->medium, false);
+	root = begin_replay(t, &l);
+	for (unsigned i = 0; i < 100 && !count_lost(t); i++)
+		clock_sleep_ns(t->clk, SC_S / 10);
+	assert_int_equal(count_lost(t), 1);
+	survivor = atomic_load(&t->v[1]->lost) ? 2 : 1;
+	end_replay(t, root, survivor);
+	assert_int_equal(count_lost(t), 1);
 	sc_kill(t, 3 - survivor);
 }
 
@@ -129,6 +151,24 @@ static void a_replay_whose_write_may_still_land_is_left_to_others(void **s)
 {
 	(void)s;
 	sc_run(replay_body, NULL);
+}
+
+static void read_body(struct simcluster *t)
+{
+	struct late l = {.t = t, .n = 3, .fault = {SIMDEV_LOST_COMMAND, .ops = SIMDEV_READ}};
+	struct nodeid root = begin_replay(t, &l);
+
+	for (unsigned i = 0; i < 100 && l.n; i++)
+		clock_sleep_ns(t->clk, SC_S / 10);
+	assert_int_equal(l.n, 0);
+	end_replay(t, root, 1);
+	assert_int_equal(count_lost(t), 0);
+}
+
+static void a_replay_that_cannot_read_is_tried_again(void **s)
+{
+	(void)s;
+	sc_run(read_body, NULL);
 }
 
 /* ---- what was not sent ------------------------------------------------------------------------
@@ -170,6 +210,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_volume_that_failed_gives_no_lock_away),
 	    cmocka_unit_test(a_replay_whose_write_may_still_land_is_left_to_others),
+	    cmocka_unit_test(a_replay_that_cannot_read_is_tried_again),
 	    cmocka_unit_test(what_was_not_sent_in_time_is_sent_again_and_needs_no_drain),
 	};
 
