@@ -9,7 +9,8 @@
  * tried: if one is in the way, -EAGAIN and *want is the lock to wait for with nothing else pinned
  * (lock_pin EX, unpin at once, start over).
  *
- * Space freed by a transaction is not handed out again before that transaction is durable.
+ * Space freed by a transaction is not handed out again before that transaction is durable, and the
+ * cell of an inode to another guard's node not before it says FREE in place (txn_tomb_pending()).
  */
 #ifndef ALLOC_ALLOC_H
 #define ALLOC_ALLOC_H
