@@ -6,13 +6,14 @@
  * itself. One that waits for the lock which is about to be given up ends only under the next
  * possession; so its range is left out: the folio of a READ holds nothing yet, and gets its bytes
  * then. The pages of a WRITE may also be there, unlocked, from before: its range is dropped last,
- * in the background if that has to wait. A request that came too late to be left out and is in the
- * way makes for another round around it, while the first goes on in the background: nothing behind
- * it is left standing, above all no dirty page, which would be written back when others have
- * changed the file. Where there are so many of these that they take their time, or somebody waits
- * in the kernel for a request that waits for the lock, the lock is not given up for now: who waits
- * for it here is served, and it is tried again. The same where the kernel writes back from copies,
- * and some are left when the pages have gone (backlog.c).
+ * in the background if that has to wait, but for write-back: such a page is dirty, and not locked.
+ * A request that came too late to be left out and is in the way makes for another round around it,
+ * while the first goes on in the background: nothing behind it is left standing, above all no dirty
+ * page, which would be written back when others have changed the file. Where there are so many of
+ * these that they take their time, or somebody waits in the kernel for a request that waits for the
+ * lock, the lock is not given up for now: who waits for it here is served, and it is tried again.
+ * The same where the kernel writes back from copies, and some are left when the pages have gone
+ * (backlog.c).
  */
 #include "fuse/front.h"
 #include <errno.h>
@@ -22,7 +23,7 @@
 #define INVAL_THREADS_MAX 32u
 #define INVAL_SPANS_MAX 64u
 #define INVAL_LOOK_NS (3ull * 1000000)	 /* so long before looking who is in the way */
-#define INVAL_LAST_NS (5ull * 1000000)	 /* for the ranges of WRITEs that wait */
+#define INVAL_LAST_NS (5ull * 1000000)	 /* for the range of each WRITE that waits */
 #define INVAL_MAX_NS (2000ull * 1000000) /* in any case; then the lock stays for now */
 /* Names in a directory that others want: none are given out for so long. */
 #define NAMES_QUIET_NS (2000ull * 1000000)
@@ -177,14 +178,17 @@ static enum round drop_round(struct inval *v, uint64_t ino, uint64_t until)
 	struct job *j = job_around(ino, wait, n);
 	uint64_t last = CLOCK_FOREVER, now, look = clock_now_ns(v->f->clk) + INVAL_LOOK_NS;
 	enum round end = ROUND_DONE;
+	size_t pos = j->n_holes;
 	bool again = false;
 
 	post(v, j);
 	while (j->pos < j->n && !again) {
 		now = clock_now_ns(v->f->clk);
-		if (j->pos >= j->n_holes && last == CLOCK_FOREVER)
+		if (j->pos >= pos) { /* the next of the last */
+			pos = j->pos + 1;
 			last = now + INVAL_LAST_NS;
-		if (now >= until || now >= last)
+		}
+		if (now >= until || (now >= last && !nodes_writes_back(v->f->nodes, ino)))
 			break;
 		if (now >= look) {
 			look = now + INVAL_LOOK_NS;
@@ -195,6 +199,8 @@ static enum round drop_round(struct inval *v, uint64_t ino, uint64_t until)
 	}
 	if (j->pos < j->n_holes)
 		end = again ? ROUND_AGAIN : ROUND_LATE;
+	else if (j->pos < j->n && nodes_writes_back(v->f->nodes, ino))
+		end = ROUND_LATE;
 	if (j->pos == j->n)
 		free(j);
 	else

@@ -354,6 +354,20 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 	mtx_unlock(&n->mtx);
 }
 
+bool nodes_writes_back(struct nodes *n, uint64_t ino)
+{
+	const struct data_req *r;
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	r = e ? e->reqs : NULL;
+	while (r && !r->back)
+		r = r->next;
+	mtx_unlock(&n->mtx);
+	return r != NULL;
+}
+
 bool nodes_write_back(struct nodes *n, uint64_t *begun)
 {
 	bool some;

@@ -17,6 +17,7 @@
 #define INO 4711u
 #define SEC 1000000000ull
 #define INC_EPOCH 8
+#define WRITE_WAITS_NS 5000000ull /* the page of one that waits for the lock may be locked */
 
 static struct {
 	struct front f;
@@ -27,6 +28,7 @@ static struct {
 	uint64_t notified_ns;
 	unsigned unknown; /* so often the kernel does not know INO yet */
 	unsigned dropped; /* ranges of its pages */
+	bool dirty;	  /* its first page is: dropping it writes it back, which takes its time */
 	bool copies;	  /* are left of pages that were written back */
 	unsigned waits;	  /* for these */
 } w;
@@ -71,6 +73,14 @@ int fuse_lowlevel_notify_inval_inode(struct fuse_session *se, fuse_ino_t ino, of
 	(void)se;
 	(void)len;
 	assert_int_equal(ino, INO);
+	if (off == 0 && w.dirty) {
+		struct data_req back = {.len = 4096, .pages = true, .back = true};
+
+		nodes_data_begin(w.f.nodes, INO, &back);
+		clock_sleep_ns(w.f.clk, 10 * WRITE_WAITS_NS);
+		w.dirty = false;
+		nodes_data_end(w.f.nodes, INO, &back);
+	}
 	if (off >= 0) {
 		w.dropped++;
 		return 0;
@@ -347,6 +357,21 @@ static void a_lock_stays_while_an_old_kernel_has_copies_to_write(void **state)
 	assert_int_equal(w.waits, 2);
 }
 
+static void a_dirty_page_beneath_a_write_that_waits_is_written_back_first(void **state)
+{
+	struct data_req r = {.len = 100, .pages = true};
+
+	(void)state;
+	nodes_remember(w.f.nodes, (struct nodeid){INO, 7});
+	nodes_handle(w.f.nodes, INO, 1, true);
+	nodes_data_begin(w.f.nodes, INO, &r); /* not admitted */
+	w.dirty = true;
+	assert_int_equal(front_downgrade(&w.f, INO), 0);
+	assert_false(w.dirty);
+	nodes_data_end(w.f.nodes, INO, &r);
+	nodes_handle(w.f.nodes, INO, -1, true);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -367,6 +392,7 @@ int main(void)
 	    T(a_lost_volume_leaves_nothing_in_the_cache),
 	    T(an_old_kernel_is_waited_for_where_pages_may_be_dirty),
 	    T(a_lock_stays_while_an_old_kernel_has_copies_to_write),
+	    T(a_dirty_page_beneath_a_write_that_waits_is_written_back_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
