@@ -67,6 +67,10 @@ static void add_remap(struct fsck *f, const struct conflict *c, uint64_t done, u
 	t->remap[t->remaps++] = (struct remap){c->ino, c->lblk + done, c->blk + done, blk, n};
 }
 
+/*
+ * What the device holds: a change of this run is never a file's data, but may be a lock record for
+ * what was taken for a cell where the file has its own.
+ */
 static int copy(struct fsck *f, uint64_t from, uint64_t to, uint64_t n, uint8_t *buf)
 {
 	int rc = 0;
@@ -74,7 +78,7 @@ static int copy(struct fsck *f, uint64_t from, uint64_t to, uint64_t n, uint8_t 
 	for (uint64_t at = 0; at < n && rc == 0; at += COPY_BLKS) {
 		size_t len = (n - at < COPY_BLKS ? n - at : COPY_BLKS) * LUNFS_BLOCK_BYTES;
 
-		rc = store_read(&f->store, geo_blk_off(from + at), len, buf);
+		rc = store_read_device(&f->store, geo_blk_off(from + at), len, buf);
 		if (rc == 0)
 			rc = store_write_now(&f->store, geo_blk_off(to + at), len, buf);
 	}

@@ -91,7 +91,6 @@ static bool covered(const struct store *s, uint64_t off, size_t len)
 	return true;
 }
 
-/* O_DIRECT wants whole sectors and aligned memory, which callers need not have. */
 static void halt(struct store *s, int rc)
 {
 	s->gone = rc;
@@ -99,6 +98,16 @@ static void halt(struct store *s, int rc)
 		*s->halt = true;
 }
 
+int store_read_device(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
+{
+	int rc = dev_read(s->dev, off_bytes, len_bytes, buf);
+
+	if (rc && rc != -EIO && rc != -EINVAL)
+		halt(s, rc);
+	return rc;
+}
+
+/* O_DIRECT wants whole sectors and aligned memory, which callers need not have. */
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
 	uint32_t sector = s->dev->id.sector_bytes;
@@ -111,18 +120,16 @@ int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 	if (covered(s, off_bytes, len_bytes)) {
 		rc = 0;
 	} else if (from == off_bytes && len == len_bytes && (uintptr_t)buf % BLK == 0) {
-		rc = dev_read(s->dev, off_bytes, len_bytes, buf);
+		rc = store_read_device(s, off_bytes, len_bytes, buf);
 	} else {
 		tmp = dev_buf_alloc(len);
-		rc = dev_read(s->dev, from, len, tmp);
+		rc = store_read_device(s, from, len, tmp);
 		if (rc == 0)
 			memcpy(buf, tmp + (off_bytes - from), len_bytes);
 		free(tmp);
 	}
 	if (rc == 0)
 		store_patch(s, off_bytes, len_bytes, buf);
-	else if (rc != -EIO && rc != -EINVAL)
-		halt(s, rc);
 	return rc;
 }
 

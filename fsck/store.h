@@ -38,6 +38,8 @@ struct store {
  * gone: what fails then says nothing of the volume.
  */
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
+/* The same without the changes. Whole sectors, @buf from dev_buf_alloc(). */
+int store_read_device(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
 /* Lay the changes of [off, off + len) over what was read of it otherwise. */
 void store_patch(const struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
 /* Is anything of [off, off + len) changed? */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Trees of directories, extents and attributes: built anew from what is good. */
+#include "base/bitmap.h"
 #include "base/siphash.h"
 #include "unit.h"
 #include <stdio.h>
@@ -385,6 +386,40 @@ TREE_TEST(file_gets_a_copy_of_blocks_that_are_cells, DOUBLE, ONLY(FU_OTHER))
 	fu_put(u, u->id[FU_OTHER].ino, &b);
 }
 
+static uint64_t free_cell(struct fu *u)
+{
+	const struct geo *g = &u->t->geo;
+	struct lunfs_group_pl group;
+	struct lunfs_chunk_pl chunk;
+	unsigned n = LUNFS_CHUNK_CELLS;
+
+	fu_get(u, geo_group_header(g, 0), &group);
+	fu_get(u, geo_group_blk(g, 0) + (uint64_t)(le16_get(group.chunk[0]) - 1u) * g->cell_blks,
+	       &chunk);
+	while (n-- > 0)
+		if (bit_get(chunk.valid, n) && !bit_get(chunk.used, n))
+			return le64_get(chunk.first_blk) + (uint64_t)n * g->cell_blks;
+	SC_CHECK(u->t, false, "no cell is free");
+	return 0;
+}
+
+/* A file's data stands where a cell is said to be: no lock record of a repair gets into the file.
+ */
+TREE_TEST(file_keeps_what_stands_in_a_cell, DOUBLE, 0)
+{
+	uint64_t leaf = fu_child(u, FU_FRAGGED, 0), cell = free_cell(u);
+	struct lunfs_extent *e;
+	struct lunfs_bt_pl node;
+	uint8_t data[LUNFS_BLOCK_BYTES];
+
+	fu_get(u, leaf, &node);
+	e = fu_extent(node.area, 0);
+	simdev_peek(u->t->medium, geo_blk_off(le64_get(e->blk)), sizeof(data), data);
+	simdev_poke(u->t->medium, geo_blk_off(cell), sizeof(data), data);
+	e->blk = le64_make(cell);
+	fu_put(u, leaf, &node);
+}
+
 /* ---- long links, attributes ------------------------------------------------------------------ */
 
 TREE_TEST(link_that_lost_a_part_is_cleared, SYMLINK, ONLY(FU_LONG_LINK))
@@ -499,6 +534,7 @@ int main(void)
 	    cmocka_unit_test(file_gets_a_copy_of_blocks_that_are_another_files),
 	    cmocka_unit_test(copies_of_shared_blocks_are_equal_and_apart),
 	    cmocka_unit_test(file_gets_a_copy_of_blocks_that_are_cells),
+	    cmocka_unit_test(file_keeps_what_stands_in_a_cell),
 	    cmocka_unit_test(link_that_lost_a_part_is_cleared),
 	    cmocka_unit_test(attribute_of_an_unknown_namespace_goes),
 	    cmocka_unit_test(attribute_that_is_not_whole_goes),
