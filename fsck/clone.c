@@ -69,57 +69,105 @@ static void add_remap(struct fsck *f, const struct conflict *c, uint64_t done, u
 
 /*
  * What the device holds: a change of this run is never a file's data, but may be a lock record for
- * what was taken for a cell where the file has its own.
+ * what was taken for a cell where the file has its own. On 0 the first *n blocks are in @buf; on
+ * -EIO the first *n cannot be read.
  */
-static int copy(struct fsck *f, uint64_t from, uint64_t to, uint64_t n, uint8_t *buf)
+static int read_some(struct fsck *f, uint64_t from, uint64_t *n, uint8_t *buf)
 {
+	int rc = store_read_device(&f->store, geo_blk_off(from), *n * LUNFS_BLOCK_BYTES, buf);
+
+	for (uint64_t i = 0, len = rc == -EIO ? *n : 0; i < len && i < *n; i++) {
+		int one = store_read_device(&f->store, geo_blk_off(from + i), LUNFS_BLOCK_BYTES,
+					    buf + i * LUNFS_BLOCK_BYTES);
+
+		if (one && one != -EIO)
+			return one;
+		if (i == 0)
+			rc = one;
+		else if (one != rc)
+			*n = i;
+	}
+	return rc;
+}
+
+struct cloning {
+	const struct conflict *c;
+	uint64_t done; /* of its blocks */
+	uint64_t bad;  /* how many behind them cannot be read */
+	uint8_t *buf;
+};
+
+/* The next @n blocks, to @to. */
+static int copy(struct fsck *f, struct cloning *w, uint64_t to, uint64_t n)
+{
+	uint64_t from = w->done, end = from + n;
 	int rc = 0;
 
-	for (uint64_t at = 0; at < n && rc == 0; at += COPY_BLKS) {
-		size_t len = (n - at < COPY_BLKS ? n - at : COPY_BLKS) * LUNFS_BLOCK_BYTES;
+	while (w->done < end && rc == 0) {
+		uint64_t len = end - w->done < COPY_BLKS ? end - w->done : COPY_BLKS;
 
-		rc = store_read_device(&f->store, geo_blk_off(from + at), len, buf);
+		rc = read_some(f, w->c->blk + w->done, &len, w->buf);
+		if (rc == -EIO)
+			w->bad = len;
 		if (rc == 0)
-			rc = store_write_now(&f->store, geo_blk_off(to + at), len, buf);
+			rc = store_write_now(&f->store, geo_blk_off(to + w->done - from),
+					     len * LUNFS_BLOCK_BYTES, w->buf);
+		w->done += rc ? 0 : len;
 	}
 	return rc;
 }
 
 /* As much of it as one run of free blocks takes. */
-static int clone_some(struct fsck *f, const struct conflict *c, uint64_t *done, uint8_t *buf)
+static int clone_some(struct fsck *f, struct cloning *w)
 {
-	uint64_t blk, got;
-	int rc = take_blks(f, c->n - *done, &blk, &got);
+	uint64_t blk, got, from = w->done, copied;
+	int rc = take_blks(f, w->c->n - from, &blk, &got);
 
 	if (rc)
 		return rc;
-	rc = copy(f, c->blk + *done, blk, got, buf);
-	if (rc) {
-		drop_blks(f, blk, got);
-		return rc;
+	rc = copy(f, w, blk, got);
+	copied = w->done - from;
+	drop_blks(f, blk + copied, got - copied);
+	if (copied)
+		add_remap(f, w->c, from, blk, copied);
+	return rc;
+}
+
+/* The next @n blocks become a hole. False: that was declined. */
+static bool lose(struct fsck *f, struct cloning *w, uint64_t n, int rc)
+{
+	const struct conflict *c = w->c;
+	uint64_t lblk = c->lblk + w->done;
+
+	if (!problem_item(&f->problems, PROBLEM_DOUBLE_LOST, c->blk + w->done, c->ino,
+			  "blocks %llu to %llu of inode %llu: %s", ULL(lblk), ULL(lblk + n - 1),
+			  ULL(c->ino), strerror(-rc))) {
+		stuck_add(f, c->ino);
+		return false;
 	}
-	add_remap(f, c, *done, blk, got);
-	*done += got;
-	return 0;
+	add_remap(f, c, w->done, 0, n);
+	w->done += n;
+	return true;
 }
 
 /* Blocks that were never written read as zeroes, as a hole does. */
 static void clone_one(struct fsck *f, const struct conflict *c, uint8_t *buf)
 {
-	uint64_t done = 0;
-	int rc = 0;
+	struct cloning w = {.c = c, .buf = buf};
+	bool go_on = true;
 
-	while (!c->unwritten && done < c->n && rc == 0)
-		rc = clone_some(f, c, &done, buf);
-	if (done == c->n)
+	if (c->unwritten) {
+		add_remap(f, c, 0, 0, c->n);
 		return;
-	if (c->unwritten ||
-	    problem_item(&f->problems, PROBLEM_DOUBLE_LOST, c->blk, c->ino,
-			 "blocks %llu to %llu of inode %llu: %s", ULL(c->lblk + done),
-			 ULL(c->lblk + c->n - 1), ULL(c->ino), strerror(-rc)))
-		add_remap(f, c, done, 0, c->n - done);
-	else
-		stuck_add(f, c->ino);
+	}
+	while (go_on && w.done < c->n) {
+		int rc;
+
+		w.bad = 0;
+		rc = clone_some(f, &w);
+		if (rc) /* without a bad block nothing more can be written */
+			go_on = lose(f, &w, w.bad ? w.bad : c->n - w.done, rc);
+	}
 }
 
 static int by_place(const void *a, const void *b)

@@ -42,6 +42,47 @@ static void directory_keeps_the_names_that_can_be_read(void **s)
 	fu_run(node_body, 512);
 }
 
+#define SHARED 10u /* blocks of /plain and of /other */
+
+static void hole_body(struct fu *u)
+{
+	static const bool bad[SHARED] = {[3] = true, [4] = true, [7] = true};
+	uint8_t x[LUNFS_BLOCK_BYTES], y[LUNFS_BLOCK_BYTES], none[LUNFS_BLOCK_BYTES] = {0};
+	struct lunfs_inode_pl a, b;
+	uint64_t blk;
+
+	fu_get_inode(u, FU_PLAIN, &a);
+	fu_get_inode(u, FU_OTHER, &b);
+	blk = le64_get(fu_extent(a.data_fork, 0)->blk);
+	fu_extent(b.data_fork, 0)->blk = le64_make(blk);
+	fu_put(u, u->id[FU_OTHER].ino, &b);
+	for (unsigned i = 0; i < SHARED; i++)
+		if (bad[i])
+			simdev_rot(u->t->medium, geo_blk_off(blk + i), LUNFS_BLOCK_BYTES);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->rc == 0 && u->left == 0 && u->count[PROBLEM_DOUBLE_LOST] > 0);
+	fu_fsck(u, MODE_CHECK);
+	assert_true(u->rc == 0 && u->total == 0);
+	sc_up(u->t, 0);
+	for (unsigned i = 0; i + 1 < SHARED; i++) {
+		uint64_t off = i * sizeof(x);
+
+		memset(y, 1, sizeof(y));
+		assert_int_equal(sc_read(u->t, 0, fu_at(u, "other"), off, y, sizeof(y)), sizeof(y));
+		if (!bad[i])
+			sc_read(u->t, 0, fu_at(u, "plain"), off, x, sizeof(x));
+		assert_memory_equal(y, bad[i] ? none : x, sizeof(y));
+	}
+	sc_down(u->t, 0);
+}
+
+static void copy_has_holes_just_where_blocks_cannot_be_read(void **s)
+{
+	(void)s;
+	fu_run(hole_body, 512);
+	fu_run(hole_body, 4096);
+}
+
 /* ---- one place after another ----------------------------------------------------------------- */
 
 static unsigned places;
@@ -119,6 +160,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(file_whose_inode_cannot_be_read_is_all_that_goes),
 	    cmocka_unit_test(directory_keeps_the_names_that_can_be_read),
+	    cmocka_unit_test(copy_has_holes_just_where_blocks_cannot_be_read),
 	    cmocka_unit_test(places_that_are_fixed_are_made_good),
 	    cmocka_unit_test(cells_are_made_good),
 	    cmocka_unit_test(cells_are_made_good_on_4k_sectors),
