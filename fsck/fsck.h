@@ -101,6 +101,7 @@ struct fsck {
 	bool slot_reset[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS]; /* to be made free */
 	unsigned hosts_not_free;
 	bool journals_in_groups;
+	bool super_given; /* -b: .geo counts, however new another copy is */
 
 	struct fsck_group *group; /* watermark many */
 	struct fsck_inode *inode; /* ascending by ino */

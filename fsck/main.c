@@ -402,6 +402,7 @@ static int run_claimed(struct run *r)
 	if (rc)
 		return fail(r, r->why);
 	fsck_init(&r->f, r->dev, &r->geo, r->opt.mode, r->maint);
+	r->f.super_given = r->opt.super_blk != 0;
 	r->f.clk = r->clk;
 	r->f.threads = workers();
 	if (r->opt.undo)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Superblock: the main one and its copies agree. (It was read, perhaps from a copy, to get here.)
- * The one with the highest sequence number counts.
+ * The one with the highest sequence number counts, unless -b names another: that one is written
+ * with a number above all others then, so that it counts from now on.
  */
 #include "fsck/fsck.h"
 #include <errno.h>
@@ -60,7 +61,7 @@ static int each_copy(struct fsck *f, copy_fn fn, const void *want)
 	return rc;
 }
 
-/* A newer copy than the one in use is the volume's. */
+/* A newer copy than the one in use is the volume's; with -b only its number counts. */
 static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *want)
 {
 	void *buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
@@ -71,7 +72,10 @@ static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *
 	if (store_read(&f->store, off, LUNFS_BLOCK_BYTES, buf) == 0 &&
 	    sb_decode(buf, &g, NULL) == 0 && same_volume(f, &g) && g.sb_seq > f->geo.sb_seq) {
 		windows_free(f); /* workers read by it */
-		f->geo = g;
+		if (f->super_given)
+			f->geo.sb_seq = g.sb_seq;
+		else
+			f->geo = g;
 	}
 	free(buf);
 	return 0;
@@ -79,10 +83,13 @@ static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *
 
 int pass_super(struct fsck *f)
 {
+	uint64_t seq = f->geo.sb_seq;
 	void *want;
 	int rc;
 
 	each_copy(f, adopt_newer, NULL);
+	if (f->super_given && f->geo.sb_seq != seq && f->geo.sb_seq != UINT64_MAX)
+		f->geo.sb_seq++;
 	want = dev_buf_alloc(LUNFS_BLOCK_BYTES);
 	sb_encode(&f->geo, want);
 	rc = each_copy(f, check_copy, want);
