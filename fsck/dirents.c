@@ -56,11 +56,24 @@ static bool form_ok(const struct lunfs_dirent *de, size_t len)
 	       !(de->name_len == 1 || (de->name_len == 2 && de->name[1] == '.'));
 }
 
+/* Why @de cannot name @fi, which has its number; NULL: it does. */
+static const char *target_wrong(const struct fsck *f, const struct lunfs_dirent *de,
+				const struct fsck_inode *fi)
+{
+	if (!fi)
+		return "is none";
+	if (fi->gone)
+		return "is given up";
+	if (is_place(f, fi->ino)) /* the superblock alone does */
+		return "is one that no entry may name";
+	return fi->generation == le64_get(de->generation) ? NULL : "has another generation";
+}
+
 static struct fsck_inode *target_of(struct fsck *f, const struct lunfs_dirent *de)
 {
 	struct fsck_inode *fi = inode_find(f, le64_get(de->ino));
 
-	return fi && !fi->gone && fi->generation == le64_get(de->generation) ? fi : NULL;
+	return target_wrong(f, de, fi) ? NULL : fi;
 }
 
 /* Orphans stand under their number. */
@@ -145,19 +158,16 @@ static void count_listed(struct fsck *f, struct fsck_inode *dir, struct fsck_ino
 static void check_target(struct fsck *f, struct tree_visit *v, uint64_t key,
 			 const struct lunfs_dirent *de)
 {
-	struct fsck_inode *dir = v->fi, *fi = target_of(f, de);
+	struct fsck_inode *dir = v->fi, *fi = inode_find(f, le64_get(de->ino));
+	const char *wrong = target_wrong(f, de, fi);
 
-	if (!fi) {
-		fi = inode_find(f, le64_get(de->ino));
+	if (wrong) {
 		if (!fi && lost_chunk(f, le64_get(de->ino)))
 			return;
 		v->rebuild |= problem_item(&f->problems, PROBLEM_DIRENT_TARGET, dir->ino, key,
 					   "'%.*s' in directory %llu names inode %llu, which %s",
 					   de->name_len, (const char *)de->name, ULL(dir->ino),
-					   ULL(le64_get(de->ino)),
-					   !fi	      ? "is none"
-					   : fi->gone ? "is given up"
-						      : "has another generation");
+					   ULL(le64_get(de->ino)), wrong);
 		return;
 	}
 	if (de->type != IFTODT(fi->mode))
