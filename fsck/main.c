@@ -231,6 +231,16 @@ static int exit_code(const struct run *r, int rc)
 	return code;
 }
 
+/* Nothing keeps mounts out: as the claim leaves it; without one, as the check has found it. */
+static bool mountable(const struct run *r)
+{
+	const uint64_t *count = r->f.problems.count;
+
+	if (r->maint)
+		return !maint_get(r->maint).flags;
+	return !count[PROBLEM_MUST_CHECK] && !count[PROBLEM_MAINT];
+}
+
 static void summary_json(struct run *r, int rc)
 {
 	struct fsck *f = &r->f;
@@ -256,9 +266,8 @@ static void summary_json(struct run *r, int rc)
 	json_object_object_add(o, "clean", json_object_new_boolean(!rc && !f->problems.total));
 	json_object_object_add(o, "complete", json_object_new_boolean(!rc && !f->problems.stopped));
 	json_object_object_add(o, "cancelled", json_object_new_boolean(f->problems.cancelled));
-	if (r->maint)
-		json_object_object_add(o, "mountable",
-				       json_object_new_boolean(!maint_get(r->maint).flags));
+	if (r->maint || !rc)
+		json_object_object_add(o, "mountable", json_object_new_boolean(mountable(r)));
 	if (rc || f->problems.stopped)
 		problems_none_repaired(&f->problems);
 	json_object_object_add(o, "problems",

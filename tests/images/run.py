@@ -174,6 +174,11 @@ def preen(r, bad, work):
     os.unlink(image)
 
 
+def check_mountable(result, want):
+    if result["complete"] and result.get("mountable") != want:
+        raise Wrong(f"it says mountable: {result.get('mountable')}, not {want}")
+
+
 def one(path, cache):
     r = recipe(path)
     work = tempfile.mkdtemp(prefix="image.", dir=cache)
@@ -187,16 +192,18 @@ def one(path, cache):
             run(DIES, "-y", bad, ok=(-9,))
         if r["edit"]:
             run(EDIT, bad, "-", feed="\n".join(r["edit"]) + "\n")
-        found, _ = codes(run(FSCK, "-n", "--json", *r["options"], bad, ok=(4,) if r["expect"] or r["finds"] else (0,)))
+        found, result = codes(run(FSCK, "-n", "--json", *r["options"], bad, ok=(4,) if r["expect"] or r["finds"] else (0,)))
         if not r["expect"] <= found or not found <= r["expect"] | r["may"]:
             raise Wrong(f"fsck.lunfs -n finds {sorted(found)}, not {sorted(r['expect'])} (perhaps {sorted(r['may'])})")
+        check_mountable(result, not found & {"MUST_CHECK", "MAINT"})
         preen(r, bad, work)
         out = run(FSCK, "-y", "--json", *r["options"], bad, ok=(r["repair"],))
-        met, _ = codes(out)
+        met, result = codes(out)
         wanted = r["finds"] | r["expect"] if r["repair"] else set()  # 0: taking hold of the volume repairs it
         if not wanted <= met or (not r["repair"] and met):
             raise Wrong(f"fsck.lunfs -y finds {sorted(met)}, not {sorted(wanted)}")
         if r["repair"] <= 1:
+            check_mountable(result, True)
             try:
                 run(FSCK, "-y", bad)
             except Wrong as e:
