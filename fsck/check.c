@@ -48,7 +48,7 @@ static void forget_round(struct fsck *f)
 	f->files = f->dirs = f->others = f->orphans = 0;
 	f->data_blks = f->cells_used = f->cells_free = f->names = 0;
 	f->problems.declined_n = 0;
-	f->restart = false;
+	f->restart = f->watermark_told = false;
 }
 
 static int run_round(struct fsck *f)

@@ -51,6 +51,10 @@ static void visit_extent(struct fsck *f, struct tree_visit *v, uint64_t key, con
 		return;
 	}
 	if (!extent_ok(f, &e)) {
+		if (low_watermark(f, e.blk)) {
+			v->damaged = true; /* counts say nothing */
+			return;
+		}
 		v->rebuild |=
 		    problem_item(&f->problems, PROBLEM_EXTENT, v->fi->ino, key,
 				 "inode %llu at block %llu: %llu blocks at %llu, flags 0x%x",

@@ -90,6 +90,7 @@ struct fsck {
 	 * guessed. */
 	uint8_t *rebuild_chunk, *doubt_chunk;
 	uint8_t *probed; /* a bit a window: a chunk that is not listed was looked for there */
+	bool watermark_told; /* in this round: it is too low */
 	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
 
 	struct windows *windows; /* window.c */
@@ -157,6 +158,13 @@ int pass_space(struct fsck *f);
  * one, it is listed now, and the round begins anew; what was about to be reported is not so.
  */
 bool lost_chunk(struct fsck *f, uint64_t addr);
+
+/*
+ * pass_hosts.c: something refers to @blk. True: that lies in a group beyond the watermark which is
+ * initialised all the same (the raise was lost); the watermark is right now, and the round begins
+ * anew.
+ */
+bool low_watermark(struct fsck *f, uint64_t blk);
 
 /*
  * pass_groups.c: no header of a chunk is where group @g lists that of @window. True: the chunk's

@@ -132,7 +132,7 @@ bool lost_chunk(struct fsck *f, uint64_t addr)
 	bool sure;
 
 	if (!fg)
-		return false;
+		return low_watermark(f, addr);
 	w = bit / (LUNFS_CHUNK_CELLS * f->geo.cell_blks);
 	if (fg->chunk[w] || fg->bad_header)
 		return false;

@@ -219,32 +219,57 @@ static uint64_t count_groups(struct fsck *f)
 	return last + 1;
 }
 
-static int write_anchor(struct fsck *f, enum lunfs_anchor a)
+/* @value: of the watermark, 0 in the others. */
+static int write_anchor(struct fsck *f, enum lunfs_anchor a, uint64_t value)
 {
 	uint8_t payload[LUNFS_PAYLOAD_BYTES] = {0};
 	struct lunfs_anchor_pl *pl = (void *)payload;
 	uint64_t addr = geo_anchor_cell(a);
 
 	blk_init(&f->geo, payload, LUNFS_BLK_ANCHOR, addr, 0, addr, 0);
-	if (a == LUNFS_ANCHOR_WATERMARK) {
-		f->watermark = count_groups(f);
-		pl->value = le64_make(f->watermark);
-	}
+	pl->value = le64_make(value);
 	return write_cell(f, addr, payload, true);
 }
 
 static int check_watermark(struct fsck *f, const struct lunfs_anchor_pl *pl)
 {
 	uint64_t addr = geo_anchor_cell(LUNFS_ANCHOR_WATERMARK);
+	bool fix;
 
 	f->watermark = le64_get(pl->value);
 	if (f->watermark >= 1 && f->watermark <= f->geo.groups)
 		return 0;
-	if (problem(&f->problems, PROBLEM_WATERMARK, addr, "%llu of %llu groups",
-		    (unsigned long long)f->watermark, (unsigned long long)f->geo.groups))
-		return write_anchor(f, LUNFS_ANCHOR_WATERMARK);
+	fix = problem(&f->problems, PROBLEM_WATERMARK, addr, "%llu of %llu groups",
+		      (unsigned long long)f->watermark, (unsigned long long)f->geo.groups);
 	f->watermark = count_groups(f);
-	return 0;
+	return fix ? write_anchor(f, LUNFS_ANCHOR_WATERMARK, f->watermark) : 0;
+}
+
+/*
+ * A group's header alone tells nothing: that of a host that died before it had raised the watermark
+ * stands there as well, and the next one writes the group again. So only what is wanted of it does.
+ */
+bool low_watermark(struct fsck *f, uint64_t blk)
+{
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
+	uint64_t addr = geo_anchor_cell(LUNFS_ANCHOR_WATERMARK), g;
+	struct group_info gi;
+
+	if (f->watermark_told || !blk_range_ok(&f->geo, blk, 1))
+		return false;
+	g = geo_group_of(&f->geo, blk);
+	if (g < f->watermark || peek_cell(f, geo_group_header(&f->geo, g), sector, payload) ||
+	    group_decode(&f->geo, payload, g, &gi))
+		return false;
+	f->watermark_told = true;
+	if (!problem(&f->problems, PROBLEM_WATERMARK, addr,
+		     "%llu groups, but block %llu of group %llu is in use",
+		     (unsigned long long)f->watermark, (unsigned long long)blk,
+		     (unsigned long long)g) ||
+	    write_anchor(f, LUNFS_ANCHOR_WATERMARK, count_groups(f)))
+		return false;
+	f->restart = true;
+	return true;
 }
 
 static int check_anchor(struct fsck *f, enum lunfs_anchor a)
@@ -261,12 +286,14 @@ static int check_anchor(struct fsck *f, enum lunfs_anchor a)
 	     (a != LUNFS_ANCHOR_WATERMARK && le64_get(pl->value))))
 		rc = -EUCLEAN;
 	if (rc) {
-		if (problem(&f->problems, PROBLEM_ANCHOR, addr, "anchor of the %s: %s", names[a],
-			    rc == -EUCLEAN ? "it fails its checks" : strerror(-rc)))
-			return write_anchor(f, a);
-		if (a == LUNFS_ANCHOR_WATERMARK)
+		bool mark = a == LUNFS_ANCHOR_WATERMARK;
+		bool fix =
+		    problem(&f->problems, PROBLEM_ANCHOR, addr, "anchor of the %s: %s", names[a],
+			    rc == -EUCLEAN ? "it fails its checks" : strerror(-rc));
+
+		if (mark)
 			f->watermark = count_groups(f);
-		return 0;
+		return fix ? write_anchor(f, a, mark ? f->watermark : 0) : 0;
 	}
 	rc = check_lock(f, addr, sector, payload);
 	return rc || a != LUNFS_ANCHOR_WATERMARK ? rc : check_watermark(f, pl);

@@ -36,7 +36,7 @@ enum problem_preen { PREEN_FIX, PREEN_STOP }; /* what -p does */
 	X(BOARD, SEV_MINOR, PREEN_FIX, "Clear it", "a request board sector is damaged")            \
 	X(ANCHOR, SEV_DAMAGE, PREEN_FIX, "Write it anew", "an anchor cell is damaged")             \
 	X(WATERMARK, SEV_DAMAGE, PREEN_STOP, "Set it to the groups that are there",                \
-	  "the group watermark is out of range")                                                   \
+	  "the group watermark is out of range or too low")                                        \
 	X(READ, SEV_LOSS, PREEN_STOP, "Overwrite it", "a block cannot be read")                    \
 	X(LOCK_RECORD, SEV_DAMAGE, PREEN_FIX, "Make the lock free", "a lock record is damaged")    \
 	X(LOCK_OWNER, SEV_DAMAGE, PREEN_FIX, "Make the lock free",                                 \
