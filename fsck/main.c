@@ -300,6 +300,10 @@ static void summary_text(const struct run *r, int rc)
 		printf("%s: the check could not be finished: %s\n", dev, strerror(-rc));
 	} else if (p->cancelled) {
 		printf("%s: cancelled; nothing was changed.\n", dev);
+	} else if (p->stopped && r->opt.mode != MODE_PREEN) {
+		printf("%s: a journal is kept that was not replayed, and its replay would fall "
+		       "over repairs. Nothing was changed.\n",
+		       dev);
 	} else if (p->stopped) {
 		printf(
 		    "%s: UNEXPECTED INCONSISTENCY; run fsck.lunfs by hand (that is, without -p). "

@@ -33,6 +33,8 @@ static void not_free(struct fsck *f, unsigned slot)
 		      "host committed last may be lost",
 		      slot, hi->hostname);
 	f->slot_reset[slot] = fix;
+	/* A journal that is kept is replayed one day, over whatever was repaired before that. */
+	f->problems.stopped |= !fix;
 }
 
 static void check_slot(struct fsck *f, unsigned slot, void *buf)

@@ -160,7 +160,7 @@ static bool decide(struct problems *p, enum problem_code code)
 		p->stopped |= table[code].preen != PREEN_FIX;
 		return table[code].preen == PREEN_FIX;
 	case MODE_ASK:
-		return ask(p, code);
+		return !p->stopped && ask(p, code);
 	default:
 		return false;
 	}

@@ -135,7 +135,7 @@ struct marked; /* a set of problems */
 struct problems {
 	enum repair_mode mode;
 	bool json, progress; /* a progress line is on the terminal */
-	bool stopped;	     /* -p met something that it must not repair; or cancelled */
+	bool stopped;	     /* nothing is written: what -p must not repair; an answer; cancelled */
 	bool cancelled;	     /* by who was asked, or by a signal */
 	const volatile sig_atomic_t *interrupt; /* set by the signal; may be NULL */
 	unsigned round;				/* 1 is the first */

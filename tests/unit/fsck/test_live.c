@@ -71,6 +71,47 @@ static void what_is_left_at_a_no_does_not_hold_up_the_rest(void **s)
 	fu_run(no_body, 512);
 }
 
+/* A host dies, and its journal names a lock that is noise: what stood there goes to @lock. */
+static void lose_replay(struct fu *u, uint8_t *lock)
+{
+	uint64_t at = geo_blk_off(u->id[FU_SMALL].ino);
+	uint8_t noise[512];
+
+	sc_up(u->t, 0);
+	sc_write(u->t, 0, u->id[FU_SMALL], 0, "journal", 7);
+	SC_OK(u->t, vol_syncfs(u->t->v[0]));
+	sc_kill(u->t, 0);
+	simdev_peek(u->t->medium, at, sizeof(noise), lock);
+	memset(noise, 0xee, sizeof(noise));
+	simdev_poke(u->t->medium, at, sizeof(noise), noise);
+}
+
+static void kept_body(struct fu *u)
+{
+	uint8_t lock[512];
+	struct lunfs_inode_pl pl;
+
+	fu_get_inode(u, FU_PLAIN, &pl);
+	pl.nlink = le32_make(5);
+	fu_put(u, u->id[FU_PLAIN].ino, &pl);
+	lose_replay(u, lock);
+	answers(u, "n\ny\ny\ny\ny\ny\n");
+	assert_true(u->rc == 0 && u->count[PROBLEM_HOST_NOT_FREE] == 1 && u->left > 0);
+	fu_get_inode(u, FU_PLAIN, &pl);
+	assert_int_equal(le32_get(pl.nlink), 5);
+	simdev_poke(u->t->medium, geo_blk_off(u->id[FU_SMALL].ino), sizeof(lock), lock);
+	sc_up(u->t, 0);
+	sc_down(u->t, 0);
+	fu_fsck(u, MODE_CHECK);
+	assert_true(u->total == 1 && u->count[PROBLEM_NLINK] == 1);
+}
+
+static void nothing_is_repaired_under_a_journal_that_is_kept(void **s)
+{
+	(void)s;
+	fu_run(kept_body, 512);
+}
+
 static void end_body(struct fu *u)
 {
 	struct lunfs_inode_pl pl;
@@ -95,6 +136,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(volume_that_a_host_has_mounted_is_not_repaired),
 	    cmocka_unit_test(what_is_left_at_a_no_does_not_hold_up_the_rest),
+	    cmocka_unit_test(nothing_is_repaired_under_a_journal_that_is_kept),
 	    cmocka_unit_test(end_of_the_answers_changes_nothing),
 	};
 
