@@ -71,14 +71,18 @@ static int run_round(struct fsck *f)
 
 int fsck_run(struct fsck *f)
 {
-	for (f->round = 1; f->round <= ROUNDS_MAX; f->round++) {
+	/* Each restart lists a window or raises the watermark: they end by themselves. */
+	uint64_t restarts = 0, most = f->geo.groups * (LUNFS_GROUP_WINDOWS + 1);
+
+	for (f->round = 1; f->round - restarts <= ROUNDS_MAX && restarts <= most; f->round++) {
 		uint64_t fixed = f->problems.fixed;
 		int rc;
 
-		f->problems.round = f->round;
+		f->problems.round = (unsigned)(f->round - restarts);
 		if (f->round > 1)
 			forget_round(f);
 		rc = run_round(f);
+		restarts += f->restart;
 		if (f->problems.fixed == fixed || f->problems.stopped || f->store.gone)
 			return rc;
 		/* What could not go on may after what was repaired. */

@@ -138,7 +138,7 @@ struct problems {
 	bool stopped;	     /* nothing is written: what -p must not repair; an answer; cancelled */
 	bool cancelled;	     /* by who was asked, or by a signal */
 	const volatile sig_atomic_t *interrupt; /* set by the signal; may be NULL */
-	unsigned round;				/* 1 is the first */
+	unsigned round; /* 1 is the first; those that began anew at once do not count */
 	bool hold;   /* what is found now cannot be repaired: do not ask */
 	bool halted; /* the device is gone: what is found now says nothing */
 	uint64_t count[PROBLEMS];
