@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Space accounted a second time: what is referred to against the bitmaps, cells against owners.
- * Then groups and chunks that a repair of this round touched are written from the maps.
+ * Then groups and chunks that a repair of this round touched are written from the maps. Trees that
+ * are left damaged have parts that nothing refers to: these are kept until the tree is repaired.
  */
 #include "base/bitmap.h"
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <string.h>
 
-/* ---- comparing ------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 static int difference(const struct fsck_group *fg, uint32_t b)
 {
@@ -51,6 +52,44 @@ static void compare_group(struct fsck *f, uint64_t g)
 	}
 }
 
+/* ---- what damaged trees have lost ------------------------------------------------------------ */
+
+static bool left_damaged(const struct fsck_inode *fi)
+{
+	return fi && fi->damaged && !fi->gone;
+}
+
+static bool any_file_damaged(const struct fsck *f)
+{
+	for (size_t i = 0; i < f->inodes; i++)
+		if (left_damaged(&f->inode[i]) && S_ISREG(f->inode[i].mode))
+			return true;
+	return false;
+}
+
+/* Which blocks it was that only the lost part of an extent tree refers to, nothing tells. */
+static void keep_blks(struct fsck_group *fg)
+{
+	for (uint32_t i = 0; i < (fg->nblks + 7u) / 8u; i++)
+		fg->referred[i] |= fg->on_disk[i];
+}
+
+/* A node of a tree that is left damaged. */
+static bool keep_cell(struct fsck *f, uint64_t addr)
+{
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
+	const struct lunfs_blk_hdr *h = (const void *)payload;
+	const struct fsck_inode *fi;
+
+	if (!fsck_repairs(f) || peek_cell(f, addr, sector, payload) ||
+	    blk_check(&f->geo, payload, LUNFS_BLK_BTREE, addr))
+		return false;
+	fi = inode_find(f, le64_get(h->guard));
+	return left_damaged(fi) && fi->generation == le64_get(h->guard_gen);
+}
+
+/* ---- cells ----------------------------------------------------------------------------------- */
+
 static bool doubted(struct fsck *f, uint64_t g, uint32_t bit)
 {
 	return bit_get(f->doubt_chunk,
@@ -70,8 +109,9 @@ static void compare_cells(struct fsck *f, uint64_t g)
 		}
 		if (bit_get(fg->cell_used, b) && !bit_get(fg->cell_claimed, b) &&
 		    !bit_get(fg->cell_bad, b) &&
-		    (doubted(f, g, b) || problem(&f->problems, PROBLEM_LOST_CELL, addr, "cell %llu",
-						 (unsigned long long)addr)))
+		    (doubted(f, g, b) ||
+		     (!keep_cell(f, addr) && problem(&f->problems, PROBLEM_LOST_CELL, addr,
+						     "cell %llu", (unsigned long long)addr))))
 			drop_cell(f, addr);
 	}
 }
@@ -159,10 +199,13 @@ static int write_maps(struct fsck *f, uint64_t g)
 
 int pass_space(struct fsck *f)
 {
+	bool keep = fsck_repairs(f) && any_file_damaged(f);
 	int rc = 0;
 
 	for (uint64_t g = 0; g < f->watermark && rc == 0; g++) {
 		progress(f, "space", g, f->watermark);
+		if (keep)
+			keep_blks(&f->group[g]);
 		if (f->group[g].ok && !f->group[g].bad_header && !f->group[g].bad_bitmap)
 			compare_group(f, g);
 		compare_cells(f, g);

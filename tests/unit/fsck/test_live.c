@@ -112,6 +112,30 @@ static void nothing_is_repaired_under_a_journal_that_is_kept(void **s)
 	fu_run(kept_body, 512);
 }
 
+/* Its second leaf is in no tree any more; so are the blocks that stand there. */
+static void lost_leaf_body(struct fu *u)
+{
+	struct lunfs_bt_inner_slot *s;
+	struct lunfs_inode_pl pl;
+
+	fu_get_inode(u, FU_FRAGGED, &pl);
+	s = (void *)(pl.data_fork + sizeof(struct lunfs_bt_head));
+	s[1].child = le64_make(0);
+	fu_put(u, u->id[FU_FRAGGED].ino, &pl);
+	answers(u, "n\na\n");
+	assert_true(u->rc == 0 && u->count[PROBLEM_TREE_NODE] == 1 && u->left == 1);
+	assert_true(u->count[PROBLEM_LOST_CELL] == 0 && u->count[PROBLEM_LEAK] == 0);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->rc == 0 && u->left == 0);
+	fu_verify(u, 0);
+}
+
+static void what_a_damaged_tree_has_lost_is_kept_while_it_is_left(void **s)
+{
+	(void)s;
+	fu_run(lost_leaf_body, 512);
+}
+
 static void end_body(struct fu *u)
 {
 	struct lunfs_inode_pl pl;
@@ -137,6 +161,7 @@ int main(void)
 	    cmocka_unit_test(volume_that_a_host_has_mounted_is_not_repaired),
 	    cmocka_unit_test(what_is_left_at_a_no_does_not_hold_up_the_rest),
 	    cmocka_unit_test(nothing_is_repaired_under_a_journal_that_is_kept),
+	    cmocka_unit_test(what_a_damaged_tree_has_lost_is_kept_while_it_is_left),
 	    cmocka_unit_test(end_of_the_answers_changes_nothing),
 	};
 
