@@ -5,6 +5,7 @@
  */
 #include "fuse/front.h"
 #include "fuse/options.h"
+#include "fuse/outcome.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@ struct daemon {
 	struct options *o;
 	int log_fd;   /* of o->log_file, else -1 */
 	int ready_fd; /* a byte is written when the mount works; -1 in the foreground */
+	int outcome;  /* for umount.lunfs; -1: none */
 	struct front f;
 };
 
@@ -249,6 +251,8 @@ static int serve(struct daemon *d, struct clock *clk)
 		f->se = mount_session(d);
 		if (f->se)
 			find_dev(f);
+		if (f->have_dev) /* before the mount works, so before anybody unmounts it */
+			d->outcome = outcome_open(f->dev_major, f->dev_minor);
 		f->inval = f->se ? inval_new(f) : NULL;
 		rc = f->se ? front_loop(f) : -EIO;
 	}
@@ -264,7 +268,9 @@ static int serve(struct daemon *d, struct clock *clk)
 	mtx_destroy(&f->calls_mtx);
 	if (rc2 == 0)
 		log_info("unmounted", "%s is unmounted from %s.", d->o->device, d->o->mountpoint);
-	return rc ? rc : rc2;
+	rc = rc ? rc : rc2;
+	outcome_tell(d->outcome, f->dev_major, f->dev_minor, rc);
+	return rc;
 }
 
 static int run(struct daemon *d)
@@ -302,6 +308,31 @@ static int wait_for_daemon(pid_t pid, int fd)
 	return EX_MOUNT_FAIL;
 }
 
+/*
+ * umount(8) asks statfs(2) for the type, which says "fuse", and finds no helper, unless a table of
+ * its own has some option of this mount. Best effort: without it, umount(8) does not wait.
+ */
+static void note_mount(const struct options *o)
+{
+	char *args[] = {"mount",   "-fic", "-t",      "fuse.lunfs",  "-o",
+			"x-lunfs", "--",   o->device, o->mountpoint, NULL};
+	int status, null;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		null = open("/dev/null", O_RDWR);
+		if (null >= 0 && dup2(null, STDOUT_FILENO) >= 0 && dup2(null, STDERR_FILENO) >= 0)
+			execv("/bin/mount", args);
+		_exit(127);
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return;
+}
+
 static int start_daemon(struct daemon *d)
 {
 	int fds[2];
@@ -317,8 +348,13 @@ static int start_daemon(struct daemon *d)
 		return EX_MOUNT_SYSTEM;
 	}
 	if (pid > 0) {
+		int rc;
+
 		close(fds[1]);
-		return wait_for_daemon(pid, fds[0]);
+		rc = wait_for_daemon(pid, fds[0]);
+		if (rc == 0)
+			note_mount(d->o);
+		return rc;
 	}
 	close(fds[0]);
 	d->ready_fd = fds[1];
@@ -339,7 +375,7 @@ static enum log_level first_level(const struct options *o)
 int main(int argc, char **argv)
 {
 	struct options o = {0};
-	struct daemon d = {.o = &o, .log_fd = -1, .ready_fd = -1};
+	struct daemon d = {.o = &o, .log_fd = -1, .ready_fd = -1, .outcome = -1};
 	int rc = options_parse(argc, argv, &o);
 
 	if (rc > 0) {
