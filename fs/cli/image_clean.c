@@ -115,8 +115,8 @@ static void clear_gaps(uint8_t *area, size_t size)
 		end += n * sizeof(struct lunfs_bt_inner_slot);
 	else
 		end += n * sizeof(*s);
-	if (end > size)
-		return;
+	if (end > size) /* no node has that many: nothing in here is known for what it is */
+		n = 0, end = sizeof(*h);
 	memset(keep, true, end);
 	for (size_t i = 0; !le16_get(h->level) && i < n; i++) {
 		size_t off = le16_get(s[i].off), len = le16_get(s[i].len);

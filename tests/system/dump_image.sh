@@ -88,6 +88,15 @@ for img in "$DEV" "$WORK/damaged.img"; do
 	same "$(field "$img" inode:/private-file nlink 2>/dev/null)" 9 "a damaged field"
 	same "$(dump --json "$img" lock:inode:/x 2>/dev/null | jq '.structures[0].failed')" 1 "checks failed of a bad lock"
 done
+# A leaf that calls itself an inner node with more children than fit: nothing of what it was is kept.
+node=$(dump --json "$WORK/plain.img" tree:/dir-of-people | jq -e '.structures[0].items[0].child')
+cp --sparse=always "$WORK/plain.img" "$WORK/bad-node.img"
+"$EDIT" "$WORK/bad-node.img" "node:$node.head.level=1" "node:$node.head.items=60000"
+grep -aq name-of-somebody "$WORK/bad-node.img" || fail "the names looked for are not in the damaged volume either"
+"$LUNFS" image -q --scramble-names "$WORK/bad-node.img" "$WORK/bad-node.scrambled" >/dev/null 2>&1 || true
+[ -e "$WORK/bad-node.scrambled" ] || fail "no image of a volume with a damaged node"
+grep -aq name-of-somebody "$WORK/bad-node.scrambled" && fail "a damaged inner node is copied as it is"
+
 # A block among the cells of a chunk that is none of them holds data.
 blk=$(($(field "$DEV" superblock:1 group0_blk 2>/dev/null) + 255 * $(field "$DEV" superblock:1 cell_blks 2>/dev/null)))
 "$EDIT" "$DEV" "chunk:0,0.valid[255]=0" 'chunk:0,0.used[255]=0' 'chunk:0,0.cells-=1' 2>/dev/null
