@@ -26,6 +26,7 @@ struct mkfs_options {
 struct mkfs_found {
 	char names[256];    /* "ext4 (label \"home\"), dos partition table"; "" = nothing */
 	bool lunfs;	    /* an old lunfs superblock is among it */
+	bool others;	    /* what is not lunfs is among it */
 	struct mkfs_patch { /* sectors to be zeroed or cleared so that nobody finds it again */
 		uint64_t off_bytes;
 		uint8_t *buf; /* one sector, as it is to be */

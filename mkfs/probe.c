@@ -145,6 +145,7 @@ static int wipe_all(struct mkfs_found *f, blkid_probe pr)
 			return 0;
 		if (rc < 0)
 			return -EIO;
+		f->others = true;
 		signature_name(f, pr);
 		if (blkid_do_wipe(pr, 0) < 0)
 			return -EIO;

@@ -5,13 +5,15 @@
  * in fs/check/, what is printed in check_report.c.
  *
  * Without --destructive only the scratch area of a lunfs volume is written to; a device that holds
- * none is only looked at.
+ * none is only looked at, and so is one on which more than the volume stands, or less of it: its
+ * superblocks outlive a new use of the device.
  */
 #include "cli/check_report.h"
 #include "cli/cli.h"
 #include "mkfs.h"
 
 #include "base/siphash.h"
+#include "cluster/host.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -233,6 +235,62 @@ static void learn(struct run *r, const struct dev *d)
 	snprintf(f->transport, sizeof(f->transport), "%s", f->disk.path[0].transport);
 }
 
+/* The maintenance sector stands half a MiB before the scratch area, and every mount needs it. */
+static int maint_is_there(struct run *r, struct dev *d, const struct geo *g)
+{
+	void *sector = dev_buf_alloc(LUNFS_BLOCK_BYTES);
+	struct maint_info mi;
+	int rc = dev_read(d, LUNFS_MAINT_OFF, LUNFS_BLOCK_BYTES, sector);
+
+	if (!rc)
+		rc = maint_decode(g, sector, &mi);
+	if (rc)
+		snprintf(r->note, sizeof(r->note),
+			 "%s: behind the superblock there is no volume any more, or its "
+			 "maintenance sector is damaged (fsck.lunfs)",
+			 r->name);
+	free(sector);
+	return rc;
+}
+
+static int nothing_else_is_there(struct run *r, struct dev *d)
+{
+	struct mkfs_found found = {0};
+	int rc = probe_signatures(d, &found, r->note, sizeof(r->note));
+
+	if (!rc && found.others) {
+		snprintf(r->note, sizeof(r->note),
+			 "%s: a lunfs superblock is not all that stands there: %s", r->name,
+			 found.names);
+		rc = -EEXIST;
+	}
+	found_free(&found);
+	return rc;
+}
+
+/* A superblock alone does not make the scratch area ours: it may have outlived its volume. */
+static int look_at_volume(struct run *r, struct dev *d, struct geo *g)
+{
+	bool copy;
+	int rc = vol_read_super(d, g, &copy, r->note, sizeof(r->note));
+
+	if (rc) {
+		if (rc == -EINVAL)
+			r->note[0] = 0;
+		return rc;
+	}
+	if (copy) {
+		snprintf(
+		    r->note, sizeof(r->note),
+		    "%s: only a copy of the superblock is left; if the volume is still in use, "
+		    "run fsck.lunfs",
+		    r->name);
+		return -EUCLEAN;
+	}
+	rc = maint_is_there(r, d, g);
+	return rc ? rc : nothing_else_is_there(r, d);
+}
+
 /* Does it hold a volume? Opened for reading only. */
 static int look(struct run *r)
 {
@@ -242,15 +300,8 @@ static int look(struct run *r)
 	if (rc)
 		return rc;
 	learn(r, d);
-	r->sector_bytes = d->id.sector_bytes;
-	rc = vol_read_super(d, &r->geo, NULL, r->note, sizeof(r->note));
-	r->volume = rc == 0;
-	if (r->volume) {
-		r->sector_bytes = r->geo.sector_bytes;
-		r->note[0] = 0;
-	} else if (rc == -EINVAL) {
-		r->note[0] = 0;
-	}
+	r->volume = look_at_volume(r, d, &r->geo) == 0;
+	r->sector_bytes = r->volume ? r->geo.sector_bytes : d->id.sector_bytes;
 	dev_close(d);
 	return 0;
 }
@@ -287,10 +338,10 @@ static int permission(struct run *r, struct dev *d)
 	live_free(live);
 	if (rc == -EBUSY && r->force)
 		rc = 0;
-	if (rc || r->volume)
+	if (rc)
 		return rc;
 	rc = probe_signatures(d, &found, r->why, sizeof(r->why));
-	if (!rc && found.names[0] && !r->force) {
+	if (!rc && (r->volume ? found.others : found.names[0]) && !r->force) {
 		snprintf(r->why, sizeof(r->why),
 			 "It holds something already: %s. Use -f to write to it all the same.",
 			 found.names);

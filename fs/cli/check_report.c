@@ -58,7 +58,7 @@ void check_report_text(const struct check_report *rep)
 	if (!rep->quiet)
 		printf("%s%s\n", rep->device, rep->volume ? ", which holds a lunfs volume" : "");
 	if (rep->note[0])
-		printf("The volume on it cannot be read, so its scratch area is not used: %s\n",
+		printf("No volume on it can be relied on, so no scratch area is used: %s\n",
 		       rep->note);
 	for (unsigned i = 0; i < rep->results; i++) {
 		const struct check_result *r = &rep->result[i];

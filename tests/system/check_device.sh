@@ -52,6 +52,27 @@ check 1 "another file system" --destructive --yes --seconds 1 "$WORK/raw.img"
 grep -q ext4 "$WORK/err" || fail "it does not say what stands there: $(cat "$WORK/err")"
 
 make_image 200M
+# what is left of a volume beneath a new use of the device gives no leave to write
+untouched() { # what sentence
+	local before
+	before=$(sha1sum <"$WORK/old.img")
+	check 5 "$1" --seconds 1 "$WORK/old.img"
+	jq -e --arg s "$2" '.volume_error | contains($s)' "$WORK/out.json" >/dev/null ||
+		fail "$1: it does not say \"$2\": $(jq .volume_error "$WORK/out.json")"
+	check 1 "$1, destructive" --destructive --yes --seconds 1 "$WORK/old.img"
+	[ "$before" = "$(sha1sum <"$WORK/old.img")" ] || fail "$1: it was written to"
+}
+overwrite() { dd of="$WORK/old.img" bs=1 seek="$1" conv=notrunc status=none; }
+cp --sparse=always "$DEV" "$WORK/old.img"
+{ printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\0\001\0' && head -c 48 /dev/zero && printf '\125\252'; } | overwrite 446
+untouched "a volume, and a partition table before it" "dos partition table"
+cp --sparse=always "$DEV" "$WORK/old.img"
+head -c 512 /dev/urandom | overwrite $((1 << 20))
+untouched "the superblock of a volume that is gone" "maintenance sector"
+cp --sparse=always "$DEV" "$WORK/old.img"
+head -c 4096 /dev/zero | overwrite $((64 << 10))
+untouched "the copy of a superblock" "only a copy"
+rm "$WORK/old.img"
 check 3 "a file with a volume" --seconds 1 "$DEV"
 check 5 "a look only" -n "$DEV"
 check_clean
@@ -74,6 +95,8 @@ check 1 "the same, destructive" --destructive --yes --seconds 1 "$DEV"
 grep -q "in use" "$WORK/err" || fail "it does not say that it is in use: $(cat "$WORK/err")"
 wait $load
 umount_all
+check_clean
+check 3 "the same, destructive, when nobody uses it" --destructive --yes --seconds 1 "$DEV"
 check_clean
 
 # ---- a target that claims what it does not do -----------------------------------------------------
