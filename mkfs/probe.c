@@ -175,9 +175,10 @@ static int lunfs_look(struct dev *d, uint64_t off, struct mkfs_found *f)
 	void *sb = dev_buf_alloc(LUNFS_BLOCK_BYTES);
 	char name[160] = "damaged lunfs volume", uuid[37];
 	struct geo g;
-	int err = dev_read(d, off, LUNFS_BLOCK_BYTES, sb), rc;
+	bool room = d->id.size_bytes >= off + LUNFS_BLOCK_BYTES;
+	int err = room ? dev_read(d, off, LUNFS_BLOCK_BYTES, sb) : 0, rc;
 
-	if (!err && memcmp(sb, LUNFS_SB_MAGIC, 8) == 0) {
+	if (room && !err && memcmp(sb, LUNFS_SB_MAGIC, 8) == 0) {
 		rc = sb_decode(sb, &g, NULL);
 		if (rc == 0) {
 			uuid_unparse(g.uuid, uuid);

@@ -333,8 +333,10 @@ static int permission(struct run *r, struct dev *d)
 {
 	struct mkfs_found found = {0};
 	struct live_table *live = NULL;
-	int rc = live_watch(d, r->clk, r->json || r->quiet, &live, r->why, sizeof(r->why));
+	int rc = 0;
 
+	if (d->id.size_bytes >= LUNFS_MIN_BYTES) /* else it has no host table */
+		rc = live_watch(d, r->clk, r->json || r->quiet, &live, r->why, sizeof(r->why));
 	live_free(live);
 	if (rc == -EBUSY && r->force)
 		rc = 0;
@@ -358,8 +360,7 @@ static int may_destroy(struct run *r)
 
 	if (rc)
 		return rc;
-	if (d->id.size_bytes >= LUNFS_MIN_BYTES)
-		rc = permission(r, d);
+	rc = permission(r, d);
 	dev_close(d);
 	return rc;
 }

@@ -50,6 +50,15 @@ graded identity limit
 mkfs.ext4 -q -F "$WORK/raw.img"
 check 1 "another file system" --destructive --yes --seconds 1 "$WORK/raw.img"
 grep -q ext4 "$WORK/err" || fail "it does not say what stands there: $(cat "$WORK/err")"
+for size in 0 512 4K 68K 1M 8M 63M; do # too small for a volume, not for somebody else
+	rm "$WORK/raw.img"
+	truncate -s $size "$WORK/raw.img"
+	check 4 "an empty file of $size, destructive" --destructive --yes --seconds 1 "$WORK/raw.img"
+	[ $size = 8M ] || [ $size = 63M ] || continue
+	mkfs.ext4 -q -F "$WORK/raw.img"
+	check 1 "another file system in $size" --destructive --yes --seconds 1 "$WORK/raw.img"
+	grep -q ext4 "$WORK/err" || fail "it does not say what stands there: $(cat "$WORK/err")"
+done
 
 make_image 200M
 # what is left of a volume beneath a new use of the device gives no leave to write
