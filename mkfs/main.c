@@ -188,7 +188,10 @@ static int make(struct run *r)
 	int err;
 
 	catch_signals();
-	err = pr_temporary_take(&r->pr, r->d, r->clk, r->why, sizeof(r->why));
+	/* Who mounted while the question stood open keeps its registration with the device. */
+	err = live_recheck(r->d, r->old, r->why, sizeof(r->why));
+	if (!err)
+		err = pr_temporary_take(&r->pr, r->d, r->clk, r->why, sizeof(r->why));
 	if (!err)
 		err = dev_caw_probe(r->d, LUNFS_SCRATCH_OFF, r->why, sizeof(r->why));
 	if (err)

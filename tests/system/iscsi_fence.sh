@@ -3,7 +3,8 @@
 # Fencing by persistent reservations on a real iSCSI target (the kernel's, in a small virtual
 # machine): a daemon that is stopped under load is fenced by another one; when it goes on, the target
 # refuses its writes, it says by whom it was fenced, answers EIO, and mounts again at once. What was
-# synced stands, nothing of the stopped one lands late, and in the end no key is left.
+# synced stands, nothing of the stopped one lands late, and in the end no key is left. And mkfs.lunfs
+# fences nobody who mounted while it asked.
 . "$(dirname "$0")/lib.sh"
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -92,6 +93,25 @@ is c .fence '"pr"' || fail "host c came back without reservations: $(tail -n 3 "
 umount_all
 [ "$(hosts | jq -c '[.reserved, (.keys | length)]')" = '[false,0]' ] || fail "keys are left: $(hosts)"
 check_clean
+
+# A host that mounts while mkfs.lunfs waits for an answer is not fenced by it.
+if command -v script >/dev/null; then
+	mkfifo "$WORK/answer"
+	timeout 120 script -qec "$MKFS $DEV" /dev/null <"$WORK/answer" >"$WORK/asked" 2>&1 &
+	asked=$!
+	exec 3>"$WORK/answer"
+	wait_until 30 grep -q 'Proceed anyway' "$WORK/asked" || fail "no question: $(cat "$WORK/asked")"
+	mount_host late fence=pr
+	echo y >&3
+	exec 3>&-
+	wait $asked && fail "mkfs.lunfs went on beside host late"
+	grep -q 'host late is live' "$WORK/asked" || fail "it does not name host late: $(cat "$WORK/asked")"
+	is late .registered true || fail "mkfs.lunfs took the key of host late: $(hosts)"
+	echo kept | dd of="$(mnt late)/kept" conv=fsync status=none || fail "host late was fenced"
+	umount_all
+	check_clean
+	say "mkfs.lunfs leaves the key of a host that mounts while it asks"
+fi
 
 # Linux's own target loses its one lock for COMPARE AND WRITE when it refuses one; the stopped daemon
 # must have found out in another way (fs/dev/scout.h).
