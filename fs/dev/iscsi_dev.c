@@ -573,17 +573,6 @@ static int learn_capacity(struct iscsi_dev *i, const struct dev_open_args *a)
 	return dev_check_sector(a, id->sector_bytes);
 }
 
-/* The URL without user and password: what may be logged. */
-static void url_shown(const char *url, char *out, size_t len)
-{
-	const char *host = strstr(url, "://") + 3, *at = strchr(host, '@');
-	const char *slash = strchr(host, '/');
-
-	if (at && (!slash || at < slash))
-		host = at + 1;
-	snprintf(out, len, "iscsi://%s", host);
-}
-
 int iscsi_dev_open(const struct dev_open_args *a, struct dev **out)
 {
 	struct iscsi_dev *i = calloc(1, sizeof(*i));
@@ -593,7 +582,7 @@ int iscsi_dev_open(const struct dev_open_args *a, struct dev **out)
 
 	if (!i)
 		return dev_refuse_open(a, -ENOMEM);
-	url_shown(a->name, shown, sizeof(shown));
+	dev_name_shown(a->name, shown, sizeof(shown));
 	b.name = shown;
 	i->dev.ops = &iscsi_ops;
 	i->dev.id.kind = DEV_KIND_ISCSI;

@@ -134,11 +134,13 @@ static int open_url(const struct dev_open_args *a, struct dev **out)
 #ifdef HAVE_LIBISCSI
 	return iscsi_dev_open(a, out);
 #else
-	(void)out;
+	char shown[sizeof((*out)->id.name)];
+
+	dev_name_shown(a->name, shown, sizeof(shown));
 	return dev_refuse(a, -EPROTONOSUPPORT,
 			  "%s: this lunfs was built without libiscsi; log in with "
 			  "the kernel's initiator and use its block device.",
-			  a->name);
+			  shown);
 #endif
 }
 
@@ -158,6 +160,23 @@ static int open_path(const struct dev_open_args *a, struct dev **out)
 	if (S_ISREG(st.st_mode))
 		return file_open(a, out);
 	return dev_refuse_open(a, -ENOTBLK);
+}
+
+void dev_name_shown(const char *name, char *out, size_t len)
+{
+	size_t scheme = strlen(ISCSI_SCHEME);
+	const char *host = name + scheme, *at, *end;
+
+	if (strncmp(name, ISCSI_SCHEME, scheme) != 0) {
+		snprintf(out, len, "%s", name);
+		return;
+	}
+	/* A password may hold any byte but '@', so '?' counts behind that; in doubt show less. */
+	at = strchr(host, '@');
+	end = strchrnul(at ? at : host, '?');
+	for (; at; at = memchr(host, '@', (size_t)(end - host)))
+		host = at + 1;
+	snprintf(out, len, ISCSI_SCHEME "%.*s", (int)(end - host), host);
 }
 
 int dev_open(const char *name, unsigned flags, uint32_t sector_bytes, struct dev **out, char *why,

@@ -116,7 +116,7 @@ static void on_ready(void *ctx)
 		dup2(d->log_fd, STDERR_FILENO);
 	if (d->ready_fd >= 0)
 		to_background(d);
-	log_info("mounted", "%s is mounted on %s as host %s.", d->o->device, d->o->mountpoint,
+	log_info("mounted", "%s is mounted on %s as host %s.", d->o->shown, d->o->mountpoint,
 		 d->o->vol.host.name);
 	if (d->ready_fd < 0)
 		return;
@@ -131,8 +131,8 @@ static void on_lost(void *ctx, const char *why)
 	struct daemon *d = (struct daemon *)((char *)ctx - offsetof(struct daemon, f));
 
 	log_err("volume-lost",
-		"%s on %s answers EIO from now on: %s; unmount it and mount it again.",
-		d->o->device, d->o->mountpoint, why);
+		"%s on %s answers EIO from now on: %s; unmount it and mount it again.", d->o->shown,
+		d->o->mountpoint, why);
 	front_drop_all(&d->f);
 }
 
@@ -183,7 +183,7 @@ static struct fuse_session *mount_session(struct daemon *d)
 
 	/* A comma in the device's name would end the fsname option. */
 	if (asprintf(&opts, "-o%s%s,fsname=%s", d->o->kernel_opts, d->f.read_only ? ",ro" : "",
-		     d->o->device) < 0)
+		     d->o->shown) < 0)
 		return NULL;
 	for (q = strstr(opts, ",fsname=") + 8; *q; q++)
 		if (*q == ',')
@@ -267,7 +267,7 @@ static int serve(struct daemon *d, struct clock *clk)
 		fuse_session_destroy(f->se);
 	mtx_destroy(&f->calls_mtx);
 	if (rc2 == 0)
-		log_info("unmounted", "%s is unmounted from %s.", d->o->device, d->o->mountpoint);
+		log_info("unmounted", "%s is unmounted from %s.", d->o->shown, d->o->mountpoint);
 	rc = rc ? rc : rc2;
 	outcome_tell(d->outcome, f->dev_major, f->dev_minor, rc);
 	return rc;

@@ -195,6 +195,22 @@ static int absolute(const char *what, const char *path, char **out)
 	return *out ? 0 : -ENOMEM;
 }
 
+/* What others may see of the device; @arg, which they see in ps(1), becomes the same. */
+static int hide_password(struct options *o, char *arg)
+{
+	size_t size = strlen(o->device) + 1;
+
+	o->shown = malloc(size);
+	if (!o->shown)
+		return -ENOMEM;
+	dev_name_shown(o->device, o->shown, size);
+	if (strcmp(arg, o->device) == 0 && strcmp(o->shown, o->device) != 0) {
+		memset(arg, 0, size);
+		strcpy(arg, o->shown);
+	}
+	return 0;
+}
+
 static int positionals(struct options *o, int argc, char **argv)
 {
 	if (argc - optind != 2) {
@@ -205,6 +221,10 @@ static int positionals(struct options *o, int argc, char **argv)
 		o->device = strdup(argv[optind]);
 	else if (absolute("device", argv[optind], &o->device))
 		return 1 + EX_MOUNT_FAIL;
+	if (!o->device || hide_password(o, argv[optind])) {
+		options_say("there is no memory");
+		return 1 + EX_MOUNT_SYSTEM;
+	}
 	if (absolute("mount point", argv[optind + 1], &o->mountpoint))
 		return 1 + EX_MOUNT_FAIL;
 	return 0;
@@ -258,6 +278,7 @@ int options_parse(int argc, char **argv, struct options *o)
 void options_free(struct options *o)
 {
 	free(o->device);
+	free(o->shown);
 	free(o->mountpoint);
 	free(o->log_file);
 	free(o->kernel_opts);

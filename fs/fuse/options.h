@@ -7,6 +7,7 @@
 
 struct options {
 	char *device;	  /* absolute unless a URL */
+	char *shown;	  /* the same for everybody's eyes: a URL without its password */
 	char *mountpoint; /* absolute */
 	struct vol_options vol;
 	bool foreground, verbose, debug_fuse, force_file;

@@ -378,6 +378,11 @@ void dev_close(struct dev *d);
  */
 int dev_open(const char *name, unsigned flags, uint32_t sector_bytes, struct dev **out, char *why,
 	     size_t why_len);
+/*
+ * @name as it may be shown and logged: of an iscsi:// URL neither user and password nor what
+ * follows a '?', anything else as it is. Never longer than @name. Opens nothing.
+ */
+void dev_name_shown(const char *name, char *out, size_t len);
 
 /* Zeroed memory aligned to 4096 bytes; aborts the process when there is none. Free with free(). */
 void *dev_buf_alloc(size_t len_bytes);

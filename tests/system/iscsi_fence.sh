@@ -94,6 +94,14 @@ umount_all
 [ "$(hosts | jq -c '[.reserved, (.keys | length)]')" = '[false,0]' ] || fail "keys are left: $(hosts)"
 check_clean
 
+# The password of a URL is for the target alone.
+DEV=${DEV/:\/\//://somebody%hush@} mount_host masked
+! grep -q hush /proc/self/mountinfo "/proc/$(pid_of masked)/cmdline" || fail "mountinfo or ps show a password"
+umount_host masked
+grep -q unmounted "$(log_of masked)" || fail "host masked does not say that it ends"
+! grep hush "$(log_of masked)" || fail "the log shows a password"
+say "no password is shown"
+
 # A host that mounts while mkfs.lunfs waits for an answer is not fenced by it.
 if command -v script >/dev/null; then
 	mkfifo "$WORK/answer"

@@ -66,6 +66,35 @@ static void a_url_is_no_path(void **state)
 	options_free(&o);
 }
 
+static void shown(const char *name, const char *expected)
+{
+	char arg[128];
+	struct options o;
+
+	strcpy(arg, name);
+	assert_int_equal(parse(&o, arg, "/", NULL), 0);
+	assert_string_equal(o.device, name);
+	assert_string_equal(o.shown, expected);
+	assert_string_equal(arg, expected);
+	for (size_t i = strlen(expected); i < strlen(name); i++)
+		assert_int_equal(arg[i], 0);
+	options_free(&o);
+}
+
+static void a_password_is_shown_nowhere(void **state)
+{
+	(void)state;
+	shown("iscsi://h:1/iqn.x:y/0", "iscsi://h:1/iqn.x:y/0");
+	shown("iscsi://user%secret@h/iqn.x:y/0", "iscsi://h/iqn.x:y/0");
+	shown("iscsi://user@h/iqn.x:y/0", "iscsi://h/iqn.x:y/0");
+	shown("iscsi://user%sec/ret@h/iqn.x:y/0", "iscsi://h/iqn.x:y/0");
+	shown("iscsi://user%sec?ret@h/iqn.x:y/0", "iscsi://h/iqn.x:y/0");
+	shown("iscsi://user%sec@ret@h/iqn.x:y/0", "iscsi://h/iqn.x:y/0");
+	shown("iscsi://u%secret@h/iqn.x:y/0?target_user=t&target_password=s@t",
+	      "iscsi://h/iqn.x:y/0");
+	shown("/dev/null", "/dev/null");
+}
+
 static void bad_usage_is_refused(void **state)
 {
 	struct options o;
@@ -132,6 +161,7 @@ int main(void)
 	    cmocka_unit_test(options_after_the_names_count_too),
 	    cmocka_unit_test(the_last_of_ro_and_rw_wins),
 	    cmocka_unit_test(a_url_is_no_path),
+	    cmocka_unit_test(a_password_is_shown_nowhere),
 	    cmocka_unit_test(bad_usage_is_refused),
 	    cmocka_unit_test(the_way_of_fencing_is_taken),
 	    cmocka_unit_test(a_host_name_has_at_most_63_bytes),
