@@ -21,7 +21,7 @@
 
 #define END_BYTES (4ull << 20) /* every known signature lies this near to an end */
 #define IO_BYTES (1u << 20)
-#define MAX_SIGNATURES 64
+#define MAX_SIGNATURES 1024 /* a ZFS pool alone has up to 512, and counts while four are left */
 
 struct ends { /* the parts that are looked at: [0, front) and [back, size) */
 	uint64_t size, front, back;
@@ -150,7 +150,7 @@ static int wipe_all(struct mkfs_found *f, blkid_probe pr)
 		if (blkid_do_wipe(pr, 0) < 0)
 			return -EIO;
 	}
-	return 0;
+	return -E2BIG;
 }
 
 static int blkid_look(struct dev *d, int fd, struct mkfs_found *f)
@@ -215,11 +215,16 @@ int probe_signatures(struct dev *d, struct mkfs_found *f, char *why, size_t why_
 		err = each_piece(d, fd, compare_piece, f);
 	if (fd >= 0)
 		close(fd);
-	if (err) {
+	if (err == -E2BIG)
+		snprintf(why, why_len,
+			 "More than %d signatures of others stand on it: take them away with "
+			 "wipefs(8) first.",
+			 MAX_SIGNATURES);
+	else if (err)
 		snprintf(why, why_len, "Reading what stands on it already failed: %s.",
 			 strerror(-err));
+	if (err)
 		found_free(f);
-	}
 	return err;
 }
 

@@ -149,7 +149,8 @@ static void wipe_others(struct job *j)
 	for (size_t i = 0; i < f->patches; i++)
 		job_put(j, "the old signatures", f->patch[i].off_bytes, d->id.sector_bytes,
 			f->patch[i].buf);
-	job_zero(j, "the first 64 KiB", 0, LUNFS_SB_OFF);
+	/* As a whole: backups and labels of others that no probe knows may stand in there. */
+	job_zero(j, "the first MiB", 0, LUNFS_MAINT_OFF);
 	job_zero(j, "the last 64 KiB", sb_tail_off(d->id.size_bytes), LUNFS_TAIL_BYTES);
 	job_flush(j);
 }

@@ -109,6 +109,28 @@ keep_copy
 refused 'ext4.*-f' "$MKFS" "$IMG"
 same "written without a terminal and without -f"
 
+# a ZFS pool counts as long as four of its up to 512 uberblocks are left
+rm -f "$IMG"
+truncate -s 128M "$IMG"
+python3 - "$IMG" <<'P'
+import struct, sys
+with open(sys.argv[1], "r+b") as f:
+    end = f.seek(0, 2)
+    for label in 0, 256 << 10, end - (512 << 10), end - (256 << 10):
+        for i in range(128):
+            f.seek(label + (128 << 10) + i * 1024)
+            f.write(struct.pack("<QQQ", 0xbab10c, 5000, i + 1))
+    f.seek(100 << 10)
+    f.write(b"what no probe knows")
+P
+if blkid -p "$IMG" 2>/dev/null | grep -q zfs_member; then
+	refused 'zfs_member' "$MKFS" "$IMG"
+	"$MKFS" -q -f -K "$IMG"
+	if blkid -p "$IMG" 2>/dev/null | grep zfs_member; then fail "the pool is still found"; fi
+	cmp -i $((68 << 10)):0 -n $((956 << 10)) "$IMG" /dev/zero || fail "something is left before 1 MiB"
+	say "all uberblocks of a ZFS pool"
+fi
+
 # standard output that is closed, full, or leaves
 "$MKFS" -f "$IMG" >&- || fail "a closed standard output"
 "$FSCK" -n "$IMG" >"$WORK/out" 2>&1 || fail "printed on the device: $(tail -n 3 "$WORK/out")"
