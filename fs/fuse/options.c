@@ -195,6 +195,25 @@ static int absolute(const char *what, const char *path, char **out)
 	return *out ? 0 : -ENOMEM;
 }
 
+char *options_device_name(const char *given, const char *real)
+{
+	bool dm = strncmp(real, "/dev/dm-", 8) == 0;
+
+	return strdup(dm && strncmp(given, "/dev/", 5) == 0 ? given : real);
+}
+
+static int device_path(struct options *o, const char *given)
+{
+	char *real;
+	int rc = absolute("device", given, &real);
+
+	if (rc)
+		return rc;
+	o->device = options_device_name(given, real);
+	free(real);
+	return 0;
+}
+
 /* What others may see of the device; @arg, which they see in ps(1), becomes the same. */
 static int hide_password(struct options *o, char *arg)
 {
@@ -219,7 +238,7 @@ static int positionals(struct options *o, int argc, char **argv)
 	}
 	if (strncmp(argv[optind], "iscsi://", 8) == 0)
 		o->device = strdup(argv[optind]);
-	else if (absolute("device", argv[optind], &o->device))
+	else if (device_path(o, argv[optind]))
 		return 1 + EX_MOUNT_FAIL;
 	if (!o->device || hide_password(o, argv[optind])) {
 		options_say("there is no memory");

@@ -24,6 +24,12 @@ enum { /* exit codes of mount(8) */
 /* 0: go on; > 0: exit with this - 1 (help, version: 1 -> 0). Prints its own messages. */
 int options_parse(int argc, char **argv, struct options *o);
 void options_free(struct options *o);
+/*
+ * The name of the mount's source: @real, the one without links, but of a device-mapper device
+ * @given. mount(8) calls it /dev/mapper/NAME, also when 'mount -a' looks whether it is mounted.
+ * NULL: no memory; else the caller frees it.
+ */
+char *options_device_name(const char *given, const char *real);
 /* One sentence on standard error, after the program's name. */
 void options_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

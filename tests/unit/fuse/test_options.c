@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -95,6 +96,23 @@ static void a_password_is_shown_nowhere(void **state)
 	shown("/dev/null", "/dev/null");
 }
 
+static void named(const char *given, const char *real, const char *expected)
+{
+	char *name = options_device_name(given, real);
+
+	assert_string_equal(name, expected);
+	free(name);
+}
+
+static void a_multipath_device_keeps_the_name_that_mount_gives_it(void **state)
+{
+	(void)state;
+	named("/dev/mapper/shared", "/dev/dm-3", "/dev/mapper/shared");
+	named("../dev/mapper/shared", "/dev/dm-3", "/dev/dm-3");
+	named("/dev/disk/by-id/scsi-1", "/dev/sdb", "/dev/sdb");
+	named("lun.img", "/srv/lun.img", "/srv/lun.img");
+}
+
 static void bad_usage_is_refused(void **state)
 {
 	struct options o;
@@ -162,6 +180,7 @@ int main(void)
 	    cmocka_unit_test(the_last_of_ro_and_rw_wins),
 	    cmocka_unit_test(a_url_is_no_path),
 	    cmocka_unit_test(a_password_is_shown_nowhere),
+	    cmocka_unit_test(a_multipath_device_keeps_the_name_that_mount_gives_it),
 	    cmocka_unit_test(bad_usage_is_refused),
 	    cmocka_unit_test(the_way_of_fencing_is_taken),
 	    cmocka_unit_test(a_host_name_has_at_most_63_bytes),
