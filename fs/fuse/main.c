@@ -180,6 +180,7 @@ static struct fuse_session *mount_session(struct daemon *d)
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct fuse_session *se = NULL;
 	char *opts = NULL, *q;
+	int rc;
 
 	/* A comma in the device's name would end the fsname option. */
 	if (asprintf(&opts, "-o%s%s,fsname=%s", d->o->kernel_opts, d->f.read_only ? ",ro" : "",
@@ -195,7 +196,10 @@ static struct fuse_session *mount_session(struct daemon *d)
 		fuse_session_destroy(se);
 		se = NULL;
 	}
-	if (se && wire_attach(se) != 0) {
+	rc = se ? wire_attach(se) : 0;
+	if (rc) {
+		log_err("not-served", "%s cannot be served on %s: %s.", d->o->shown,
+			d->o->mountpoint, strerror(-rc));
 		fuse_session_unmount(se);
 		fuse_session_destroy(se);
 		se = NULL;
@@ -226,6 +230,29 @@ static void free_parts(struct front *f)
 	nodes_free(f->nodes);
 }
 
+static int read_root(struct daemon *d, struct vattr *root)
+{
+	struct front *f = &d->f;
+	int rc = vol_root(f->vol, &f->root);
+
+	if (rc == 0)
+		rc = vol_getattr(f->vol, NULL, f->root, root);
+	if (rc)
+		log_err("no-root", "The root directory of %s cannot be read (%s); run fsck.lunfs.",
+			d->o->shown, strerror(-rc));
+	return rc;
+}
+
+static int serve_requests(struct daemon *d)
+{
+	int rc = front_loop(&d->f);
+
+	if (rc)
+		log_err("not-served", "Requests for %s on %s cannot be taken any more: %s.",
+			d->o->shown, d->o->mountpoint, strerror(-rc));
+	return rc;
+}
+
 static int serve(struct daemon *d, struct clock *clk)
 {
 	struct front *f = &d->f;
@@ -242,9 +269,7 @@ static int serve(struct daemon *d, struct clock *clk)
 	f->on_ready = on_ready;
 	f->on_ready_ctx = d;
 	f->read_only = d->o->vol.read_only || vol_read_only(f->vol);
-	rc = vol_root(f->vol, &f->root);
-	if (rc == 0)
-		rc = vol_getattr(f->vol, NULL, f->root, &root);
+	rc = read_root(d, &root);
 	if (rc == 0) {
 		sizes_root_is(f->sizes, &root);
 		nodes_remember(f->nodes, f->root); /* the kernel knows it from the start */
@@ -254,7 +279,7 @@ static int serve(struct daemon *d, struct clock *clk)
 		if (f->have_dev) /* before the mount works, so before anybody unmounts it */
 			d->outcome = outcome_open(f->dev_major, f->dev_minor);
 		f->inval = f->se ? inval_new(f) : NULL;
-		rc = f->se ? front_loop(f) : -EIO;
+		rc = f->se ? serve_requests(d) : -EIO;
 	}
 	if (f->se) {
 		front_end(f);

@@ -64,6 +64,13 @@ truncate -s 100M "$WORK/cut"
 refuse_mount 'shrunk|too small' "$WORK/cut"
 say "mount.lunfs refuses what is no volume and no mount point"
 
+if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
+	expect 32 'not-served.*cannot be taken' strace -f -qq -o /dev/null -P /dev/fuse -e trace=read \
+		-e inject=read:error=EPERM "$MOUNT" -o host=x "$DEV" "$WORK/m"
+	! mountpoint -q "$WORK/m" || fail "mounted although no request can be read"
+	say "a kernel's device that fails is named"
+fi
+
 mount_host a
 mount_host b
 refuse_mount 'slots|hosts' "$DEV"
