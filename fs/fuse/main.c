@@ -339,8 +339,8 @@ static int wait_for_daemon(pid_t pid, int fd)
  */
 static void note_mount(const struct options *o)
 {
-	char *args[] = {"mount",   "-fic", "-t",      "fuse.lunfs",  "-o",
-			"x-lunfs", "--",   o->device, o->mountpoint, NULL};
+	char *args[] = {"mount",   "-fic", "-t",     "fuse.lunfs",  "-o",
+			"x-lunfs", "--",   o->shown, o->mountpoint, NULL};
 	int status, null;
 	pid_t pid;
 
