@@ -181,6 +181,7 @@ struct span { /* what one call reads or writes */
 	size_t len;
 	uint8_t *buf;
 	uint64_t until_ns; /* nothing of it goes out later */
+	bool given_up;	   /* the kernel had it, and does not tell what became of it */
 };
 
 /* For a call that is made now. A read changes nothing, so it may be sent whenever it is. */
@@ -200,6 +201,14 @@ static ssize_t transfer_call(const struct fdio *f, const struct span *s)
 				 : pwrite(f->fd, s->buf, s->len, (off_t)s->off);
 }
 
+/* Not sent, or not again: is anything of it on its way? */
+static int not_sent(const struct fdio *f, const struct span *s)
+{
+	int rc = s->given_up && f->doubt ? f->doubt(f->doubt_ctx, 0) : 0;
+
+	return rc ? rc : -ECANCELED;
+}
+
 static int transfer(struct fdio *f, struct span s)
 {
 	unsigned doubts = 0;
@@ -208,8 +217,9 @@ static int transfer(struct fdio *f, struct span s)
 		ssize_t n;
 
 		if (too_late(s.until_ns))
-			return -ECANCELED;
+			return not_sent(f, &s);
 		n = transfer_call(f, &s);
+		s.given_up = false; /* what is in doubt is looked at below */
 		if (n < 0) {
 			int rc = failed(f, errno, &doubts);
 
@@ -253,14 +263,14 @@ static int move(struct fdio *f, struct span s)
 
 int fdio_read(struct fdio *f, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
-	return move(f,
-		    (struct span){DEV_READ, off_bytes, len_bytes, buf, deadline_of(f, DEV_READ)});
+	return move(
+	    f, (struct span){DEV_READ, off_bytes, len_bytes, buf, deadline_of(f, DEV_READ), false});
 }
 
 int fdio_write(struct fdio *f, uint64_t off_bytes, size_t len_bytes, const void *buf)
 {
 	return move(f, (struct span){DEV_WRITE, off_bytes, len_bytes, (void *)(uintptr_t)buf,
-				     deadline_of(f, DEV_WRITE)});
+				     deadline_of(f, DEV_WRITE), false});
 }
 
 int fdio_flush(struct fdio *f)
@@ -336,6 +346,7 @@ struct run { /* neighbours on the device: one transfer */
 	struct dev_io *io;
 	size_t n;
 	uint64_t until_ns;
+	bool given_up; /* as in struct span */
 };
 
 struct batch {
@@ -354,7 +365,7 @@ static struct run run_from(const struct fdio *f, const struct batch *b, size_t a
 	       io[i].off_bytes == io[i - 1].off_bytes + io[i - 1].len_bytes &&
 	       memory_fits(f, io[0].buf) && memory_fits(f, io[i].buf))
 		i++;
-	return (struct run){io, i, io[0].op == DEV_READ ? UINT64_MAX : b->until_ns};
+	return (struct run){io, i, io[0].op == DEV_READ ? UINT64_MAX : b->until_ns, false};
 }
 
 static void run_vector(const struct run *r, struct iovec *iov)
@@ -371,7 +382,8 @@ static size_t run_credit(const struct fdio *f, struct run *r, int64_t n)
 {
 	size_t done = 0;
 
-	if (n < 0 && (n == -EAGAIN || n == -EINTR || doubtful(f, (int)-n)))
+	r->given_up = n < 0 && doubtful(f, (int)-n);
+	if (n == -EAGAIN || n == -EINTR || r->given_up)
 		return 0; /* one by one, then */
 	for (; n < 0 && done < r->n; done++)
 		r->io[done].result = fdio_errno((int)-n);
@@ -402,8 +414,8 @@ static void run_finish(struct fdio *f, struct run *r, size_t i)
 	for (; i < r->n; i++) {
 		struct dev_io *io = &r->io[i];
 
-		io->result = move(
-		    f, (struct span){io->op, io->off_bytes, io->len_bytes, io->buf, r->until_ns});
+		io->result = move(f, (struct span){io->op, io->off_bytes, io->len_bytes, io->buf,
+						   r->until_ns, r->given_up});
 	}
 }
 
@@ -487,6 +499,7 @@ struct rest { /* of a transfer that ended short, or of which nobody knows how */
 	struct fdio *f;
 	struct dev_async *a;
 	size_t done;
+	bool given_up; /* as in struct span */
 };
 
 static void rest_do(struct rest *s)
@@ -495,7 +508,7 @@ static void rest_do(struct rest *s)
 
 	io->result =
 	    move(s->f, (struct span){io->op, io->off_bytes + s->done, io->len_bytes - s->done,
-				     (uint8_t *)io->buf + s->done, s->a->until_ns});
+				     (uint8_t *)io->buf + s->done, s->a->until_ns, s->given_up});
 	dev_started_done(s->a);
 }
 
@@ -540,7 +553,8 @@ static void async_ended(void *ctx, void *data, int64_t n)
 	struct rest s = {.f = ctx, .a = data};
 	struct dev_io *io = &s.a->io;
 
-	if (n < 0 && n != -EINTR && n != -EAGAIN && !doubtful(s.f, (int)-n)) {
+	s.given_up = n < 0 && doubtful(s.f, (int)-n);
+	if (n < 0 && n != -EINTR && n != -EAGAIN && !s.given_up) {
 		io->result = fdio_errno((int)-n);
 		dev_started_done(s.a);
 	} else if (n == (int64_t)io->len_bytes) {

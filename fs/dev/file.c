@@ -133,6 +133,8 @@ static int compare_write(struct file_dev *fd, uint64_t off_bytes, const void *te
 		return DEV_CAW_MISCOMPARE;
 	memcpy(sector, set, len);
 	rc = fdio_write(&fd->f, off_bytes, len, sector);
+	if (rc == -ECANCELED) /* stopped in between: it is still to be tried */
+		return -EAGAIN;
 	return rc == -EIO ? -ETIMEDOUT : rc;
 }
 

@@ -36,6 +36,7 @@ static struct {
 	uint64_t take_ns;  /* ... after this long; */
 	bool short_first;  /* the first writes one block instead, and says so */
 	atomic_uint reads, writes, discards, doubts;
+	int doubt_says; /* 0: send it again */
 } k;
 
 /* 0: go on; else what the call returns. */
@@ -150,12 +151,12 @@ struct fixture {
 	uint8_t *buf;
 };
 
-static int in_doubt_send_again(void *ctx, unsigned tries)
+static int in_doubt(void *ctx, unsigned tries)
 {
 	(void)ctx;
 	(void)tries;
 	atomic_fetch_add(&k.doubts, 1);
-	return 0;
+	return k.doubt_says;
 }
 
 static int set_up(void **state)
@@ -173,7 +174,7 @@ static int set_up(void **state)
 	close(fd);
 	assert_int_equal(fdio_open(&fx->f, &fx->d, fx->path, 0), 0);
 	assert_int_equal(fdio_set_sector(&fx->f, 512), 0);
-	fx->f.doubt = in_doubt_send_again;
+	fx->f.doubt = in_doubt;
 	fx->buf = dev_buf_alloc(8 * BLOCK);
 	*state = fx;
 	return 0;
@@ -409,6 +410,26 @@ static void a_started_write_is_sent_again_within_the_deadline_only(void **state)
 	}
 }
 
+/* The kernel gave it up, too late to be sent again, and the device does not answer either. */
+static void what_may_be_on_its_way_counts_as_that_also_when_it_is_late(void **state)
+{
+	struct fixture *fx = *state;
+	struct dev_io io[4];
+
+	k.doubt_says = -ETIMEDOUT;
+	runs(io, 4, fx->buf, BLOCK); /* merged */
+	fail_late(fx, 1);
+	fdio_batch(&fx->f, io, 4);
+	all_end_with(io, 4, -ETIMEDOUT);
+	fx->f.block = fx->f.direct = true;
+	runs(io, 4, fx->buf, 2ull * BLOCK);
+	fail_late(fx, 4);
+	fdio_batch(&fx->f, io, 4);
+	all_end_with(io, 4, -ETIMEDOUT);
+	fail_late(fx, 1);
+	assert_int_equal(start_and_wait(fx), -ETIMEDOUT);
+}
+
 #define ON_FILE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -424,6 +445,7 @@ int main(void)
 	    ON_FILE(asynchronous_ones_of_a_batch_are_sent_again_within_the_deadline_only),
 	    ON_FILE(what_does_not_fit_beside_them_is_sent_within_the_deadline_only),
 	    ON_FILE(a_started_write_is_sent_again_within_the_deadline_only),
+	    ON_FILE(what_may_be_on_its_way_counts_as_that_also_when_it_is_late),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
