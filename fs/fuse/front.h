@@ -123,8 +123,9 @@ bool nodes_is_open(struct nodes *n, uint64_t ino);
  * always that of the mapping: so where a mapping could be made since there was none at all.
  */
 bool nodes_maybe_dirtied(struct nodes *n, uint64_t ino);
-bool nodes_writes_back(struct nodes *n, uint64_t ino); /* is write-back of @ino in hand? */
-/* Is write-back of any inode in hand? *begun: how many requests of it there have been so far. */
+/* Is write-back of @ino in hand? *begun: how many requests of it there have been so far. */
+bool nodes_writes_back(struct nodes *n, uint64_t ino, uint64_t *begun);
+/* The same of any inode. */
 bool nodes_write_back(struct nodes *n, uint64_t *begun);
 /* The kernel has this size of an open inode; true: it still has, whatever other hosts did. */
 void nodes_size_is(struct nodes *n, uint64_t ino, uint64_t size);

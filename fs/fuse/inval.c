@@ -170,25 +170,45 @@ static bool someone_came(struct nodes *nodes, uint64_t ino, const struct span *w
 
 enum round { ROUND_DONE, ROUND_AGAIN, ROUND_LATE };
 
+struct last { /* the ranges of WRITEs that wait: for how long? */
+	size_t pos;
+	uint64_t begun; /* write-back of the inode */
+	uint64_t until_ns;
+};
+
+/* One page is written back after the other, each by a request of its own. */
+static void look_at_last(struct inval *v, const struct job *j, struct last *l)
+{
+	uint64_t begun;
+	bool goes_on = nodes_writes_back(v->f->nodes, j->ino, &begun) || begun != l->begun;
+
+	if (j->pos < j->n_holes || (j->pos < l->pos && !goes_on))
+		return;
+	l->pos = j->pos + 1;
+	l->begun = begun;
+	l->until_ns = clock_now_ns(v->f->clk) + INVAL_LAST_NS;
+}
+
 /* One round around who waits now. v->mtx held. */
 static enum round drop_round(struct inval *v, uint64_t ino, uint64_t until)
 {
 	struct span wait[INVAL_SPANS_MAX];
 	size_t n = nodes_waiting(v->f->nodes, ino, wait, INVAL_SPANS_MAX);
 	struct job *j = job_around(ino, wait, n);
-	uint64_t last = CLOCK_FOREVER, now, look = clock_now_ns(v->f->clk) + INVAL_LOOK_NS;
+	struct last last = {.until_ns = CLOCK_FOREVER};
+	uint64_t now, look = clock_now_ns(v->f->clk) + INVAL_LOOK_NS;
 	enum round end = ROUND_DONE;
-	size_t pos = j->n_holes;
 	bool again = false;
 
 	post(v, j);
 	while (j->pos < j->n && !again) {
+		look_at_last(v, j, &last);
 		now = clock_now_ns(v->f->clk);
-		if (j->pos >= pos) { /* the next of the last */
-			pos = j->pos + 1;
-			last = now + INVAL_LAST_NS;
+		if (now >= until) {
+			end = ROUND_LATE;
+			break;
 		}
-		if (now >= until || (now >= last && !nodes_writes_back(v->f->nodes, ino)))
+		if (now >= last.until_ns)
 			break;
 		if (now >= look) {
 			look = now + INVAL_LOOK_NS;
@@ -197,10 +217,8 @@ static enum round drop_round(struct inval *v, uint64_t ino, uint64_t until)
 			cond_wait(&v->done, &v->mtx, look);
 		}
 	}
-	if (j->pos < j->n_holes)
-		end = again ? ROUND_AGAIN : ROUND_LATE;
-	else if (j->pos < j->n && nodes_writes_back(v->f->nodes, ino))
-		end = ROUND_LATE;
+	if (again)
+		end = ROUND_AGAIN;
 	if (j->pos == j->n)
 		free(j);
 	else

@@ -24,6 +24,7 @@ struct node {
 	unsigned handles;
 	bool size_known; /* the kernel has @size, but for what follows in this file */
 	uint64_t size;
+	uint64_t write_backs; /* requests begun so far */
 	unsigned mappable; /* of these, open to read and to write */
 	bool dirtied;	   /* there was such a one since it last had no handle */
 	UT_hash_handle hh;
@@ -330,6 +331,7 @@ bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 			e->size_known = false;
 		DL_APPEND(e->reqs, r);
 		r->linked = true;
+		e->write_backs += r->back;
 		n->writing_back += r->back;
 		n->write_backs += r->back;
 	}
@@ -354,13 +356,14 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 	mtx_unlock(&n->mtx);
 }
 
-bool nodes_writes_back(struct nodes *n, uint64_t ino)
+bool nodes_writes_back(struct nodes *n, uint64_t ino, uint64_t *begun)
 {
 	const struct data_req *r;
 	struct node *e;
 
 	mtx_lock(&n->mtx);
 	e = find(n, ino);
+	*begun = e ? e->write_backs : 0;
 	r = e ? e->reqs : NULL;
 	while (r && !r->back)
 		r = r->next;
