@@ -293,9 +293,8 @@ static int serve(struct daemon *d, struct clock *clk)
 	mtx_destroy(&f->calls_mtx);
 	if (rc2 == 0)
 		log_info("unmounted", "%s is unmounted from %s.", d->o->shown, d->o->mountpoint);
-	rc = rc ? rc : rc2;
-	outcome_tell(d->outcome, f->dev_major, f->dev_minor, rc);
-	return rc;
+	outcome_tell(d->outcome, f->dev_major, f->dev_minor, rc2);
+	return rc ? rc : rc2;
 }
 
 static int run(struct daemon *d)
@@ -339,8 +338,10 @@ static int wait_for_daemon(pid_t pid, int fd)
  */
 static void note_mount(const struct options *o)
 {
-	char *args[] = {"mount",   "-fic", "-t",     "fuse.lunfs",  "-o",
-			"x-lunfs", "--",   o->shown, o->mountpoint, NULL};
+	/* mount(8), if it has called us, adds nothing to what is there. */
+	char *opts = o->netdev ? "x-lunfs,_netdev" : "x-lunfs";
+	char *args[] = {"mount", "-fic", "-t",	   "fuse.lunfs",  "-o",
+			opts,	 "--",	 o->shown, o->mountpoint, NULL};
 	int status, null;
 	pid_t pid;
 

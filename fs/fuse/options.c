@@ -61,15 +61,12 @@ static const char *const kernel_words[] = {"suid",    "nosuid", "dev",	   "nodev
 					   "exec",    "noexec", "async",   "sync",
 					   "dirsync", "atime",	"noatime", NULL};
 /* Meant for fstab, mount(8) and systemd, or what lunfs does anyway. */
-static const char *const ignored_words[] = {"defaults", "auto",		 "noauto",
-					    "user",	"nouser",	 "users",
-					    "group",	"owner",	 "_netdev",
-					    "nofail",	"relatime",	 "norelatime",
-					    "lazytime", "nolazytime",	 "nodiratime",
-					    "diratime", "nostrictatime", "allow_other",
-					    "acl",	"user_xattr",	 "default_permissions",
-					    "nonempty", "loud",		 "silent",
-					    NULL};
+static const char *const ignored_words[] = {
+    "defaults",	     "auto",	    "noauto",	  "user",	"nouser",
+    "users",	     "group",	    "owner",	  "nofail",	"relatime",
+    "norelatime",    "lazytime",    "nolazytime", "nodiratime", "diratime",
+    "nostrictatime", "allow_other", "acl",	  "user_xattr", "default_permissions",
+    "nonempty",	     "loud",	    "silent",	  NULL};
 
 static int opt_host(struct options *o, const char *name)
 {
@@ -157,6 +154,8 @@ static int one_option(struct options *o, char *opt)
 		return -EINVAL;
 	} else if (in_list(kernel_words, opt))
 		kernel_opt(o, opt);
+	else if (strcmp(opt, "_netdev") == 0)
+		o->netdev = true;
 	else if (!in_list(ignored_words, opt) && strncmp(opt, "x-", 2) != 0 &&
 		 strncmp(opt, "comment=", 8) != 0 && *opt) {
 		options_say("unknown mount option '%s'; see mount.lunfs(8)", opt);

@@ -10,7 +10,7 @@ struct options {
 	char *shown;	  /* the same for everybody's eyes: a URL without its password */
 	char *mountpoint; /* absolute */
 	struct vol_options vol;
-	bool foreground, verbose, debug_fuse, force_file;
+	bool foreground, verbose, debug_fuse, force_file, netdev;
 	char *log_file;	   /* NULL: stderr in the foreground, else syslog */
 	char *kernel_opts; /* for fuse: comma separated */
 };

@@ -136,12 +136,14 @@ static ino_t bdi_of(const struct target *t)
 
 /* ---- its daemon ------------------------------------------------------------------------------ */
 
-/* 0: nobody, or nobody whom this process can see. */
+/* 0: nobody. -1: somebody whom this process cannot see, in another name space of processes. */
 static pid_t locked_by(int fd)
 {
 	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
 
-	return fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK ? lock.l_pid : 0;
+	if (fcntl(fd, F_GETLK, &lock) != 0)
+		return -1;
+	return lock.l_type == F_UNLCK ? 0 : lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
 static void find_daemon(struct target *t)
@@ -179,25 +181,36 @@ static bool is_in_use(const struct target *t)
 	return false;
 }
 
+static bool all_written(const struct target *t, char *text, size_t size)
+{
+	ssize_t n = pread(t->fd, text, size - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	return strcmp(text, OUTCOME_WRITTEN) == 0;
+}
+
 static int read_outcome(const struct target *t)
 {
-	char text[128] = "";
-	ssize_t n = pread(t->fd, text, sizeof(text) - 1, 0);
+	char text[128];
 
-	if (n > 0 && strcmp(text, OUTCOME_WRITTEN) == 0)
+	if (all_written(t, text, sizeof(text)))
 		return 0;
 	text[strcspn(text, "\n")] = '\0';
 	say(t,
 	    "not everything was written before the daemon ended (%s); the journal has what was "
 	    "committed, and the next mount or another host replays it; see the daemon's log",
-	    n > 0 ? text : "it was killed");
+	    *text ? text : "it was killed");
 	return EX_UMOUNT_FAIL;
 }
 
 /* The mount is gone from here. Returns the exit code. */
 static int wait_for_daemon(const struct target *t)
 {
+	char text[128];
+
 	if (t->pidfd < 0 && t->fd >= 0 && locked_by(t->fd) == 0) {
+		if (all_written(t, text, sizeof(text)))
+			return 0;
 		say(t, "its daemon was gone already; what it had not committed is lost");
 		return 0;
 	}
@@ -255,6 +268,8 @@ static int unmount(struct target *t, char **args, bool elsewhere)
 	rc = run_umount(args);
 	if (rc == 0 && elsewhere)
 		say(t, "in another name space of mounts; its daemon is not waited for");
+	if (rc == 0 && !ours && !elsewhere)
+		say(t, "unmounted; it could not be told which daemon to wait for");
 	return rc == 0 && ours ? wait_for_daemon(t) : rc;
 }
 
