@@ -83,6 +83,8 @@ int fsck_run(struct fsck *f)
 			forget_round(f);
 		rc = run_round(f);
 		restarts += f->restart;
+		if (f->restart)
+			problems_begin_anew(&f->problems);
 		if (f->problems.fixed == fixed || f->problems.stopped || f->store.gone)
 			return rc;
 		/* What could not go on may after what was repaired. */

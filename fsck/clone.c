@@ -127,7 +127,8 @@ static int clone_some(struct fsck *f, struct cloning *w)
 		return rc;
 	rc = copy(f, w, blk, got);
 	copied = w->done - from;
-	drop_blks(f, blk + copied, got - copied);
+	if (copied < got)
+		drop_blks(f, blk + copied, got - copied);
 	if (copied)
 		add_remap(f, w->c, from, blk, copied);
 	return rc;

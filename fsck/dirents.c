@@ -162,8 +162,10 @@ static void check_target(struct fsck *f, struct tree_visit *v, uint64_t key,
 	const char *wrong = target_wrong(f, de, fi);
 
 	if (wrong) {
-		if (!fi && lost_chunk(f, le64_get(de->ino)))
+		if (!fi && lost_chunk(f, le64_get(de->ino))) {
+			v->damaged = true; /* counts say nothing */
 			return;
+		}
 		v->rebuild |= problem_item(&f->problems, PROBLEM_DIRENT_TARGET, dir->ino, key,
 					   "'%.*s' in directory %llu names inode %llu, which %s",
 					   de->name_len, (const char *)de->name, ULL(dir->ino),

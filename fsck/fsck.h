@@ -162,7 +162,7 @@ bool lost_chunk(struct fsck *f, uint64_t addr);
 /*
  * pass_hosts.c: something refers to @blk. True: that lies in a group beyond the watermark which is
  * initialised all the same (the raise was lost); the watermark is right now, and the round begins
- * anew.
+ * anew. Once it is to do that nothing of this kind is worth telling, here as in lost_chunk(): true.
  */
 bool low_watermark(struct fsck *f, uint64_t blk);
 

@@ -108,6 +108,28 @@ static void lose_header(struct fsck *f, uint64_t g, struct fsck_group *fg, int e
 	find_chunks(f, g, fg);
 }
 
+/* All but the counts, which are reported and corrected by themselves. */
+static bool header_ok(const struct fsck *f, uint64_t g, const struct lunfs_group_pl *p)
+{
+	uint64_t addr = geo_group_header(&f->geo, g);
+	uint32_t nblks = geo_group_len(&f->geo, g);
+
+	if (blk_check(&f->geo, p, LUNFS_BLK_GROUP, addr) || le64_get(p->hdr.guard) != addr ||
+	    le64_get(p->group) != g || le64_get(p->first_blk) != geo_group_blk(&f->geo, g) ||
+	    le32_get(p->nblks) != nblks || !mem_is_zero(p->reserved, sizeof(p->reserved)))
+		return false;
+	for (uint32_t w = 0; w < LUNFS_GROUP_WINDOWS; w++) {
+		uint32_t c = le16_get(p->chunk[w]);
+
+		if (c > LUNFS_CHUNK_CELLS ||
+		    (c && (w * LUNFS_CHUNK_CELLS + c) * f->geo.cell_blks > nblks))
+			return false;
+		if (c && !can_be_header(f, window_first(f, g, w) + (c - 1u) * f->geo.cell_blks))
+			return false;
+	}
+	return true;
+}
+
 static int list_chunk(struct fsck *f, uint64_t g, unsigned window, uint16_t found)
 {
 	uint64_t addr = geo_group_header(&f->geo, g);
@@ -115,8 +137,11 @@ static int list_chunk(struct fsck *f, uint64_t g, unsigned window, uint16_t foun
 	struct lunfs_group_pl *p = (void *)payload;
 	int rc = peek_cell(f, addr, sector, payload);
 
-	if (rc || blk_check(&f->geo, payload, LUNFS_BLK_GROUP, addr))
-		return rc ? rc : -EUCLEAN;
+	if (rc)
+		return rc;
+	/* One that does not count lists nothing: the next round would be where this one is. */
+	if (!header_ok(f, g, p))
+		return -EUCLEAN;
 	p->chunk[window] = le16_make(found);
 	p->chunks = le32_make(le32_get(p->chunks) + 1);
 	return write_cell(f, addr, payload, false);
@@ -131,6 +156,8 @@ bool lost_chunk(struct fsck *f, uint64_t addr)
 	unsigned w;
 	bool sure;
 
+	if (f->restart)
+		return true;
 	if (!fg)
 		return low_watermark(f, addr);
 	w = bit / (LUNFS_CHUNK_CELLS * f->geo.cell_blks);
@@ -264,28 +291,6 @@ static void refer_journals(struct fsck *f)
 }
 
 /* ---- one group ------------------------------------------------------------------------------- */
-
-/* All but the counts, which are reported and corrected by themselves. */
-static bool header_ok(const struct fsck *f, uint64_t g, const struct lunfs_group_pl *p)
-{
-	uint64_t addr = geo_group_header(&f->geo, g);
-	uint32_t nblks = geo_group_len(&f->geo, g);
-
-	if (blk_check(&f->geo, p, LUNFS_BLK_GROUP, addr) || le64_get(p->hdr.guard) != addr ||
-	    le64_get(p->group) != g || le64_get(p->first_blk) != geo_group_blk(&f->geo, g) ||
-	    le32_get(p->nblks) != nblks || !mem_is_zero(p->reserved, sizeof(p->reserved)))
-		return false;
-	for (uint32_t w = 0; w < LUNFS_GROUP_WINDOWS; w++) {
-		uint32_t c = le16_get(p->chunk[w]);
-
-		if (c > LUNFS_CHUNK_CELLS ||
-		    (c && (w * LUNFS_CHUNK_CELLS + c) * f->geo.cell_blks > nblks))
-			return false;
-		if (c && !can_be_header(f, window_first(f, g, w) + (c - 1u) * f->geo.cell_blks))
-			return false;
-	}
-	return true;
-}
 
 static int check_group(struct fsck *f, uint64_t g)
 {

@@ -257,6 +257,8 @@ bool low_watermark(struct fsck *f, uint64_t blk)
 	uint64_t addr = geo_anchor_cell(LUNFS_ANCHOR_WATERMARK), g;
 	struct group_info gi;
 
+	if (f->restart)
+		return true;
 	if (f->watermark_told || !blk_range_ok(&f->geo, blk, 1))
 		return false;
 	g = geo_group_of(&f->geo, blk);

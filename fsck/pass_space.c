@@ -108,10 +108,9 @@ static void compare_cells(struct fsck *f, uint64_t g)
 			continue;
 		}
 		if (bit_get(fg->cell_used, b) && !bit_get(fg->cell_claimed, b) &&
-		    !bit_get(fg->cell_bad, b) &&
-		    (doubted(f, g, b) ||
-		     (!keep_cell(f, addr) && problem(&f->problems, PROBLEM_LOST_CELL, addr,
-						     "cell %llu", (unsigned long long)addr))))
+		    !bit_get(fg->cell_bad, b) && !keep_cell(f, addr) &&
+		    (doubted(f, g, b) || problem(&f->problems, PROBLEM_LOST_CELL, addr, "cell %llu",
+						 (unsigned long long)addr)))
 			drop_cell(f, addr);
 	}
 }

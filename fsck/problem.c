@@ -111,6 +111,11 @@ static void free_set(struct marked **set)
 	}
 }
 
+void problems_begin_anew(struct problems *p)
+{
+	free_set(&p->again);
+}
+
 void problems_free(struct problems *p)
 {
 	free_set(&p->declined);

@@ -167,6 +167,8 @@ bool problem_item(struct problems *p, enum problem_code code, uint64_t addr, uin
 		  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Was it found and left? */
 bool problem_left(const struct problems *p, enum problem_code code, uint64_t addr, uint64_t item);
+/* The round ends before what it has repaired counts: that will be found once more. */
+void problems_begin_anew(struct problems *p);
 void problems_free(struct problems *p);
 
 #endif
