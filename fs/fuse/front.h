@@ -105,6 +105,13 @@ struct data_req { /* a request on file data in hand; on its worker's stack */
  */
 bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r);
 void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r);
+/*
+ * Does a READ that fills pages come after a WRITE to them that has not ended? The page of a WRITE
+ * that waits for the lock may be dropped, and whoever has seen its bytes there must not see what
+ * was there before. So it waits, which that WRITE does not notice: it holds no page that is filled.
+ */
+bool nodes_behind_write(struct nodes *n, uint64_t ino, const struct data_req *r);
+void nodes_let_writes_end(struct nodes *n, uint64_t ino, const struct data_req *r);
 struct span { /* bytes, whole pages */
 	uint64_t off, end;
 	bool fill;

@@ -85,7 +85,7 @@ bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x,
 	d->op.admitted = &d->r.admitted;
 	d->op.late = r->back;
 	d->op.read_excl = nodes_data_begin(d->f->nodes, ino, &d->r) && r->pages && !x->write;
-	if (vol_io_start(d->f->vol, &d->x))
+	if (!nodes_behind_write(d->f->nodes, ino, &d->r) && vol_io_start(d->f->vol, &d->x))
 		return true;
 	nodes_data_end(d->f->nodes, ino, &d->r);
 	front_unkeep(buf);

@@ -32,6 +32,7 @@ struct node {
 
 struct nodes {
 	struct mtx mtx;
+	struct cond ended;     /* a WRITE through pages */
 	unsigned writing_back; /* requests in hand, of all nodes */
 	uint64_t write_backs;  /* begun so far */
 	struct node *table;
@@ -43,6 +44,7 @@ struct nodes *nodes_new(struct clock *clk)
 
 	lunfs_assert(n);
 	mtx_init(&n->mtx, clk);
+	cond_init(&n->ended, clk);
 	return n;
 }
 
@@ -54,6 +56,7 @@ void nodes_free(struct nodes *n)
 		HASH_DEL(n->table, e);
 		free(e);
 	}
+	cond_destroy(&n->ended);
 	mtx_destroy(&n->mtx);
 	free(n);
 }
@@ -317,6 +320,41 @@ static void size_of_request(struct node *e, const struct data_req *r)
 		e->size_known = false;
 }
 
+/* Its bytes stood in the kernel's pages, for everybody to see, before it was sent. */
+static bool is_store(const struct data_req *r)
+{
+	return r->pages && !r->fill && !r->back;
+}
+
+/* n->mtx held. */
+static bool behind_write(struct nodes *n, uint64_t ino, const struct data_req *r)
+{
+	struct node *e = r->linked && r->pages && r->fill ? find(n, ino) : NULL;
+
+	for (const struct data_req *q = e ? e->reqs : NULL; q && q != r; q = q->next)
+		if (is_store(q) && q->off < r->off + r->len && r->off < q->off + q->len)
+			return true;
+	return false;
+}
+
+bool nodes_behind_write(struct nodes *n, uint64_t ino, const struct data_req *r)
+{
+	bool yes;
+
+	mtx_lock(&n->mtx);
+	yes = behind_write(n, ino, r);
+	mtx_unlock(&n->mtx);
+	return yes;
+}
+
+void nodes_let_writes_end(struct nodes *n, uint64_t ino, const struct data_req *r)
+{
+	mtx_lock(&n->mtx);
+	while (behind_write(n, ino, r))
+		cond_wait(&n->ended, &n->mtx, CLOCK_FOREVER);
+	mtx_unlock(&n->mtx);
+}
+
 bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 {
 	bool mappable;
@@ -350,6 +388,8 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 	if (e) {
 		DL_DELETE(e->reqs, r);
 		n->writing_back -= r->back;
+		if (is_store(r))
+			cond_broadcast(&n->ended);
 		size_of_request(e, r);
 		end_if_unused(n, e);
 	}

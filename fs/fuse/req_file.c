@@ -146,6 +146,10 @@ void req_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fus
 	call_begin(&c, req);
 	c.op.admitted = &r.admitted;
 	c.op.read_excl = nodes_data_begin(c.f->nodes, ino, &r) && r.pages;
+	if (nodes_behind_write(c.f->nodes, ino, &r)) {
+		front_waits();
+		nodes_let_writes_end(c.f->nodes, ino, &r);
+	}
 	rc = vol_read(c.f->vol, &c.op, h->id, (uint64_t)off, size, buf, &done);
 	call_end(&c, req);
 	if (rc)

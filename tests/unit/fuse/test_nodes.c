@@ -166,6 +166,59 @@ static void write_back_is_counted_from_its_beginning_to_its_end(void **state)
 	nodes_forget(f->n, INO, 1);
 }
 
+struct fill {
+	struct fix *f;
+	struct data_req r;
+	atomic_bool went_on;
+};
+
+static void fill_pages(void *arg)
+{
+	struct fill *x = arg;
+
+	nodes_let_writes_end(x->f->n, INO, &x->r);
+	atomic_store(&x->went_on, true);
+}
+
+static bool is_behind(struct fix *f, uint64_t off, uint64_t len, bool pages, bool fill)
+{
+	struct data_req r = {.off = off, .len = len, .pages = pages, .fill = fill};
+	bool yes;
+
+	nodes_data_begin(f->n, INO, &r);
+	yes = nodes_behind_write(f->n, INO, &r);
+	nodes_data_end(f->n, INO, &r);
+	return yes;
+}
+
+static void pages_are_filled_once_writes_to_them_have_ended(void **state)
+{
+	struct fix *f = *state;
+	struct data_req w = {.off = 4000, .len = 200, .pages = true, .write_end = 4200};
+	struct data_req back = {.off = 0, .len = 4096, .pages = true, .back = true};
+	struct fill x = {.f = f, .r = {.len = 4096, .pages = true, .fill = true}};
+	struct task *t;
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_data_begin(f->n, INO, &back);
+	assert_false(is_behind(f, 0, 4096, true, true));
+	nodes_data_begin(f->n, INO, &w);
+	assert_true(is_behind(f, 0, 4096, true, true));
+	assert_true(is_behind(f, 4096, 4096, true, true));
+	assert_false(is_behind(f, 8192, 4096, true, true));
+	assert_false(is_behind(f, 0, 4096, false, true)); /* straight from a call's buffer */
+	assert_false(is_behind(f, 0, 4096, true, false));
+	nodes_data_begin(f->n, INO, &x.r);
+	assert_int_equal(f->clk->ops->task_start(f->clk, "fill", fill_pages, &x, &t), 0);
+	clock_sleep_ns(f->clk, 20000000);
+	assert_false(atomic_load(&x.went_on));
+	nodes_data_end(f->n, INO, &w);
+	f->clk->ops->task_join(f->clk, t);
+	assert_true(atomic_load(&x.went_on));
+	nodes_data_end(f->n, INO, &x.r);
+	nodes_data_end(f->n, INO, &back);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -178,6 +231,7 @@ int main(void)
 	    T(a_writable_handle_makes_reads_exclusive),
 	    T(pages_may_be_dirty_from_the_first_mapping_until_the_last_handle_goes),
 	    T(write_back_is_counted_from_its_beginning_to_its_end),
+	    T(pages_are_filled_once_writes_to_them_have_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
