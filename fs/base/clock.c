@@ -166,8 +166,22 @@ static void real_cond_destroy(struct cond *cv)
 	lunfs_assert(pthread_cond_destroy(&cv->pt) == 0);
 }
 
+static _Thread_local void (*on_sleep)(void);
+
+void clock_real_on_sleep(void (*fn)(void))
+{
+	on_sleep = fn;
+}
+
+static void will_sleep(void)
+{
+	if (on_sleep)
+		on_sleep();
+}
+
 static int real_cond_wait(struct cond *cv, struct mtx *m, uint64_t until_ns)
 {
+	will_sleep();
 	if (until_ns == CLOCK_FOREVER) {
 		lunfs_assert(pthread_cond_wait(&cv->pt, &m->pt) == 0);
 		return 0;
@@ -203,6 +217,7 @@ static void real_sleep_until(struct clock *c, uint64_t until_ns)
 	struct timespec ts = to_timespec(until_ns);
 
 	(void)c;
+	will_sleep();
 	while (clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &ts, NULL) == EINTR)
 		;
 }

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two ways to use io_submit(2). What is started and not waited for goes through one context, and a
- * thread takes what has ended and tells its owner. Who waits for a whole batch takes a context that
- * nobody else uses meanwhile, and hears from the kernel itself: no thread is woken for it but the
- * caller, once.
+ * Two ways to use io_submit(2). Who waits for a whole batch takes a context that nobody else uses
+ * meanwhile. A lane is a context for transfers that go out and come back while its thread does
+ * something else: a few are sent together, the thread sees in memory that it shares with the kernel
+ * whether something has ended, and where it has nothing else to do it sleeps until something has,
+ * or until there is something else to do. In neither case another thread is woken for an answer.
  *
- * Not io_uring, for two reasons. A ring outlives its process: the kernel takes apart the ring of
- * one that was killed in the background, so a write can still reach the device when everybody can
- * see that the process is gone, and that is what recovery on one machine relies on (fs/LOCKING.md).
- * The contexts used here are waited for before a process ends. And what ends in a ring is finished
- * by the thread that submitted it, which here sleeps in a read of the next request: it would be
- * woken for each.
+ * Not io_uring: a ring outlives its process. The kernel takes apart the ring of one that was killed
+ * in the background, so a write can still reach the device when everybody can see that the process
+ * is gone, and that is what recovery on one machine relies on (fs/LOCKING.md). The contexts used
+ * here are waited for before a process ends. What a ring would gain: tests/bench/README.md.
  *
  * A transfer is never cancelled: its memory belongs to the kernel until the answer is there, and
  * the answer comes when nothing of it is on its way any more, exactly as with pread(2) and
@@ -19,13 +18,16 @@
 #include "dev/aio.h"
 
 #include "base/log.h"
+#include "dev/dev_impl.h"
 
 #include <errno.h>
 #include <linux/aio_abi.h>
+#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,95 +42,57 @@
 #define ENDED(data)
 #endif
 
-#define DEPTH 96u /* started and on their way: less than a block device takes without blocking */
-#define REAP 64	  /* taken from the kernel together */
+#define DEPTH 96u   /* on their way in a lane: less than a block device takes without blocking */
+#define TOGETHER 8u /* so many are sent at once, if nothing comes in between */
+#define REAP 64	    /* taken from the kernel together */
 
-struct lane { /* a context for one batch at a time */
-	struct lane *next;
+struct slot { /* a context for one batch at a time */
+	struct slot *next;
 	aio_context_t ctx;
 };
 
 struct aio {
 	int fd;
-	void (*ended)(void *ctx, void *data, int64_t result);
-	void *ended_ctx;
-	aio_context_t ctx;
-	pthread_t reaper;
 	pthread_mutex_t mtx;
-	pthread_cond_t none;
-	struct lane *idle; /* lanes that no batch uses */
-	unsigned on_way;
-	bool closing;
+	struct slot *idle; /* those that no batch uses */
 };
 
-static void left(struct aio *q, unsigned n)
-{
-	pthread_mutex_lock(&q->mtx);
-	q->on_way -= n;
-	if (!q->on_way)
-		pthread_cond_broadcast(&q->none);
-	pthread_mutex_unlock(&q->mtx);
-}
+struct aio_lane {
+	const struct aio *q;
+	aio_ended *ended;
+	void *ended_ctx;
+	aio_context_t ctx;
+	int signal_fd; /* an eventfd: something has ended */
+	unsigned on_way, unsent;
+	struct aio_one wait[DEPTH]; /* to be sent */
+};
 
-static void *reap(void *arg)
-{
-	struct aio *q = arg;
-	struct io_event ev[REAP];
+/* What the kernel shows of a context, at its address; not in its headers, but what libaio reads. */
+struct shown {
+	unsigned id, nr;
+	atomic_uint head, tail;
+	unsigned magic;
+};
+#define SHOWN_MAGIC 0xa10a10a1u
 
-	for (;;) {
-		long n = syscall(SYS_io_getevents, q->ctx, 1l, (long)REAP, ev, NULL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			break; /* io_destroy: nothing is on its way */
-		for (long k = 0; k < n; k++) {
-			void *data = (void *)(uintptr_t)ev[k].data;
-
-			ENDED(data);
-			q->ended(q->ended_ctx, data, ev[k].res); /* it may be gone now */
-		}
-		left(q, (unsigned)n);
-	}
-	return NULL;
-}
-
-static int start_reaper(struct aio *q)
-{
-	sigset_t all, old;
-	int rc;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&q->reaper, NULL, reap, q);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
-}
-
-struct aio *aio_new(int fd, const char *name, void (*ended)(void *ctx, void *data, int64_t result),
-		    void *ctx)
+struct aio *aio_new(int fd, const char *name)
 {
 	struct aio *q = calloc(1, sizeof(*q));
+	struct slot *s = calloc(1, sizeof(*s));
 
-	lunfs_assert(q);
-	q->fd = fd;
-	q->ended = ended;
-	q->ended_ctx = ctx;
-	pthread_mutex_init(&q->mtx, NULL);
-	pthread_cond_init(&q->none, NULL);
-	if (syscall(SYS_io_setup, DEPTH, &q->ctx)) {
+	lunfs_assert(q && s);
+	if (syscall(SYS_io_setup, AIO_BATCH_MAX, &s->ctx)) {
 		log_info("no-async-io",
 			 "%s: the kernel grants no asynchronous I/O (%s; see fs.aio-max-nr), so "
 			 "transfers are slower; nothing else changes.",
 			 name, strerror(errno));
+		free(s);
 		free(q);
 		return NULL;
 	}
-	if (start_reaper(q)) {
-		syscall(SYS_io_destroy, q->ctx);
-		free(q);
-		return NULL;
-	}
+	q->fd = fd;
+	q->idle = s;
+	pthread_mutex_init(&q->mtx, NULL);
 	return q;
 }
 
@@ -136,90 +100,52 @@ void aio_free(struct aio *q)
 {
 	if (!q)
 		return;
-	pthread_mutex_lock(&q->mtx);
-	q->closing = true;
-	while (q->on_way)
-		pthread_cond_wait(&q->none, &q->mtx);
-	pthread_mutex_unlock(&q->mtx);
-	syscall(SYS_io_destroy, q->ctx); /* wakes the thread */
-	pthread_join(q->reaper, NULL);
 	while (q->idle) {
-		struct lane *l = q->idle;
+		struct slot *s = q->idle;
 
-		q->idle = l->next;
-		syscall(SYS_io_destroy, l->ctx);
-		free(l);
+		q->idle = s->next;
+		syscall(SYS_io_destroy, s->ctx);
+		free(s);
 	}
-	pthread_cond_destroy(&q->none);
 	pthread_mutex_destroy(&q->mtx);
 	free(q);
 }
 
-static struct iocb iocb_of(const struct aio *q, const struct aio_io *io, void *data)
-{
-	return (struct iocb){
-	    .aio_data = (uintptr_t)data,
-	    .aio_lio_opcode = io->write ? IOCB_CMD_PWRITEV : IOCB_CMD_PREADV,
-	    .aio_fildes = (uint32_t)q->fd,
-	    .aio_buf = (uintptr_t)io->iov,
-	    .aio_nbytes = io->iovs,
-	    .aio_offset = (int64_t)io->off_bytes,
-	};
-}
-
-int aio_start(struct aio *q, const struct aio_io *io, void *data)
-{
-	struct iocb cb = iocb_of(q, io, data), *list = &cb;
-	bool room;
-
-	pthread_mutex_lock(&q->mtx);
-	room = !q->closing && q->on_way < DEPTH;
-	q->on_way += room;
-	pthread_mutex_unlock(&q->mtx);
-	if (!room)
-		return -EAGAIN;
-	SUBMITTED(data);
-	if (syscall(SYS_io_submit, q->ctx, 1l, &list) == 1)
-		return 0;
-	left(q, 1); /* not sent: whoever asked does it by a call that says why */
-	return -EAGAIN;
-}
-
 /* ---- batches ------------------------------------------------------------------------------ */
 
-static struct lane *lane_get(struct aio *q)
+static struct slot *slot_get(struct aio *q)
 {
-	struct lane *l;
+	struct slot *s;
 
 	pthread_mutex_lock(&q->mtx);
-	l = q->idle;
-	if (l)
-		q->idle = l->next;
+	s = q->idle;
+	if (s)
+		q->idle = s->next;
 	pthread_mutex_unlock(&q->mtx);
-	if (l)
-		return l;
-	l = calloc(1, sizeof(*l));
-	if (l && syscall(SYS_io_setup, AIO_BATCH_MAX, &l->ctx)) {
-		free(l);
-		l = NULL;
+	if (s)
+		return s;
+	s = calloc(1, sizeof(*s));
+	if (s && syscall(SYS_io_setup, AIO_BATCH_MAX, &s->ctx)) {
+		free(s);
+		s = NULL;
 	}
-	return l;
+	return s;
 }
 
-static void lane_put(struct aio *q, struct lane *l)
+static void slot_put(struct aio *q, struct slot *s)
 {
 	pthread_mutex_lock(&q->mtx);
-	l->next = q->idle;
-	q->idle = l;
+	s->next = q->idle;
+	q->idle = s;
 	pthread_mutex_unlock(&q->mtx);
 }
 
-static void lane_wait(struct lane *l, size_t n)
+static void slot_wait(struct slot *s, size_t n)
 {
 	struct io_event ev[AIO_BATCH_MAX];
 
 	while (n) {
-		long got = syscall(SYS_io_getevents, l->ctx, (long)n, (long)n, ev, NULL);
+		long got = syscall(SYS_io_getevents, s->ctx, (long)n, (long)n, ev, NULL);
 
 		lunfs_assert(got >= 0 || errno == EINTR);
 		for (long k = 0; k < got; k++)
@@ -228,22 +154,172 @@ static void lane_wait(struct lane *l, size_t n)
 	}
 }
 
+static struct iocb batch_iocb(const struct aio *q, struct aio_io *io)
+{
+	return (struct iocb){
+	    .aio_data = (uintptr_t)io,
+	    .aio_lio_opcode = io->write ? IOCB_CMD_PWRITEV : IOCB_CMD_PREADV,
+	    .aio_fildes = (uint32_t)q->fd,
+	    .aio_buf = (uintptr_t)io->iov,
+	    .aio_nbytes = io->iovs,
+	    .aio_offset = (int64_t)io->off_bytes,
+	};
+}
+
 void aio_batch(struct aio *q, struct aio_io *io, size_t n)
 {
 	struct iocb cb[AIO_BATCH_MAX], *list[AIO_BATCH_MAX];
-	struct lane *l = lane_get(q);
+	struct slot *s = slot_get(q);
 	long sent;
 
 	lunfs_assert(n <= AIO_BATCH_MAX);
 	for (size_t k = 0; k < n; k++) {
 		io[k].result = -EAGAIN;
-		cb[k] = iocb_of(q, &io[k], &io[k]);
+		cb[k] = batch_iocb(q, &io[k]);
 		list[k] = &cb[k];
 	}
-	if (!l)
+	if (!s)
 		return;
-	sent = syscall(SYS_io_submit, l->ctx, (long)n, list);
+	sent = syscall(SYS_io_submit, s->ctx, (long)n, list);
 	if (sent > 0)
-		lane_wait(l, (size_t)sent);
-	lane_put(q, l);
+		slot_wait(s, (size_t)sent);
+	slot_put(q, s);
+}
+
+/* ---- lanes -------------------------------------------------------------------------------- */
+
+struct aio_lane *aio_lane_new(struct aio *q, aio_ended *ended, void *ctx)
+{
+	struct aio_lane *l = calloc(1, sizeof(*l));
+
+	lunfs_assert(l);
+	l->q = q;
+	l->ended = ended;
+	l->ended_ctx = ctx;
+	l->signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (l->signal_fd >= 0 && syscall(SYS_io_setup, DEPTH, &l->ctx) == 0)
+		return l;
+	if (l->signal_fd >= 0)
+		close(l->signal_fd);
+	free(l);
+	return NULL;
+}
+
+void aio_lane_free(struct aio_lane *l)
+{
+	lunfs_assert(!l->on_way && !l->unsent);
+	syscall(SYS_io_destroy, l->ctx);
+	close(l->signal_fd);
+	free(l);
+}
+
+int aio_lane_start(struct aio_lane *l, const struct aio_one *io)
+{
+	if (l->on_way + l->unsent >= DEPTH)
+		return -EAGAIN;
+	l->wait[l->unsent++] = *io;
+	return 0;
+}
+
+static struct iocb lane_iocb(const struct aio_lane *l, const struct aio_one *io)
+{
+	return (struct iocb){
+	    .aio_data = (uintptr_t)io->data,
+	    .aio_lio_opcode = io->write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
+	    .aio_fildes = (uint32_t)l->q->fd,
+	    .aio_buf = (uintptr_t)io->buf,
+	    .aio_nbytes = io->len_bytes,
+	    .aio_offset = (int64_t)io->off_bytes,
+	    .aio_flags = IOCB_FLAG_RESFD,
+	    .aio_resfd = (uint32_t)l->signal_fd,
+	};
+}
+
+static void bring(const struct aio_lane *l, void *data, int64_t result)
+{
+	l->ended(l->ended_ctx, data, result);
+}
+
+/* Those whose time is not over. What the kernel does not take now is not sent. */
+static void send_unsent(struct aio_lane *l)
+{
+	struct iocb cb[DEPTH], *list[DEPTH];
+	uint64_t now_ns = dev_now_ns();
+	unsigned n = 0, of = l->unsent;
+	long sent;
+
+	for (unsigned k = 0; k < of; k++) {
+		if (l->wait[k].until_ns <= now_ns)
+			continue;
+		SUBMITTED(l->wait[k].data);
+		cb[n] = lane_iocb(l, &l->wait[k]);
+		list[n] = &cb[n];
+		n++;
+	}
+	sent = n ? syscall(SYS_io_submit, l->ctx, (long)n, list) : 0;
+	sent = sent < 0 ? 0 : sent;
+	l->on_way += (unsigned)sent;
+	l->unsent = 0;
+	for (unsigned k = 0; k < of; k++) {
+		if (l->wait[k].until_ns <= now_ns)
+			bring(l, l->wait[k].data, AIO_TOO_LATE);
+		else if (sent-- <= 0)
+			bring(l, l->wait[k].data, -EAGAIN);
+	}
+}
+
+/* Without asking the kernel. */
+static bool has_ended(const struct aio_lane *l)
+{
+	const struct shown *s = (const void *)(uintptr_t)l->ctx;
+
+	return s->magic != SHOWN_MAGIC || atomic_load_explicit(&s->head, memory_order_relaxed) !=
+					      atomic_load_explicit(&s->tail, memory_order_acquire);
+}
+
+/* How many had ended. */
+static long take(struct aio_lane *l)
+{
+	struct timespec at_once = {0};
+	struct io_event ev[REAP];
+	long n = has_ended(l) ? syscall(SYS_io_getevents, l->ctx, 0l, (long)REAP, ev, &at_once) : 0;
+
+	for (long k = 0; k < n; k++) {
+		void *data = (void *)(uintptr_t)ev[k].data;
+
+		ENDED(data);
+		l->on_way--;
+		bring(l, data, ev[k].res);
+	}
+	return n;
+}
+
+/* Until something has ended, or @fd (-1: none) can be read, or a signal comes. */
+static void sleep_for(const struct aio_lane *l, int fd)
+{
+	struct pollfd p[2] = {{.fd = l->signal_fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+	uint64_t count;
+
+	if (poll(p, 2, -1) > 0 && p[0].revents && read(l->signal_fd, &count, sizeof(count)) < 0)
+		lunfs_assert(errno == EAGAIN);
+}
+
+void aio_lane_turn(struct aio_lane *l)
+{
+	send_unsent(l);
+	take(l);
+}
+
+void aio_lane_wait(struct aio_lane *l, int fd)
+{
+	send_unsent(l);
+	if (take(l) > 0 || !l->on_way)
+		return;
+	sleep_for(l, fd);
+	take(l);
+}
+
+bool aio_lane_due(const struct aio_lane *l)
+{
+	return l->unsent >= TOGETHER || (l->on_way && has_ended(l));
 }

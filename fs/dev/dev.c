@@ -188,6 +188,28 @@ void dev_batch(struct dev *d, struct dev_io *io, size_t n)
 	}
 }
 
+/* ---- without waiting ---------------------------------------------------------------------- */
+
+static _Thread_local struct dev_lane *used;
+
+struct dev_lane *dev_lane_new(struct dev *d)
+{
+	return d->ops->lane_new ? d->ops->lane_new(d) : NULL;
+}
+
+void dev_lane_free(struct dev_lane *l)
+{
+	if (!l)
+		return;
+	lunfs_assert(!l->on_way);
+	l->ops->free(l);
+}
+
+void dev_lane_use(struct dev_lane *l)
+{
+	used = l;
+}
+
 int dev_start(struct dev *d, struct dev_async *a)
 {
 	const struct dev_io *io = &a->io;
@@ -196,10 +218,25 @@ int dev_start(struct dev *d, struct dev_async *a)
 
 	if (rc)
 		return rc;
-	if (!d->ops->start || !io->len_bytes || (uintptr_t)io->buf % BUF_ALIGN_BYTES)
+	if (!used || used->dev != d || !io->len_bytes || (uintptr_t)io->buf % BUF_ALIGN_BYTES)
 		return -EAGAIN;
 	a->dev = d;
-	return d->ops->start(d, a); /* from 0 on it may be gone */
+	return used->ops->start(used, a);
+}
+
+void dev_lane_turn(struct dev_lane *l)
+{
+	l->ops->turn(l);
+}
+
+void dev_lane_wait(struct dev_lane *l, int fd)
+{
+	l->ops->wait(l, fd);
+}
+
+bool dev_lane_due(const struct dev_lane *l)
+{
+	return l->ops->due(l);
 }
 
 void dev_started_done(struct dev_async *a)

@@ -424,8 +424,6 @@ static void run_do(struct fdio *f, struct run *r)
 	run_finish(f, r, r->n > 1 ? run_credit(f, r, run_call(f, r)) : 0);
 }
 
-static void async_ended(void *ctx, void *data, int64_t n);
-
 /* NULL: to be done by calls. */
 static struct aio *queue_of(struct fdio *f)
 {
@@ -434,7 +432,7 @@ static struct aio *queue_of(struct fdio *f)
 	if (!atomic_load_explicit(&f->aio_tried, memory_order_acquire)) {
 		pthread_mutex_lock(&f->aio_mtx);
 		if (!atomic_load(&f->aio_tried))
-			f->aio = aio_new(f->fd, f->path, async_ended, f);
+			f->aio = aio_new(f->fd, f->path);
 		atomic_store(&f->aio_tried, true);
 		pthread_mutex_unlock(&f->aio_mtx);
 	}
@@ -531,7 +529,7 @@ static void *rest_run(void *arg)
 	return NULL;
 }
 
-/* It may take as long as the device likes, and others wait for the queue's thread. */
+/* It may take as long as the device likes, and others wait for the thread of the lane. */
 static void rest_apart(const struct rest *s)
 {
 	struct rest *own = malloc(sizeof(*own));
@@ -548,13 +546,24 @@ static void rest_apart(const struct rest *s)
 	pthread_attr_destroy(&attr);
 }
 
-static void async_ended(void *ctx, void *data, int64_t n)
+struct fdio_lane {
+	struct dev_lane lane; /* first */
+	struct fdio *f;
+	struct aio_lane *aio;
+};
+
+static void lane_ended(void *ctx, void *data, int64_t n)
 {
-	struct rest s = {.f = ctx, .a = data};
+	struct fdio_lane *l = ctx;
+	struct rest s = {.f = l->f, .a = data};
 	struct dev_io *io = &s.a->io;
 
+	l->lane.on_way--;
 	s.given_up = n < 0 && doubtful(s.f, (int)-n);
-	if (n < 0 && n != -EINTR && n != -EAGAIN && !s.given_up) {
+	if (n == AIO_TOO_LATE) {
+		io->result = -ECANCELED;
+		dev_started_done(s.a);
+	} else if (n < 0 && n != -EINTR && n != -EAGAIN && !s.given_up) {
 		io->result = fdio_errno((int)-n);
 		dev_started_done(s.a);
 	} else if (n == (int64_t)io->len_bytes) {
@@ -566,15 +575,62 @@ static void async_ended(void *ctx, void *data, int64_t n)
 	}
 }
 
-int fdio_start(struct fdio *f, struct dev_async *a)
+static int lane_start(struct dev_lane *lane, struct dev_async *a)
+{
+	struct fdio_lane *l = (struct fdio_lane *)lane;
+	int rc;
+
+	a->until_ns = deadline_of(l->f, a->io.op);
+	rc = aio_lane_start(l->aio, &(struct aio_one){.write = a->io.op == DEV_WRITE,
+						      .off_bytes = a->io.off_bytes,
+						      .buf = a->io.buf,
+						      .len_bytes = a->io.len_bytes,
+						      .until_ns = a->until_ns,
+						      .data = a});
+	lane->on_way += rc == 0;
+	return rc;
+}
+
+static void lane_turn(struct dev_lane *lane)
+{
+	aio_lane_turn(((struct fdio_lane *)lane)->aio);
+}
+
+static void lane_wait(struct dev_lane *lane, int fd)
+{
+	aio_lane_wait(((struct fdio_lane *)lane)->aio, fd);
+}
+
+static bool lane_due(const struct dev_lane *lane)
+{
+	return aio_lane_due(((const struct fdio_lane *)lane)->aio);
+}
+
+static void lane_free(struct dev_lane *lane)
+{
+	aio_lane_free(((struct fdio_lane *)lane)->aio);
+	free(lane);
+}
+
+static const struct dev_lane_ops lane_ops = {
+    .start = lane_start,
+    .turn = lane_turn,
+    .wait = lane_wait,
+    .due = lane_due,
+    .free = lane_free,
+};
+
+struct dev_lane *fdio_lane_new(struct fdio *f, struct dev *d)
 {
 	struct aio *q = queue_of(f);
-	struct iovec iov = {.iov_base = a->io.buf, .iov_len = a->io.len_bytes};
-	struct aio_io io = {
-	    .write = a->io.op == DEV_WRITE, .off_bytes = a->io.off_bytes, .iov = &iov, .iovs = 1};
+	struct fdio_lane *l = q ? calloc(1, sizeof(*l)) : NULL;
 
-	if (!q)
-		return -EAGAIN;
-	a->until_ns = deadline_of(f, a->io.op);
-	return aio_start(q, &io, a);
+	if (!l)
+		return NULL;
+	*l = (struct fdio_lane){.lane = {.dev = d, .ops = &lane_ops}, .f = f};
+	l->aio = aio_lane_new(q, lane_ended, l);
+	if (l->aio)
+		return &l->lane;
+	free(l);
+	return NULL;
 }

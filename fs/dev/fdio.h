@@ -55,8 +55,8 @@ int fdio_discard(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
 int fdio_zero(struct fdio *f, uint64_t off_bytes, uint64_t len_bytes);
 /* Block devices: neighbours are one transfer, and all of them on their way at once. */
 void fdio_batch(struct fdio *f, struct dev_io *io, size_t n);
-/* dev_start() of the backends. */
-int fdio_start(struct fdio *f, struct dev_async *a);
+/* dev_lane_new() of the backends; @d is theirs. */
+struct dev_lane *fdio_lane_new(struct fdio *f, struct dev *d);
 
 /* What the block layer's or a file system's errno (positive) means in terms of dev.h. */
 int fdio_errno(int err);

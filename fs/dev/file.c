@@ -81,9 +81,9 @@ static void file_batch(struct dev *d, struct dev_io *io, size_t n)
 	fdio_batch(&file_of(d)->f, io, n);
 }
 
-static int file_start(struct dev *d, struct dev_async *a)
+static struct dev_lane *file_lane_new(struct dev *d)
 {
-	return fdio_start(&file_of(d)->f, a);
+	return fdio_lane_new(&file_of(d)->f, d);
 }
 
 /* ---- the atomic operation ----------------------------------------------------------------- */
@@ -238,7 +238,7 @@ static const struct dev_ops file_ops = {
     .compare_and_write = file_caw,
     .batch = file_batch,
     .caw_batch = file_caw_batch,
-    .start = file_start,
+    .lane_new = file_lane_new,
     .drain = file_drain,
     .facts = file_facts,
     .close = file_close,

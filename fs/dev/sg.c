@@ -348,9 +348,9 @@ static void sg_batch(struct dev *d, struct dev_io *io, size_t n)
 	fdio_batch(&sg_of(d)->f, io, n);
 }
 
-static int sg_start(struct dev *d, struct dev_async *a)
+static struct dev_lane *sg_lane_new(struct dev *d)
 {
-	return fdio_start(&sg_of(d)->f, a);
+	return fdio_lane_new(&sg_of(d)->f, d);
 }
 
 /*
@@ -418,7 +418,7 @@ static const struct dev_ops sg_ops = {
     .compare_and_write = sg_caw,
     .batch = sg_batch,
     .caw_batch = sg_caw_batch,
-    .start = sg_start,
+    .lane_new = sg_lane_new,
     .drain = sg_drain,
     .facts = sg_facts,
     .pr = &sg_pr_ops,

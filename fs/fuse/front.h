@@ -25,6 +25,7 @@ struct sizes;
 
 struct front {
 	struct fuse_session *se;
+	struct dev *dev; /* the volume's */
 	struct volume *vol;
 	struct clock *clk;
 	struct nodes *nodes;

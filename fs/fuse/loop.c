@@ -7,18 +7,20 @@
  * the device as it is.
  *
  * A request that is answered later, when the device has answered (front_keep), takes the worker's
- * buffer with it, and the worker goes on with another.
- *
- * Buffers in huge pages are taken before all others: a transfer of 1 MiB costs the kernel a fifth
- * less with one of them, and a burst of small requests would leave workers with others.
+ * buffer with it, and the worker goes on with another. Who reads looks after the device's answers
+ * to what it has started, too: its lane. It never waits for anything else meanwhile: before it
+ * does, it leaves the lane, with all that is on its way, to the worker that reads instead. That is
+ * not for each place to remember where somebody may wait, since all waiting goes through the clock.
  *
  * Workers read from a few clones of the kernel's device (FUSE_DEV_IOC_CLONE), each of which has its
- * own list of requests in hand. An answer goes to the one that its request came from; all are open
- * until the last answer was given.
+ * own list of requests in hand; they come in pairs, one to sleep in and one to look at beside a
+ * lane. An answer goes to the one that its request came from; all are open until the last answer
+ * was given.
  *
  * Signals are blocked in every thread but taken by one that waits for them; it then tells the
  * session to end and wakes the readers with SIGUSR1 until the last of them has seen it.
  */
+#include "fuse/bufs.h"
 #include "fuse/front.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define WORKERS_MAX 512u
@@ -37,20 +38,17 @@
 #define LOOK_ROUND 64u	/* requests */
 #define BUSY 12u	/* requests in hand that are enough for another reader */
 #define KEPT_MAX 256u	/* requests that are answered later */
-#define BUFS_SPARE 160u /* idle buffers that are kept */
 #define CLONES 4u
-#define ARENA_BUFS 32u /* buffers in huge pages: the kernel takes hold of one, not of hundreds */
-#define HUGE_BYTES (2u << 20)
-#define BUF_BYTES ((1u << 20) + (2u << 12))
-#define BUF_STRIDE (BUF_BYTES + LUNFS_BLOCK_BYTES)
-#define ARENA_BYTES ((ARENA_BUFS * BUF_STRIDE + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES)
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
 
-struct front_buf {
-	struct front_buf *next;
-	uint8_t *mem; /* page-aligned; the first block ends with the header of a WRITE */
-	int fd;	      /* the clone that its request came from */
-	bool arena;   /* its memory is */
+struct clone {	 /* of the kernel's device */
+	int fd;	 /* -1: none; then the session's is used */
+	int now; /* another one, that is never waited for; -1: none */
+};
+
+struct lane { /* transfers that workers have started */
+	struct lane *next;
+	struct dev_lane *dev;
 };
 
 struct worker {
@@ -58,9 +56,13 @@ struct worker {
 	struct loop *loop;
 	pthread_t thread;
 	struct front_buf *buf; /* NULL: it went with the request in hand */
+	struct lane *lane;     /* NULL: none to be had, or left to others */
+	struct clone clone;
+	bool cloned;	       /* that one is its own to keep */
 	void (*fn)(void *arg); /* not a worker of requests: does this, and ends */
 	void *arg;
 	bool waits; /* the request in hand may: it does not count as reading */
+	bool turning; /* it brings back what was on its lane, and no request is in hand */
 	unsigned served;
 	bool ended;
 };
@@ -77,17 +79,17 @@ struct loop {
 	pthread_cond_t changed, more;
 	struct worker *workers;
 	struct late *late;
-	struct front_buf *spare_arena, *spare; /* given back last: first */
-	unsigned nspare;		       /* without those of the arena */
-	uint8_t *arena_map, *arena;
-	unsigned narena;			/* of its buffers that were handed out */
+	struct bufs bufs;
+	struct lane *left; /* by workers that wait; for who reads next */
+	struct lane *idle;
+	unsigned stranded; /* of those that were left: so many more than will read */
 	/* Parked ones: so many of them are to read, and so many to do what is late. */
 	unsigned parked, calls, nlate;
 	unsigned total, reading;
 	unsigned kept;
 	unsigned busy_readers; /* so many where all they do is to send transfers */
 	atomic_uint in_hand;
-	int clone[CLONES]; /* -1: none */
+	struct clone clone[CLONES];
 	unsigned next_clone;
 	int error;
 	bool signalled, tuned;
@@ -114,84 +116,6 @@ void front_block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-/* ---- buffers --------------------------------------------------------------------------------- */
-
-/* Memory whose pages come when they are first used. */
-static uint8_t *map(size_t len)
-{
-	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	lunfs_assert(mem != MAP_FAILED);
-	return mem;
-}
-
-static void arena_map(struct loop *l)
-{
-	l->arena_map = map(ARENA_BYTES + HUGE_BYTES);
-	l->arena = l->arena_map + (HUGE_BYTES - (uintptr_t)l->arena_map % HUGE_BYTES) % HUGE_BYTES;
-	madvise(l->arena, ARENA_BYTES, MADV_HUGEPAGE);
-}
-
-static struct front_buf *buf_spare(struct loop *l) /* l->mtx held */
-{
-	struct front_buf *b = l->spare_arena;
-
-	if (b) {
-		l->spare_arena = b->next;
-	} else if (l->spare) {
-		b = l->spare;
-		l->spare = b->next;
-		l->nspare--;
-	}
-	return b;
-}
-
-static struct front_buf *buf_get(struct loop *l)
-{
-	struct front_buf *b;
-
-	pthread_mutex_lock(&l->mtx);
-	b = buf_spare(l);
-	if (b) {
-		pthread_mutex_unlock(&l->mtx);
-		return b;
-	}
-	b = calloc(1, sizeof(*b));
-	lunfs_assert(b);
-	b->arena = l->narena < ARENA_BUFS;
-	if (b->arena)
-		b->mem = l->arena + (size_t)l->narena++ * BUF_STRIDE;
-	pthread_mutex_unlock(&l->mtx);
-	if (!b->arena)
-		b->mem = map(BUF_STRIDE);
-	return b;
-}
-
-static void buf_free(struct front_buf *b)
-{
-	if (!b->arena)
-		munmap(b->mem, BUF_STRIDE);
-	free(b);
-}
-
-static void buf_put(struct loop *l, struct front_buf *b)
-{
-	pthread_mutex_lock(&l->mtx);
-	if (b->arena) {
-		b->next = l->spare_arena;
-		l->spare_arena = b;
-		b = NULL;
-	} else if (l->nspare < BUFS_SPARE) {
-		b->next = l->spare;
-		l->spare = b;
-		l->nspare++;
-		b = NULL;
-	}
-	pthread_mutex_unlock(&l->mtx);
-	if (b)
-		buf_free(b);
-}
-
 void *front_answer_buf(size_t len_bytes)
 {
 	if (!self || !self->buf || len_bytes > BUF_BYTES - LUNFS_BLOCK_BYTES)
@@ -206,7 +130,8 @@ struct front_buf *front_keep(void)
 	struct loop *l = self ? self->loop : NULL;
 	struct front_buf *b = NULL;
 
-	if (!l || !self->buf || atomic_load_explicit(&l->in_hand, memory_order_relaxed) < 2)
+	if (!l || !self->buf || !self->lane || self->waits ||
+	    atomic_load_explicit(&l->in_hand, memory_order_relaxed) < 2)
 		return NULL;
 	pthread_mutex_lock(&l->mtx);
 	if (l->kept < KEPT_MAX) {
@@ -244,9 +169,95 @@ void front_kept_done(struct front *f, struct front_buf *b)
 {
 	struct loop *l = f->loop;
 
-	buf_put(l, b);
+	buf_put(&l->bufs, b);
 	atomic_fetch_sub_explicit(&l->in_hand, 1, memory_order_relaxed);
 	kept_less(l);
+}
+
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
+static struct lane *lane_pop(struct lane **list)
+{
+	struct lane *n = *list;
+
+	if (n)
+		*list = n->next;
+	return n;
+}
+
+static void lane_push(struct lane **list, struct lane *n)
+{
+	n->next = *list;
+	*list = n;
+}
+
+static struct lane *lane_new(struct loop *l)
+{
+	struct dev_lane *d = dev_lane_new(l->f->dev);
+	struct lane *n = d ? calloc(1, sizeof(*n)) : NULL;
+
+	if (n)
+		n->dev = d;
+	else
+		dev_lane_free(d);
+	return n;
+}
+
+/* For who reads: what others have left comes first. One of its own is only for who can read so. */
+static void lane_take(struct loop *l)
+{
+	bool own = self->clone.now >= 0;
+
+	pthread_mutex_lock(&l->mtx);
+	self->lane = lane_pop(&l->left);
+	if (!self->lane && own)
+		self->lane = lane_pop(&l->idle);
+	pthread_mutex_unlock(&l->mtx);
+	if (!self->lane && own)
+		self->lane = lane_new(l);
+}
+
+/* True: somebody else must look after it now. */
+static bool lane_leave(struct loop *l) /* l->mtx held */
+{
+	if (!self->lane || !self->lane->dev->on_way)
+		return false;
+	lane_push(&l->left, self->lane);
+	self->lane = NULL;
+	return true;
+}
+
+static void lane_end(struct loop *l, struct lane *n)
+{
+	while (n->dev->on_way)
+		dev_lane_wait(n->dev, -1);
+	pthread_mutex_lock(&l->mtx);
+	lane_push(&l->idle, n);
+	pthread_mutex_unlock(&l->mtx);
+}
+
+/* No thread could be had for it. */
+static void lane_rescue(struct loop *l) /* l->mtx held; let go meanwhile */
+{
+	struct lane *n = lane_pop(&l->left);
+
+	l->stranded--;
+	if (!n)
+		return;
+	pthread_mutex_unlock(&l->mtx);
+	lane_end(l, n);
+	pthread_mutex_lock(&l->mtx);
+}
+
+static void lanes_free(struct loop *l)
+{
+	struct lane *n;
+
+	lunfs_assert(!l->left);
+	while ((n = lane_pop(&l->idle)) != NULL) {
+		dev_lane_free(n->dev);
+		free(n);
+	}
 }
 
 /* ---- workers --------------------------------------------------------------------------------- */
@@ -315,16 +326,20 @@ static void do_one_late(struct loop *l) /* l->mtx held; let go meanwhile */
 	pthread_mutex_lock(&l->mtx);
 }
 
-/* Somebody must read. The others go on if no thread can be had; the next request tries again. */
-static void reader_add(struct loop *l) /* l->mtx held */
+/*
+ * Somebody must read. False: no thread can be had. The others go on then; the next request tries
+ * again.
+ */
+static bool reader_add(struct loop *l) /* l->mtx held */
 {
 	if (can_call(l)) {
 		l->calls++;
-		l->reading++;
 		pthread_cond_signal(&l->more);
-	} else if (l->total < WORKERS_MAX && thread_add(l, NULL, NULL)) {
-		l->reading++;
+	} else if (l->total >= WORKERS_MAX || !thread_add(l, NULL, NULL)) {
+		return false;
 	}
+	l->reading++;
+	return true;
 }
 
 /* True: to read; it counts as reading again. False: to go. */
@@ -358,14 +373,19 @@ void front_will_wait(void *ctx)
 void front_waits(void)
 {
 	struct loop *l = self ? self->loop : NULL;
+	bool left;
 
-	if (!l || self->fn || self->waits)
+	if (!l || self->fn || self->waits || self->turning)
 		return;
 	self->waits = true;
+	dev_lane_use(NULL);
 	pthread_mutex_lock(&l->mtx);
 	l->reading--;
-	if (l->reading == 0)
-		reader_add(l);
+	left = lane_leave(l);
+	if ((left || l->reading == 0) && !reader_add(l) && left) {
+		l->stranded++;
+		pthread_cond_signal(&l->changed);
+	}
 	pthread_mutex_unlock(&l->mtx);
 }
 
@@ -394,7 +414,8 @@ static bool read_on(struct loop *l)
 	}
 	self->waits = false;
 	if (self->buf && !self->buf->arena) {
-		buf_put(l, self->buf); /* serve() takes a better one if there is one by now */
+		buf_put(&l->bufs,
+			self->buf); /* serve() takes a better one if there is one by now */
 		self->buf = NULL;
 	}
 	pthread_mutex_lock(&l->mtx);
@@ -404,30 +425,38 @@ static bool read_on(struct loop *l)
 	if (go_on)
 		return true;
 	if (self->buf)
-		buf_put(l, self->buf);
+		buf_put(&l->bufs, self->buf);
 	self->buf = NULL;
 	pthread_mutex_lock(&l->mtx);
+	if (self->lane)
+		lane_push(&l->idle, self->lane);
+	self->lane = NULL;
 	go_on = park(l);
 	pthread_mutex_unlock(&l->mtx);
 	return go_on;
 }
 
-/* One request. False: this worker ends. */
-static bool serve_one(struct loop *l, struct fuse_buf *fb)
+/* The session has ended, or the kernel's device failed. */
+static bool no_more(struct loop *l, int n)
+{
+	pthread_mutex_lock(&l->mtx);
+	if (n < 0 && n != -ENODEV)
+		l->error = n;
+	pthread_mutex_unlock(&l->mtx);
+	fuse_session_exit(l->f->se);
+	return false;
+}
+
+/* One request; -EAGAIN in *@n: there is none now. False: this worker ends. */
+static bool serve_one(struct loop *l, struct fuse_buf *fb, int *n)
 {
 	struct front *f = l->f;
-	int n = fuse_session_receive_buf(f->se, fb);
 
-	if (n == -EINTR || n == -EAGAIN)
+	*n = fuse_session_receive_buf(f->se, fb);
+	if (*n == -EINTR || *n == -EAGAIN)
 		return !fuse_session_exited(f->se);
-	if (n <= 0) {
-		pthread_mutex_lock(&l->mtx);
-		if (n < 0 && n != -ENODEV)
-			l->error = n;
-		pthread_mutex_unlock(&l->mtx);
-		fuse_session_exit(f->se);
-		return false;
-	}
+	if (*n <= 0)
+		return no_more(l, *n);
 	atomic_fetch_add_explicit(&l->in_hand, 1, memory_order_relaxed);
 	fuse_session_process_buf(f->se, fb);
 	if (self->buf)
@@ -439,26 +468,60 @@ static bool serve_one(struct loop *l, struct fuse_buf *fb)
 	return read_on(l);
 }
 
-static int clone_of(struct loop *l)
+/* The same, and what comes back on the lane. */
+static bool serve_beside(struct loop *l, struct fuse_buf *fb)
 {
-	unsigned k;
-	int fd;
+	struct dev_lane *d = self->lane ? self->lane->dev : NULL;
+	bool busy = d && d->on_way, go_on;
+	int fd = busy ? self->clone.now : self->clone.fd, n;
 
-	pthread_mutex_lock(&l->mtx);
-	k = l->next_clone++ % CLONES;
-	fd = l->clone[k];
-	if (fd < 0 && l->next_clone <= CLONES && atomic_load(&l->f->initialised)) {
-		uint32_t session = (uint32_t)fuse_session_fd(l->f->se);
-
-		fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-		if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &session)) {
-			close(fd);
-			fd = -1;
-		}
-		l->clone[k] = fd;
+	if (fd < 0) { /* it was left by another, and that is all that can be done beside it */
+		dev_lane_wait(d, -1);
+		return true;
 	}
+	dev_lane_use(self->clone.now < 0 ? NULL : d);
+	wire_set_fd(fd);
+	go_on = serve_one(l, fb, &n);
+	if (!self->lane) /* left to others */
+		return go_on;
+	d = self->lane->dev;
+	self->turning = true;
+	if (busy && n == -EAGAIN)
+		dev_lane_wait(d, fd);
+	else if (dev_lane_due(d))
+		dev_lane_turn(d);
+	self->turning = false;
+	return go_on;
+}
+
+static int clone_new(struct loop *l, int flags)
+{
+	uint32_t session = (uint32_t)fuse_session_fd(l->f->se);
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | flags);
+
+	if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &session)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* The first worker has none before INIT was answered. */
+static void clone_take(struct loop *l)
+{
+	struct clone *c;
+
+	self->clone = (struct clone){fuse_session_fd(l->f->se), -1};
+	if (!atomic_load(&l->f->initialised))
+		return;
+	self->cloned = true;
+	pthread_mutex_lock(&l->mtx);
+	c = &l->clone[l->next_clone++ % CLONES];
+	if (c->fd < 0 && l->next_clone <= CLONES)
+		*c = (struct clone){clone_new(l, 0), clone_new(l, O_NONBLOCK)};
+	if (c->fd >= 0)
+		self->clone = *c;
 	pthread_mutex_unlock(&l->mtx);
-	return fd < 0 ? fuse_session_fd(l->f->se) : fd;
 }
 
 static void serve(struct loop *l)
@@ -466,15 +529,20 @@ static void serve(struct loop *l)
 	struct fuse_buf fb = {0};
 	bool go_on = true;
 
-	wire_set_fd(clone_of(l));
 	while (go_on && !fuse_session_exited(l->f->se)) {
 		if (!self->buf)
-			self->buf = buf_get(l);
+			self->buf = buf_get(&l->bufs);
+		if (!self->cloned)
+			clone_take(l);
+		if (!self->lane)
+			lane_take(l);
 		fb.mem = self->buf->mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES;
-		go_on = serve_one(l, &fb);
+		go_on = serve_beside(l, &fb);
 	}
+	if (self->lane)
+		lane_end(l, self->lane);
 	if (self->buf)
-		buf_put(l, self->buf);
+		buf_put(&l->bufs, self->buf);
 }
 
 static void *worker_run(void *arg)
@@ -483,6 +551,7 @@ static void *worker_run(void *arg)
 	struct loop *l = w->loop;
 
 	self = w;
+	clock_real_on_sleep(front_waits);
 	if (w->fn)
 		w->fn(w->arg);
 	else
@@ -562,14 +631,14 @@ static void *signal_run(void *arg)
 
 static void close_all(struct loop *l)
 {
-	struct front_buf *b;
-
-	for (unsigned k = 0; k < CLONES; k++)
-		if (l->clone[k] >= 0)
-			close(l->clone[k]);
-	while ((b = buf_spare(l)) != NULL)
-		buf_free(b);
-	munmap(l->arena_map, ARENA_BYTES + HUGE_BYTES);
+	for (unsigned k = 0; k < CLONES; k++) {
+		if (l->clone[k].fd >= 0)
+			close(l->clone[k].fd);
+		if (l->clone[k].now >= 0)
+			close(l->clone[k].now);
+	}
+	lanes_free(l);
+	bufs_destroy(&l->bufs);
 }
 
 /* Half of the processors: the others carry out transfers and answer them. */
@@ -586,13 +655,13 @@ int front_loop(struct front *f)
 			 .mtx = PTHREAD_MUTEX_INITIALIZER,
 			 .changed = PTHREAD_COND_INITIALIZER,
 			 .more = PTHREAD_COND_INITIALIZER,
-			 .clone = {[0 ... CLONES - 1] = -1}};
+			 .clone = {[0 ... CLONES - 1] = {-1, -1}}};
 	pthread_t sig_thread;
 
 	if (pthread_create(&sig_thread, NULL, signal_run, &l) != 0)
 		return -EAGAIN;
 	f->loop = &l;
-	arena_map(&l);
+	bufs_init(&l.bufs);
 	l.busy_readers = busy_readers();
 	pthread_mutex_lock(&l.mtx);
 	reader_add(&l);
@@ -601,9 +670,13 @@ int front_loop(struct front *f)
 	while (l.workers || l.kept) {
 		wait_changed(&l, fuse_session_exited(f->se) ? 20 : 10000);
 		if (fuse_session_exited(f->se)) {
+			pthread_mutex_unlock(&l.mtx); /* it may take what who waits has */
 			calls_interrupt_all(f);
+			pthread_mutex_lock(&l.mtx);
 			wake_readers(&l);
 		}
+		while (l.stranded)
+			lane_rescue(&l);
 		while (l.late && (l.nlate + l.calls > l.parked || fuse_session_exited(f->se)))
 			do_one_late(&l);
 		reap(&l);

@@ -172,6 +172,7 @@ static int open_volume(struct daemon *d, struct clock *clk)
 		options_say("%s", why);
 		dev_close(dev);
 	}
+	d->f.dev = dev;
 	return rc;
 }
 

@@ -53,7 +53,7 @@ static void committed(struct first *f)
 
 static bool wanted(const struct volume *v, const struct vol_io *x)
 {
-	if (!v->env.dev->ops->start || (x->write && v->read_only))
+	if (x->write && v->read_only)
 		return false;
 	return x->len_bytes && x->off_bytes % BLK == 0 && x->len_bytes % BLK == 0 &&
 	       (uintptr_t)x->buf % BLK == 0 && x->off_bytes < VOL_FILE_MAX &&

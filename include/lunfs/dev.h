@@ -75,6 +75,11 @@ struct clock {
 
 /* The machine's own clock and POSIX threads. One per process is enough; never fails after 0. */
 int clock_real_new(struct clock **out);
+/*
+ * @fn is called on this thread before it sleeps by any such clock, maybe with a struct mtx locked:
+ * it takes none itself.
+ */
+void clock_real_on_sleep(void (*fn)(void));
 
 static inline uint64_t clock_now_ns(struct clock *c)
 {
@@ -228,13 +233,32 @@ struct dev_identity {
 struct dev_async { /* one transfer that is on its way while its owner does something else */
 	struct dev_io io;
 	/*
-	 * io.result is there and nothing of the transfer is on its way any more. On a thread of the
-	 * backend, which other transfers wait for: must not sleep. May come before dev_start()
-	 * returns. Memory and *this belong to the device until then.
+	 * io.result is there and nothing of the transfer is on its way any more. In
+	 * dev_lane_turn(), or on a thread of the backend; other transfers wait for it: must not
+	 * sleep. Memory and *this belong to the device until then.
 	 */
 	void (*done)(struct dev_async *a);
 	struct dev *dev;   /* set by dev_start() */
 	uint64_t until_ns; /* the backend's */
+};
+
+/*
+ * The way of started transfers to the device and back. One thread looks after it at a time: that
+ * one starts transfers and hears of their ends, so that no other thread is woken for it. It may be
+ * handed on at any time, with all that is on its way.
+ */
+struct dev_lane {
+	struct dev *dev;
+	const struct dev_lane_ops *ops;
+	unsigned on_way; /* dev_start() took them, dev_lane_turn() did not bring them back yet */
+};
+
+struct dev_lane_ops {
+	int (*start)(struct dev_lane *l, struct dev_async *a);
+	void (*turn)(struct dev_lane *l);
+	void (*wait)(struct dev_lane *l, int fd);
+	bool (*due)(const struct dev_lane *l);
+	void (*free)(struct dev_lane *l);
 };
 
 struct dev_ops {
@@ -253,8 +277,8 @@ struct dev_ops {
 	/* Optional (NULL: the generic loop is used): many at once, returns when all have ended. */
 	void (*batch)(struct dev *d, struct dev_io *io, size_t n);
 	void (*caw_batch)(struct dev *d, struct dev_caw_io *io, size_t n);
-	/* Optional: see dev_start(). The backend ends what it took by dev_started_done(). */
-	int (*start)(struct dev *d, struct dev_async *a);
+	/* Optional: see dev_lane_new(). The backend ends what it took by dev_started_done(). */
+	struct dev_lane *(*lane_new)(struct dev *d);
 	/*
 	 * Optional. Prove that nothing submitted through this dev by this process, nor along the
 	 * same I_T nexus by one that is gone, is still on its way (task abort, LUN reset,
@@ -340,11 +364,26 @@ int dev_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes);
 int dev_caw(struct dev *d, uint64_t off_bytes, const void *test, const void *set);
 void dev_batch(struct dev *d, struct dev_io *io, size_t n); /* results in io[].result */
 void dev_caw_batch(struct dev *d, struct dev_caw_io *io, size_t n);
+/* NULL: this backend or this kernel has none. */
+struct dev_lane *dev_lane_new(struct dev *d);
+void dev_lane_free(struct dev_lane *l); /* nothing is on its way; NULL: nothing happens */
+/* What this thread starts from now on goes there; NULL, as in the beginning: nowhere. */
+void dev_lane_use(struct dev_lane *l);
 /*
- * Send one transfer without waiting for it. 0: a->done() will be called. -EAGAIN: not now, or not
- * by this backend, or the memory is not aligned for it; use the calls above. -EINVAL, -EROFS.
+ * Send one transfer without waiting for it, by the lane that this thread uses, at the latest with
+ * the next dev_lane_turn(). 0: a->done() will be called. -EAGAIN: not now, or this thread uses no
+ * lane of @d, or the memory is not aligned for it; use the calls above. -EINVAL, -EROFS.
  */
 int dev_start(struct dev *d, struct dev_async *a);
+/* Send what is to be sent, and bring back what has ended. Looked after by this thread. */
+void dev_lane_turn(struct dev_lane *l);
+/*
+ * The same; and if nothing has ended, but something is on its way, sleep until something has, or
+ * @fd (-1: none) can be read, or a signal comes. So it may bring back nothing.
+ */
+void dev_lane_wait(struct dev_lane *l, int fd);
+/* Cheap: is there so much to send, or anything to bring back, that a turn is due? */
+bool dev_lane_due(const struct dev_lane *l);
 void dev_started_done(struct dev_async *a); /* for backends */
 static inline int dev_drain(struct dev *d) /* see ops->drain */
 {

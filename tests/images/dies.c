@@ -36,7 +36,7 @@ int __wrap_dev_open(const char *name, unsigned flags, uint32_t sector_bytes, str
 	dying = *real;
 	dying.write = write_or_die;
 	dying.batch = NULL; /* so that all writes come by */
-	dying.start = NULL;
+	dying.lane_new = NULL;
 	(*out)->ops = &dying;
 	return 0;
 }

@@ -102,18 +102,15 @@ int ioctl(int fd, unsigned long request, ...)
 
 struct aio {
 	int fd;
-	void (*ended)(void *ctx, void *data, int64_t result);
-	void *ctx;
 };
 
-struct aio *aio_new(int fd, const char *name, void (*ended)(void *ctx, void *data, int64_t result),
-		    void *ctx)
+struct aio *aio_new(int fd, const char *name)
 {
 	struct aio *q = calloc(1, sizeof(*q));
 
 	(void)name;
 	assert_non_null(q);
-	*q = (struct aio){fd, ended, ctx};
+	*q = (struct aio){fd};
 	return q;
 }
 
@@ -130,16 +127,58 @@ static int64_t aio_do(const struct aio *q, const struct aio_io *io)
 	return n < 0 ? -errno : n;
 }
 
-int aio_start(struct aio *q, const struct aio_io *io, void *data)
-{
-	q->ended(q->ctx, data, aio_do(q, io));
-	return 0;
-}
-
 void aio_batch(struct aio *q, struct aio_io *io, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		io[i].result = aio_do(q, &io[i]);
+}
+
+struct aio_lane {
+	struct aio *q;
+	aio_ended *ended;
+	void *ctx;
+	struct aio_one one; /* to be sent */
+};
+
+struct aio_lane *aio_lane_new(struct aio *q, aio_ended *ended, void *ctx)
+{
+	struct aio_lane *l = calloc(1, sizeof(*l));
+
+	assert_non_null(l);
+	*l = (struct aio_lane){.q = q, .ended = ended, .ctx = ctx};
+	return l;
+}
+
+void aio_lane_free(struct aio_lane *l)
+{
+	free(l);
+}
+
+int aio_lane_start(struct aio_lane *l, const struct aio_one *io)
+{
+	l->one = *io;
+	return 0;
+}
+
+void aio_lane_turn(struct aio_lane *l)
+{
+	struct iovec iov = {l->one.buf, l->one.len_bytes};
+	struct aio_io io = {l->one.write, l->one.off_bytes, &iov, 1, 0};
+
+	assert_true(l->one.until_ns > dev_now_ns());
+	l->ended(l->ctx, l->one.data, aio_do(l->q, &io));
+}
+
+void aio_lane_wait(struct aio_lane *l, int fd)
+{
+	(void)fd;
+	aio_lane_turn(l);
+}
+
+bool aio_lane_due(const struct aio_lane *l)
+{
+	(void)l;
+	return true;
 }
 
 /* ---- the device --------------------------------------------------------------------------- */
@@ -386,7 +425,14 @@ static int start_and_wait(struct fixture *fx)
 	    .mtx = PTHREAD_MUTEX_INITIALIZER,
 	    .cond = PTHREAD_COND_INITIALIZER};
 
-	assert_int_equal(fdio_start(&fx->f, &w.a), 0);
+	struct dev_lane *l = fdio_lane_new(&fx->f, &fx->d);
+
+	assert_non_null(l);
+	assert_int_equal(l->ops->start(l, &w.a), 0);
+	assert_int_equal(l->on_way, 1);
+	dev_lane_turn(l);
+	assert_int_equal(l->on_way, 0);
+	dev_lane_free(l);
 	pthread_mutex_lock(&w.mtx);
 	while (!w.done)
 		pthread_cond_wait(&w.cond, &w.mtx);

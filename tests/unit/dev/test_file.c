@@ -616,6 +616,7 @@ struct watch {
 	pthread_mutex_t mtx;
 	pthread_cond_t all;
 	unsigned left;
+	struct dev_lane *lane; /* NULL: none */
 };
 
 static void started_done(struct dev_async *a)
@@ -640,6 +641,7 @@ static int start(struct dev *d, struct watch *w, struct started *s, enum dev_io_
 	pthread_mutex_lock(&w->mtx);
 	w->left++;
 	pthread_mutex_unlock(&w->mtx);
+	dev_lane_use(w->lane);
 	rc = dev_start(d, &s->a);
 	if (rc) {
 		pthread_mutex_lock(&w->mtx);
@@ -651,15 +653,25 @@ static int start(struct dev *d, struct watch *w, struct started *s, enum dev_io_
 
 static void wait_all(struct watch *w)
 {
+	while (w->lane->on_way)
+		dev_lane_wait(w->lane, -1);
 	pthread_mutex_lock(&w->mtx);
 	while (w->left)
 		pthread_cond_wait(&w->all, &w->mtx);
 	pthread_mutex_unlock(&w->mtx);
 }
 
-static struct watch new_watch(void)
+static struct watch new_watch(struct dev *d)
 {
-	return (struct watch){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+	struct dev_lane *l = d ? dev_lane_new(d) : NULL;
+
+	return (struct watch){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, l};
+}
+
+static void end_watch(struct watch *w)
+{
+	dev_lane_use(NULL);
+	dev_lane_free(w->lane);
 }
 
 static void what_was_started_ends_once_and_where_it_should(void **state)
@@ -667,7 +679,7 @@ static void what_was_started_ends_once_and_where_it_should(void **state)
 	struct fixture *fx = *state;
 	struct started *s = calloc(STARTED, sizeof(*s));
 	uint8_t *buf = dev_buf_alloc(STARTED * 4096), *back = dev_buf_alloc(STARTED * 4096);
-	struct watch w = new_watch();
+	struct watch w = new_watch(fx->d);
 	unsigned refused = 0;
 
 	if (!fx->d)
@@ -685,7 +697,7 @@ static void what_was_started_ends_once_and_where_it_should(void **state)
 	wait_all(&w);
 	for (unsigned k = 0; k < STARTED; k++)
 		while (start(fx->d, &w, &s[k], DEV_READ, k * 4096, 4096, back + k * 4096))
-			sched_yield();
+			dev_lane_wait(w.lane, -1);
 	wait_all(&w);
 	for (unsigned k = 0; k < STARTED; k++) {
 		assert_int_equal(s[k].ended, 1);
@@ -695,6 +707,7 @@ static void what_was_started_ends_once_and_where_it_should(void **state)
 	assert_int_equal(atomic_load(&fx->d->stats.writes), STARTED);
 	assert_int_equal(atomic_load(&fx->d->stats.reads), STARTED);
 	print_message("[          ] %u of %u found the queue full\n", refused, STARTED);
+	end_watch(&w);
 	free(s);
 	free(buf);
 	free(back);
@@ -704,7 +717,7 @@ static void what_cannot_be_started_is_refused_and_never_ends(void **state)
 {
 	struct fixture *fx = *state;
 	uint8_t *buf = dev_buf_alloc(8192);
-	struct watch w = new_watch();
+	struct watch w = new_watch(fx->d);
 	struct dev *ro, *file;
 	struct started s;
 	char why[256];
@@ -716,11 +729,15 @@ static void what_cannot_be_started_is_refused_and_never_ends(void **state)
 	assert_int_equal(start(fx->d, &w, &s, DEV_READ, 0, 4096, buf + 512), -EAGAIN);
 	ro = open_ok(fx, DEV_OPEN_RDONLY);
 	assert_int_equal(start(ro, &w, &s, DEV_WRITE, 0, 4096, buf), -EROFS);
+	assert_int_equal(start(ro, &w, &s, DEV_READ, 0, 4096, buf), -EAGAIN); /* another's lane */
 	dev_close(ro);
 	/* A regular file would keep whoever tells it waiting. */
 	assert_int_equal(dev_open(fx->image, 0, 0, &file, why, sizeof(why)), 0);
-	assert_int_equal(start(file, &w, &s, DEV_READ, 0, 4096, buf), -EAGAIN);
+	assert_null(dev_lane_new(file));
 	dev_close(file);
+	end_watch(&w);
+	w.lane = NULL;
+	assert_int_equal(start(fx->d, &w, &s, DEV_READ, 0, 4096, buf), -EAGAIN);
 	assert_int_equal(s.ended, 0);
 	free(buf);
 }
@@ -729,7 +746,7 @@ static void a_started_transfer_that_fails_says_so(void **state)
 {
 	struct fixture *fx = *state;
 	uint8_t *buf = dev_buf_alloc(8192);
-	struct watch w = new_watch();
+	struct watch w = new_watch(fx->d);
 	struct started s;
 
 	if (!fx->d)
@@ -738,29 +755,99 @@ static void a_started_transfer_that_fails_says_so(void **state)
 	assert_int_equal(start(fx->d, &w, &s, DEV_READ, IMAGE_BYTES - 8192, 8192, buf), 0);
 	wait_all(&w);
 	assert_int_equal(s.a.io.result, -EIO);
+	end_watch(&w);
 	free(buf);
 }
 
-static void closing_waits_for_what_is_on_its_way(void **state)
+static void *bring_back(void *arg)
+{
+	wait_all(arg);
+	return NULL;
+}
+
+static void a_lane_is_handed_on_with_what_is_on_its_way(void **state)
 {
 	struct fixture *fx = *state;
-	struct started *s = calloc(STARTED, sizeof(*s));
-	uint8_t *buf = dev_buf_alloc(IMAGE_BYTES / 2);
-	struct watch w = new_watch();
+	struct started s[64];
+	uint8_t *buf = dev_buf_alloc(IMAGE_BYTES / 2), *back = dev_buf_alloc(IMAGE_BYTES / 2);
+	struct watch w = new_watch(fx->d);
+	pthread_t t;
+
+	if (!fx->d)
+		skip();
+	fill(buf, IMAGE_BYTES / 2, 9);
+	for (unsigned k = 0; k < 64; k++) { /* some of them were sent */
+		assert_int_equal(start(fx->d, &w, &s[k], DEV_WRITE, 0, IMAGE_BYTES / 2, buf), 0);
+		if (k == 40)
+			dev_lane_turn(w.lane);
+	}
+	assert_true(w.lane->on_way > 0);
+	assert_int_equal(pthread_create(&t, NULL, bring_back, &w), 0);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(w.left, 0);
+	for (unsigned k = 0; k < 64; k++)
+		assert_int_equal(s[k].ended, 1);
+	assert_int_equal(dev_read(fx->d, 0, IMAGE_BYTES / 2, back), 0);
+	assert_memory_equal(buf, back, IMAGE_BYTES / 2);
+	end_watch(&w);
+	free(buf);
+	free(back);
+}
+
+static void a_turn_is_due_when_there_is_much_to_send_or_something_ended(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *buf = dev_buf_alloc(64 * 4096);
+	struct watch w = new_watch(fx->d);
+	struct started s[64];
 	unsigned n = 0;
 
 	if (!fx->d)
 		skip();
-	for (unsigned k = 0; k < 64; k++)
-		n += start(fx->d, &w, &s[n], DEV_WRITE, 0, IMAGE_BYTES / 2, buf) == 0;
-	dev_close(fx->d);
-	fx->d = NULL;
+	assert_false(dev_lane_due(w.lane));
+	while (!dev_lane_due(w.lane)) {
+		assert_true(n < 64);
+		assert_int_equal(start(fx->d, &w, &s[n], DEV_READ, n * 4096, 4096, buf + n * 4096),
+				 0);
+		n++;
+	}
+	assert_true(n > 1);
+	dev_lane_turn(w.lane);
+	while (w.lane->on_way) {
+		while (!dev_lane_due(w.lane))
+			sched_yield();
+		dev_lane_turn(w.lane);
+	}
+	assert_false(dev_lane_due(w.lane));
 	assert_int_equal(w.left, 0);
-	for (unsigned k = 0; k < n; k++)
-		assert_int_equal(s[k].ended, 1);
-	assert_true(n > 8);
+	end_watch(&w);
 	free(buf);
-	free(s);
+}
+
+/* As after a process was stopped in between. */
+static void what_is_to_be_sent_too_late_is_not_sent(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *buf = dev_buf_alloc(4096), *old = dev_buf_alloc(4096), *now = dev_buf_alloc(4096);
+	struct watch w = new_watch(fx->d);
+	struct started s, r;
+
+	if (!fx->d)
+		skip();
+	assert_int_equal(dev_read(fx->d, 0, 4096, old), 0);
+	fill(buf, 4096, 77);
+	dev_set_deadline(fx->d, 1);
+	assert_int_equal(start(fx->d, &w, &s, DEV_WRITE, 0, 4096, buf), 0);
+	assert_int_equal(start(fx->d, &w, &r, DEV_READ, 0, 4096, now), 0);
+	usleep(2000);
+	wait_all(&w);
+	assert_int_equal(s.a.io.result, -ECANCELED);
+	assert_int_equal(r.a.io.result, 0);
+	assert_memory_equal(old, now, 4096);
+	end_watch(&w);
+	free(buf);
+	free(old);
+	free(now);
 }
 
 #define BOTH(f)                                                                                    \
@@ -793,7 +880,9 @@ int main(void)
 	    ON_LOOP(what_was_started_ends_once_and_where_it_should),
 	    ON_LOOP(what_cannot_be_started_is_refused_and_never_ends),
 	    ON_LOOP(a_started_transfer_that_fails_says_so),
-	    ON_LOOP(closing_waits_for_what_is_on_its_way),
+	    ON_LOOP(a_lane_is_handed_on_with_what_is_on_its_way),
+	    ON_LOOP(a_turn_is_due_when_there_is_much_to_send_or_something_ended),
+	    ON_LOOP(what_is_to_be_sent_too_late_is_not_sent),
 	    ON_LOOP(a_file_takes_either_sector_size_and_a_device_its_own),
 	    cmocka_unit_test(what_cannot_be_opened_is_explained),
 	};

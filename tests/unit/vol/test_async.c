@@ -14,7 +14,7 @@
 
 struct bench {
 	struct simcluster *t;
-	struct dev_ops ops;
+	struct dev_lane lane;
 	struct dev_async *on_way; /* the transfer that was started */
 	unsigned started;
 	struct vol_io x;
@@ -24,17 +24,19 @@ struct bench {
 	bool other_done;
 };
 
-static struct bench *bench; /* dev_ops.start has no context of its own */
+static struct bench *bench; /* a lane has no context of its own */
 
-static int hold(struct dev *d, struct dev_async *a)
+static int hold(struct dev_lane *l, struct dev_async *a)
 {
-	(void)d;
+	(void)l;
 	if (bench->on_way)
 		return -EAGAIN;
 	bench->on_way = a;
 	bench->started++;
 	return 0;
 }
+
+static const struct dev_lane_ops lane_ops = {.start = hold};
 
 static void ended(struct vol_io *x)
 {
@@ -65,9 +67,8 @@ static void set_up(struct simcluster *t, struct bench *b)
 	b->id = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
 	memset(b->buf, 'o', FILE_BYTES);
 	sc_write(t, 0, b->id, 0, b->buf, FILE_BYTES);
-	b->ops = *t->dev[0]->ops;
-	b->ops.start = hold;
-	t->dev[0]->ops = &b->ops;
+	b->lane = (struct dev_lane){.dev = t->dev[0], .ops = &lane_ops};
+	dev_lane_use(&b->lane);
 	SC_OK(t, vol_open(t->v[0], &sc_root, b->id));
 }
 

@@ -296,7 +296,7 @@ static void a_full_volume_refuses_what_has_no_room_and_takes_what_has(void **s)
 
 struct held { /* a queue of the device that the test itself completes */
 	struct simcluster *t;
-	struct dev_ops ops;
+	struct dev_lane lane;
 	struct dev_async *on_way[HELD];
 	unsigned n;
 	struct vol_io x[HELD];
@@ -305,15 +305,17 @@ struct held { /* a queue of the device that the test itself completes */
 	uint8_t *buf[HELD];
 };
 
-static struct held *held; /* dev_ops.start has no context of its own */
+static struct held *held; /* a lane has no context of its own */
 
-static int hold(struct dev *d, struct dev_async *a)
+static int hold(struct dev_lane *l, struct dev_async *a)
 {
-	(void)d;
+	(void)l;
 	assert_true(held->n < HELD);
 	held->on_way[held->n++] = a;
 	return 0;
 }
+
+static const struct dev_lane_ops lane_ops = {.start = hold};
 
 static void has_ended(struct vol_io *x)
 {
@@ -339,9 +341,8 @@ static void hold_up(struct simcluster *t, struct held *h, bool allocated)
 	h->id = sparse_file(t, "f", 64);
 	if (allocated)
 		SC_OK(t, vol_fallocate(t->v[0], &sc_root, h->id, 0, 0, 64 * PAGE));
-	h->ops = *t->dev[0]->ops;
-	h->ops.start = hold;
-	t->dev[0]->ops = &h->ops;
+	h->lane = (struct dev_lane){.dev = t->dev[0], .ops = &lane_ops};
+	dev_lane_use(&h->lane);
 	for (unsigned k = 0; k < HELD; k++) {
 		h->buf[k] = dev_buf_alloc(2 * PAGE);
 		memset(h->buf[k], 'a' + (int)k, 2 * PAGE);
