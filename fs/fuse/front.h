@@ -96,6 +96,7 @@ struct data_req { /* a request on file data in hand; on its worker's stack */
 	bool back;	      /* it writes dirty pages back */
 	atomic_bool admitted; /* op_ctx.admitted */
 	bool linked;
+	bool overtaken;	    /* a WRITE: nodes_behind_write() */
 	uint64_t write_end; /* of a WRITE; UINT64_MAX: it appends */
 	uint64_t got;	    /* of a READ, when it ends */
 };
@@ -110,6 +111,10 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r);
  * Does a READ that fills pages come after a WRITE to them that has not ended? The page of a WRITE
  * that waits for the lock may be dropped, and whoever has seen its bytes there must not see what
  * was there before. So it waits, which that WRITE does not notice: it holds no page that is filled.
+ *
+ * Workers take their turns, so the READ may begin first all the same, and fill the page with what
+ * was there before. (It was sent later: the kernel stores to no page that is being filled.) Then
+ * r->overtaken of the WRITE is set, and the page has to go once that was answered.
  */
 bool nodes_behind_write(struct nodes *n, uint64_t ino, const struct data_req *r);
 void nodes_let_writes_end(struct nodes *n, uint64_t ino, const struct data_req *r);

@@ -33,6 +33,8 @@ static void data_call_answer(struct data_call *d, int rc, size_t done)
 	wire_set_fd(own);
 	d->r.got = done;
 	nodes_data_end(d->f->nodes, d->ino, &d->r);
+	if (d->r.overtaken)
+		inval_later(d->f->inval, d->ino);
 	front_kept_done(d->f, d->buf);
 	free(d);
 }

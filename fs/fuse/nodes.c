@@ -326,13 +326,32 @@ static bool is_store(const struct data_req *r)
 	return r->pages && !r->fill && !r->back;
 }
 
+static bool is_fill(const struct data_req *r)
+{
+	return r->pages && r->fill;
+}
+
+static bool overlap(const struct data_req *a, const struct data_req *b)
+{
+	return a->off < b->off + b->len && b->off < a->off + a->len;
+}
+
 /* n->mtx held. */
 static bool behind_write(struct nodes *n, uint64_t ino, const struct data_req *r)
 {
-	struct node *e = r->linked && r->pages && r->fill ? find(n, ino) : NULL;
+	struct node *e = r->linked && is_fill(r) ? find(n, ino) : NULL;
 
 	for (const struct data_req *q = e ? e->reqs : NULL; q && q != r; q = q->next)
-		if (is_store(q) && q->off < r->off + r->len && r->off < q->off + q->len)
+		if (is_store(q) && overlap(q, r))
+			return true;
+	return false;
+}
+
+/* n->mtx held. @r has not begun. */
+static bool overtaken(const struct node *e, const struct data_req *r)
+{
+	for (const struct data_req *q = is_store(r) ? e->reqs : NULL; q; q = q->next)
+		if (is_fill(q) && overlap(q, r))
 			return true;
 	return false;
 }
@@ -367,6 +386,7 @@ bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 		e->pages |= r->pages;
 		if (r->write_end > e->size)
 			e->size_known = false;
+		r->overtaken = overtaken(e, r);
 		DL_APPEND(e->reqs, r);
 		r->linked = true;
 		e->write_backs += r->back;

@@ -220,6 +220,8 @@ void req_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	else
 		fuse_reply_write(req, done);
 	nodes_data_end(c.f->nodes, ino, &r);
+	if (r.overtaken)
+		inval_later(c.f->inval, ino);
 	/* Appended through a cached handle, and not where the kernel believed the end to be. */
 	if (!rc && at != (uint64_t)off && !h->direct)
 		inval_pages(c.f->inval, ino);

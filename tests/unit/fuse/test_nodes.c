@@ -219,6 +219,37 @@ static void pages_are_filled_once_writes_to_them_have_ended(void **state)
 	nodes_data_end(f->n, INO, &back);
 }
 
+static bool is_overtaken(struct fix *f, uint64_t off, uint64_t len, bool pages, bool back)
+{
+	struct data_req w = {.off = off, .len = len, .pages = pages, .back = back};
+
+	nodes_data_begin(f->n, INO, &w);
+	nodes_data_end(f->n, INO, &w);
+	return w.overtaken;
+}
+
+static void a_write_that_begins_after_its_pages_are_being_filled_was_overtaken(void **state)
+{
+	struct fix *f = *state;
+	struct data_req r = {.off = 4096, .len = 4096, .pages = true, .fill = true};
+	struct data_req direct = {.off = 16384, .len = 4096, .fill = true};
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_data_begin(f->n, INO, &direct);
+	nodes_data_begin(f->n, INO, &r);
+	assert_false(r.overtaken);
+	assert_true(is_overtaken(f, 4100, 10, true, false));
+	assert_true(is_overtaken(f, 0, 4097, true, false));
+	assert_false(is_overtaken(f, 0, 4096, true, false));
+	assert_false(is_overtaken(f, 8192, 4096, true, false));
+	assert_false(is_overtaken(f, 16384, 4096, true, false)); /* that READ makes no pages */
+	assert_false(is_overtaken(f, 4096, 4096, true, true));	 /* write-back: it is there */
+	assert_false(is_overtaken(f, 4096, 4096, false, false));
+	nodes_data_end(f->n, INO, &r);
+	assert_false(is_overtaken(f, 4096, 4096, true, false));
+	nodes_data_end(f->n, INO, &direct);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -232,6 +263,7 @@ int main(void)
 	    T(pages_may_be_dirty_from_the_first_mapping_until_the_last_handle_goes),
 	    T(write_back_is_counted_from_its_beginning_to_its_end),
 	    T(pages_are_filled_once_writes_to_them_have_ended),
+	    T(a_write_that_begins_after_its_pages_are_being_filled_was_overtaken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
