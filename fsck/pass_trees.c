@@ -118,15 +118,16 @@ static size_t take_turn(struct fsck *f, enum turn turn)
 /*
  * Nothing that has names was damaged, or given up. A directory in a chunk whose map is lost goes
  * without a word of its own: that it was there is told by the entry that named it. The last change
- * of a directory may be in a write that was lost, or in a journal that nobody replayed.
+ * of a directory may be in a write that was lost, or in a journal that nobody replayed. Of a node
+ * that is older than it should be only the number of entries tells.
  */
 static bool names_complete(const struct fsck *f)
 {
 	static const enum problem_code codes[] = {
-	    PROBLEM_READ,     PROBLEM_CELL,	     PROBLEM_INODE,	 PROBLEM_ROOT,
-	    PROBLEM_TREE,     PROBLEM_TREE_ORDER,    PROBLEM_TREE_NODE,	 PROBLEM_DIRENT,
-	    PROBLEM_CHECKSUM, PROBLEM_DIRENT_TARGET, PROBLEM_LOST_WRITE, PROBLEM_HOST_NOT_FREE,
-	    PROBLEM_HOST_SLOT};
+	    PROBLEM_READ,      PROBLEM_CELL,	      PROBLEM_INODE,	  PROBLEM_ROOT,
+	    PROBLEM_TREE,      PROBLEM_TREE_ORDER,    PROBLEM_TREE_NODE,  PROBLEM_DIRENT,
+	    PROBLEM_CHECKSUM,  PROBLEM_DIRENT_TARGET, PROBLEM_LOST_WRITE, PROBLEM_HOST_NOT_FREE,
+	    PROBLEM_HOST_SLOT, PROBLEM_DIR_SIZE};
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
 		if (f->problems.count[codes[i]])
