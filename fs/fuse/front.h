@@ -103,9 +103,11 @@ struct data_req { /* a request on file data in hand; on its worker's stack */
 /*
  * A request on file data begins, and ends. With r->pages the kernel may have pages of @ino from now
  * on, until nodes_take_pages() takes that back. True: somebody here has it open to read and to
- * write, so a page may be dirtied by a store that nobody hears of.
+ * write, so a page may be dirtied by a store that nobody hears of. One that has begun goes on.
  */
 bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r);
+/* @to takes the place of @from, which has begun; others do not see it end and begin again. */
+void nodes_data_move(struct nodes *n, uint64_t ino, struct data_req *from, struct data_req *to);
 void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r);
 /*
  * Does a READ that fills pages come after a WRITE to them that has not ended? The page of a WRITE
@@ -369,11 +371,11 @@ void front_later(struct front *f, void (*fn)(void *arg), void *arg);
 /* ---- later.c --------------------------------------------------------------------------------- */
 
 /*
- * Serve a read or a write without keeping a worker: @x says what, but for its context and call-back.
- * @r has not begun. True: it will be answered, or was. False: nothing has happened.
+ * Serve a read or a write without keeping a worker: @x says what, but for its context and
+ * call-back. @r has not begun. True: it will be answered, or was. False: nothing has happened, but
+ * that @r may have begun.
  */
-bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x,
-		     const struct data_req *r);
+bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x, struct data_req *r);
 void front_block_signals(void);
 
 #endif

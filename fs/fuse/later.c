@@ -61,8 +61,7 @@ static void data_call_ended(struct vol_io *x)
 		data_call_answer(d, rc, done);
 }
 
-bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x,
-		     const struct data_req *r)
+bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x, struct data_req *r)
 {
 	struct front_buf *buf = x->len_bytes <= LATER_BYTES_MAX ? front_keep() : NULL;
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -89,7 +88,8 @@ bool data_call_start(fuse_req_t req, fuse_ino_t ino, const struct vol_io *x,
 	d->op.read_excl = nodes_data_begin(d->f->nodes, ino, &d->r) && r->pages && !x->write;
 	if (!nodes_behind_write(d->f->nodes, ino, &d->r) && vol_io_start(d->f->vol, &d->x))
 		return true;
-	nodes_data_end(d->f->nodes, ino, &d->r);
+	atomic_store(&d->r.admitted, false);
+	nodes_data_move(d->f->nodes, ino, &d->r, r);
 	front_unkeep(buf);
 	free(d);
 	return false;

@@ -374,6 +374,20 @@ void nodes_let_writes_end(struct nodes *n, uint64_t ino, const struct data_req *
 	mtx_unlock(&n->mtx);
 }
 
+/* n->mtx held. */
+static void data_begin(struct nodes *n, struct node *e, struct data_req *r)
+{
+	e->pages |= r->pages;
+	if (r->write_end > e->size)
+		e->size_known = false;
+	r->overtaken = overtaken(e, r);
+	DL_APPEND(e->reqs, r);
+	r->linked = true;
+	e->write_backs += r->back;
+	n->writing_back += r->back;
+	n->write_backs += r->back;
+}
+
 bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 {
 	bool mappable;
@@ -382,19 +396,23 @@ bool nodes_data_begin(struct nodes *n, uint64_t ino, struct data_req *r)
 	mtx_lock(&n->mtx);
 	e = find(n, ino);
 	mappable = e && e->mappable;
-	if (e) {
-		e->pages |= r->pages;
-		if (r->write_end > e->size)
-			e->size_known = false;
-		r->overtaken = overtaken(e, r);
-		DL_APPEND(e->reqs, r);
-		r->linked = true;
-		e->write_backs += r->back;
-		n->writing_back += r->back;
-		n->write_backs += r->back;
-	}
+	if (e && !r->linked)
+		data_begin(n, e, r);
 	mtx_unlock(&n->mtx);
 	return mappable;
+}
+
+void nodes_data_move(struct nodes *n, uint64_t ino, struct data_req *from, struct data_req *to)
+{
+	struct node *e;
+
+	mtx_lock(&n->mtx);
+	e = find(n, ino);
+	*to = *from;
+	if (e && from->linked)
+		DL_REPLACE_ELEM(e->reqs, from, to);
+	from->linked = false;
+	mtx_unlock(&n->mtx);
 }
 
 void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
@@ -413,6 +431,7 @@ void nodes_data_end(struct nodes *n, uint64_t ino, struct data_req *r)
 		size_of_request(e, r);
 		end_if_unused(n, e);
 	}
+	r->linked = false;
 	mtx_unlock(&n->mtx);
 }
 

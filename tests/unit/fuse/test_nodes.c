@@ -219,6 +219,31 @@ static void pages_are_filled_once_writes_to_them_have_ended(void **state)
 	nodes_data_end(f->n, INO, &back);
 }
 
+static void a_write_that_has_to_wait_keeps_its_place_before_reads(void **state)
+{
+	struct fix *f = *state;
+	struct data_req first = {.len = 4096, .pages = true, .fill = true};
+	struct data_req tried = {.len = 4096, .pages = true}, w;
+	struct data_req r = {.len = 4096, .pages = true, .fill = true};
+
+	nodes_remember(f->n, (struct nodeid){INO, 7});
+	nodes_data_begin(f->n, INO, &first);
+	nodes_data_begin(f->n, INO, &tried);
+	nodes_data_begin(f->n, INO, &r);
+	nodes_data_end(f->n, INO, &first);
+	nodes_data_move(f->n, INO, &tried, &w);
+	assert_false(tried.linked);
+	assert_true(nodes_behind_write(f->n, INO, &r));
+	nodes_data_begin(f->n, INO, &w);
+	assert_true(nodes_behind_write(f->n, INO, &r));
+	assert_true(w.overtaken); /* by the first one, which has ended since */
+	nodes_data_end(f->n, INO, &w);
+	assert_false(nodes_behind_write(f->n, INO, &r));
+	nodes_data_end(f->n, INO, &r);
+	nodes_forget(f->n, INO, 1);
+	assert_false(nodes_known(f->n, INO));
+}
+
 static bool is_overtaken(struct fix *f, uint64_t off, uint64_t len, bool pages, bool back)
 {
 	struct data_req w = {.off = off, .len = len, .pages = pages, .back = back};
@@ -263,6 +288,7 @@ int main(void)
 	    T(pages_may_be_dirty_from_the_first_mapping_until_the_last_handle_goes),
 	    T(write_back_is_counted_from_its_beginning_to_its_end),
 	    T(pages_are_filled_once_writes_to_them_have_ended),
+	    T(a_write_that_has_to_wait_keeps_its_place_before_reads),
 	    T(a_write_that_begins_after_its_pages_are_being_filled_was_overtaken),
 	};
 
