@@ -167,6 +167,27 @@ int iscsi_cmd_judge(struct iscsi_cmd *c, const struct scsi_task *t, int status, 
 	return sbc_fate(c->cdb, rc, &key, &c->cause);
 }
 
+static int outcome_of(const struct iscsi_cmd *c)
+{
+	if (c->result)
+		return c->result < 0 ? c->result : -EIO;
+	return c->dir == ISCSI_IN && c->got_bytes != c->len_bytes ? -EIO : 0;
+}
+
+int iscsi_cmds_outcome(const struct iscsi_cmd *c, size_t n)
+{
+	int rc = 0;
+
+	for (size_t k = 0; k < n; k++) {
+		int one = outcome_of(&c[k]);
+
+		if (one == -ETIMEDOUT)
+			return one;
+		rc = rc ? rc : one;
+	}
+	return rc;
+}
+
 /* libiscsi's callback. What the context did not get an answer for is broken with it. */
 static void on_answer(struct iscsi_context *ctx, int status, void *data, void *arg)
 {

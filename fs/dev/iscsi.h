@@ -43,6 +43,12 @@ struct iscsi_cmd {
 int iscsi_cmd_judge(struct iscsi_cmd *c, const struct scsi_task *t, int status, uint64_t until_ns);
 
 /*
+ * What has become of one transfer that took @n commands. -ETIMEDOUT: one of them may still land,
+ * whatever became of the others. Else the first failure; a read that came short is one.
+ */
+int iscsi_cmds_outcome(const struct iscsi_cmd *c, size_t n);
+
+/*
  * Log in at @url. On failure a negative errno, and one sentence about @shown in @why. The session's
  * thread must not be left behind by a fork.
  */

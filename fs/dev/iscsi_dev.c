@@ -129,18 +129,6 @@ static size_t plan(const struct iscsi_dev *i, const struct dev_io *io, struct is
 	return n;
 }
 
-/* The result of an element is its first failure; a read that came short is one. */
-static int outcome(const struct iscsi_cmd *c, size_t n)
-{
-	for (size_t k = 0; k < n; k++) {
-		if (c[k].result)
-			return c[k].result < 0 ? c[k].result : -EIO;
-		if (c[k].dir == ISCSI_IN && c[k].got_bytes != c[k].len_bytes)
-			return -EIO;
-	}
-	return 0;
-}
-
 static void iscsi_batch(struct dev *d, struct dev_io *io, size_t n)
 {
 	struct iscsi_dev *i = iscsi_of(d);
@@ -157,7 +145,7 @@ static void iscsi_batch(struct dev *d, struct dev_io *io, size_t n)
 	for (size_t k = 0; k < n; k++) {
 		size_t part = chunks_of(i, io[k].len_bytes);
 
-		io[k].result = outcome(c + at, part);
+		io[k].result = iscsi_cmds_outcome(c + at, part);
 		at += part;
 	}
 	cmds_free(c, few);
@@ -188,12 +176,12 @@ static int iscsi_flush(struct dev *d)
 		c.cdb_len = sbc_cdb_sync16(c.cdb);
 		run_plain(i, &c, 1);
 		if (c.result != -EOPNOTSUPP && c.result != -EINVAL)
-			return outcome(&c, 1);
+			return iscsi_cmds_outcome(&c, 1);
 		atomic_store(&i->sync10, true);
 	}
 	c.cdb_len = sbc_cdb_sync10(c.cdb);
 	run_plain(i, &c, 1);
-	return outcome(&c, 1);
+	return iscsi_cmds_outcome(&c, 1);
 }
 
 /* ---- ranges ------------------------------------------------------------------------------- */
@@ -211,7 +199,7 @@ static int iscsi_discard(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 
 		c.cdb_len = sbc_cdb_unmap(c.cdb, param, off_bytes / sector, n / sector);
 		run_plain(i, &c, 1);
-		rc = outcome(&c, 1);
+		rc = iscsi_cmds_outcome(&c, 1);
 		off_bytes += n;
 		len_bytes -= n;
 	}
@@ -234,7 +222,7 @@ static int iscsi_zero(struct dev *d, uint64_t off_bytes, uint64_t len_bytes)
 
 		c.cdb_len = sbc_cdb_write_same16(c.cdb, off_bytes / sector, n / sector);
 		run_plain(i, &c, 1);
-		rc = outcome(&c, 1);
+		rc = iscsi_cmds_outcome(&c, 1);
 		off_bytes += n;
 		len_bytes -= n;
 	}

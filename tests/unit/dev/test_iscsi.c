@@ -91,12 +91,33 @@ static void deferred_sense_data_say_nothing_of_this_command(void **state)
 	assert_int_equal(checked(write_cmd(), seg, 20), 0);
 }
 
+/* What another of its commands says is no leave to give its blocks to somebody else. */
+static void a_transfer_of_several_commands_may_land_while_one_of_them_may(void **state)
+{
+	static const int others[] = {0, -EIO, -ENOSPC, -EBADE};
+	struct iscsi_cmd c[2];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		for (unsigned late = 0; late < 2; late++) {
+			c[late] = c[!late] = write_cmd();
+			c[late].result = -ETIMEDOUT;
+			c[!late].result = others[i];
+			assert_int_equal(iscsi_cmds_outcome(c, 2), -ETIMEDOUT);
+		}
+		c[0].result = others[i];
+		c[1].result = 0;
+		assert_int_equal(iscsi_cmds_outcome(c, 2), others[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_compare_and_write_that_took_too_little_is_of_unknown_fate),
 	    cmocka_unit_test(a_check_condition_without_usable_sense_is_no_success),
 	    cmocka_unit_test(deferred_sense_data_say_nothing_of_this_command),
+	    cmocka_unit_test(a_transfer_of_several_commands_may_land_while_one_of_them_may),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
