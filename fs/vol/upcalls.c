@@ -88,12 +88,15 @@ static bool mark_lost(struct volume *v, const char *why)
 
 /*
  * The transactions end first: the caller is about to give back what it had reserved, and nobody may
- * commit that the space is his.
+ * commit that the space is his. Where they had failed before, or the slot is lost, that was told,
+ * and may be all that is wrong: nobody asks the device any more then.
  */
 void vol_fail(struct volume *v, const char *why)
 {
+	bool told = txn_failed(v->txns) || host_state(v->host) == HOST_LOST;
+
 	txns_halt(v->txns);
-	if (mark_lost(v, why))
+	if (!told && mark_lost(v, why))
 		log_err("volume-failed", "%s: the volume answers EIO from now on: %s.",
 			v->env.dev->id.name, why);
 }

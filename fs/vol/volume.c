@@ -128,7 +128,8 @@ int vol_make_objects(struct volume *v, const struct vol_options *opt)
 		rc = txns_new(&v->env, v->host, v->locks, &v->txns);
 	if (rc == 0)
 		rc = alloc_new(&v->env, v->host, v->locks, v->txns, &v->alloc);
-	host_io_init(&v->io, &v->env, v->host, &v->lost);
+	if (rc == 0)
+		host_io_init(&v->io, &v->env, v->host, txns_halted(v->txns));
 	v->ne = (struct node_env){.env = &v->env, .txns = v->txns, .alloc = v->alloc};
 	return rc;
 }

@@ -171,6 +171,105 @@ static void a_replay_that_cannot_read_is_tried_again(void **s)
 	sc_run(read_body, NULL);
 }
 
+/* ---- who waits --------------------------------------------------------------------------------
+ */
+
+struct waiter {
+	struct simcluster *t;
+	struct nodeid id;
+	int rc;
+	bool ended;
+};
+
+static void read_task(void *arg)
+{
+	struct waiter *w = arg;
+	uint8_t buf[8192];
+	size_t done;
+
+	w->rc = vol_read(w->t->v[0], &sc_root, w->id, 0, sizeof(buf), buf, &done);
+	w->ended = true;
+}
+
+static void waiting_body(struct simcluster *t)
+{
+	struct simdev_fault mute = {
+	    .kind = SIMDEV_LOST_COMMAND, .ops = SIMDEV_READ, .count = 1000000};
+	struct waiter w = {.t = t};
+	struct txn_handle *h;
+	struct task *task;
+	uint8_t buf[8192];
+
+	sc_up(t, 0);
+	w.id = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	memset(buf, 'w', sizeof(buf));
+	sc_write(t, 0, w.id, 0, buf, sizeof(buf));
+	mute.off_bytes = geo_blk_off(geo_group_blk(&t->geo, 0));
+	mute.len_bytes = geo_blk_off(t->geo.end_blk) - mute.off_bytes;
+	simdev_inject(t->dev[0], &mute);
+	task = sc_task(t, 0, read_task, &w);
+	clock_sleep_ns(t->clk, 2 * SC_S);
+	assert_false(w.ended);
+	assert_int_equal(txn_begin(t->v[0]->txns, 1, &h), 0);
+	txn_abort_volume(h, "a test says so");
+	txn_end(h);
+	clock_sleep_ns(t->clk, SC_S);
+	assert_true(w.ended);
+	assert_int_equal(w.rc, -EIO);
+	simdev_inject_clear(t->dev[0]);
+	sc_join(t, task);
+	sc_kill(t, 0);
+}
+
+/* As all do that come after it has failed: nothing that they wait for can make it well. */
+static void who_waits_for_the_device_hears_that_the_volume_has_failed(void **s)
+{
+	(void)s;
+	sc_run(waiting_body, NULL);
+}
+
+static void write_task(void *arg)
+{
+	struct waiter *w = arg;
+	uint8_t *buf = dev_buf_alloc(8192);
+	size_t done;
+
+	w->rc = vol_write(w->t->v[0], &sc_root, w->id, 0, 8192, buf, 0, &done, NULL);
+	w->ended = true;
+	free(buf);
+}
+
+static void first_reason_body(struct simcluster *t)
+{
+	struct waiter w = {.t = t};
+	struct txn_handle *h;
+	struct task *task;
+	uint8_t buf[8192] = {0};
+
+	sc_up(t, 0);
+	w.id = sc_mkfile(t, 0, sc_root_id(t, 0), "f");
+	sc_write(t, 0, w.id, 0, buf, sizeof(buf));
+	SC_OK(t, vol_fsync(t->v[0], &sc_root, w.id, false));
+	simdev_outage(t->dev[0], clock_now_ns(t->clk) + SC_S, SIMDEV_OUTAGE_SILENT);
+	task = sc_task(t, 0, write_task, &w);
+	clock_sleep_ns(t->clk, SC_S / 2);
+	assert_false(w.ended);
+	assert_int_equal(txn_begin(t->v[0]->txns, 1, &h), 0);
+	txn_abort_volume(h, "a test says so");
+	txn_end(h);
+	sc_join(t, task);
+	assert_int_equal(w.rc, -EIO);
+	assert_false(atomic_load(&t->v[0]->lost));
+	sc_kill(t, 0);
+}
+
+/* Nobody has asked the device to the end what becomes of the write. */
+static void a_write_that_is_not_waited_for_any_more_is_not_why_the_volume_failed(void **s)
+{
+	(void)s;
+	sc_run(first_reason_body, NULL);
+}
+
 /* ---- what was not sent ------------------------------------------------------------------------
  */
 
@@ -211,6 +310,8 @@ int main(void)
 	    cmocka_unit_test(a_volume_that_failed_gives_no_lock_away),
 	    cmocka_unit_test(a_replay_whose_write_may_still_land_is_left_to_others),
 	    cmocka_unit_test(a_replay_that_cannot_read_is_tried_again),
+	    cmocka_unit_test(who_waits_for_the_device_hears_that_the_volume_has_failed),
+	    cmocka_unit_test(a_write_that_is_not_waited_for_any_more_is_not_why_the_volume_failed),
 	    cmocka_unit_test(what_was_not_sent_in_time_is_sent_again_and_needs_no_drain),
 	};
 
