@@ -403,8 +403,8 @@ static bool make_room(struct op *o)
 /* Shall the body run again after it said @rc? Replaces *@rc by the final answer if not. */
 static bool again(struct op *o, int *rc)
 {
+	forget_unused(o);
 	if (*rc == OP_RESTART) {
-		forget_unused(o);
 		if (o->round < OP_ROUNDS_MAX)
 			return true;
 		*rc = -EIO;

@@ -555,6 +555,56 @@ static void read_only_mount_changes_nothing(void **s)
 	sc_run(read_only_body, NULL);
 }
 
+/* ---- names that change while the allocator is waited for ------------------------------------- */
+
+#define REPLACED 12u
+
+struct chase {
+	struct nodeid dir, file[REPLACED];
+	unsigned n;
+};
+
+/* Each round finds another inode under the name, and no room for what it has to do. */
+static int chase_body(struct op *o, void *arg)
+{
+	struct chase *a = arg;
+	struct inode *i;
+	int rc;
+
+	rc = op_get(o, a->dir, LOCK_EX, LOCAL_EXCL, &i);
+	if (rc == 0)
+		rc = op_get(o, a->file[a->n], LOCK_EX, LOCAL_EXCL, &i);
+	if (rc || ++a->n == REPLACED)
+		return rc;
+	if (a->n == 1) /* op_run() makes room once */
+		return -ENOSPC;
+	o->want = geo_group_header(&o->v->geo, 0);
+	return -EAGAIN;
+}
+
+static void chase_names_body(struct simcluster *t)
+{
+	struct chase a = {.dir = root_of(t)};
+	char name[32];
+	struct op o;
+
+	for (unsigned k = 0; k < REPLACED; k++) {
+		snprintf(name, sizeof(name), "f%u", k);
+		a.file[k] = sc_mkfile(t, 0, a.dir, name);
+	}
+	op_init(&o, t->v[0], &sc_root);
+	o.part_fits = true;
+	op_plan(&o, a.dir.ino, LOCK_EX, LOCAL_EXCL);
+	assert_int_equal(op_run(&o, chase_body, &a), 0);
+	assert_int_equal(a.n, REPLACED);
+}
+
+static void what_a_name_led_to_before_is_let_go(void **s)
+{
+	(void)s;
+	sc_run(chase_names_body, NULL);
+}
+
 /* ---- no lock I/O on one's own ---------------------------------------------------------------- */
 
 static void own_work_body(struct simcluster *t)
@@ -597,6 +647,7 @@ int main(void)
 	    cmocka_unit_test(an_acl_of_another_group_takes_the_set_group_id_bit),
 	    cmocka_unit_test(acls_are_inherited_and_follow_the_mode),
 	    cmocka_unit_test(read_only_mount_changes_nothing),
+	    cmocka_unit_test(what_a_name_led_to_before_is_let_go),
 	    cmocka_unit_test(files_in_an_own_directory_cost_no_lock_io),
 	};
 
