@@ -347,21 +347,20 @@ struct beside {
 	bool has_next; /* in the same leaf */
 };
 
-static int look_beside(const struct bt *bt, struct part *t, uint32_t flags, struct beside *b)
+/* One that cannot be read stays as it is. */
+static void look_beside(const struct bt *bt, struct part *t, uint32_t flags, struct beside *b)
 {
 	struct bt_step *leaf = bt_leaf(&t->p);
 	struct bt_path next = t->p;
-	int rc = 0;
 
 	b->prev.n = 0;
 	b->has_next = t->piece[t->n - 1].flags == flags && leaf->idx + 1 < node_items(leaf->area);
 	if (b->has_next) {
 		bt_leaf(&next)->idx++;
-		rc = ext_at(bt, &next, &b->ne);
+		b->has_next = ext_at(bt, &next, &b->ne) == 0;
 	}
-	if (!rc && t->piece[0].flags == flags && t->whole.lblk)
-		rc = floor_ext(bt, t->whole.lblk - 1, &b->prev, &b->pe);
-	return rc == -ENOENT ? 0 : rc;
+	if (t->piece[0].flags == flags && t->whole.lblk)
+		floor_ext(bt, t->whole.lblk - 1, &b->prev, &b->pe);
 }
 
 /* The last piece swallows the extent behind it. */
@@ -397,10 +396,8 @@ static int change_flags(const struct bt *bt, const struct node_txn *nt, struct p
 			uint32_t flags)
 {
 	struct beside b;
-	int rc = look_beside(bt, t, flags, &b);
 
-	if (rc)
-		return rc;
+	look_beside(bt, t, flags, &b);
 	join_right(bt, nt, t, &b);
 	join_left(bt, nt, t, &b);
 	bt_put(bt, &b.prev);

@@ -187,6 +187,37 @@ static void preallocated_space_written_in_order_is_one_extent_again(void **state
 	fake_free(f);
 }
 
+/* The extent at @blk bears a flag that there is not. */
+static void spoil_extent(struct fake *f, uint64_t blk)
+{
+	const le64 key = le64_make(blk);
+	const uint8_t *p = fake_payload(f, 0), *at = memmem(p, LUNFS_PAYLOAD_BYTES, &key, 8);
+
+	assert_non_null(at);
+	f->hostile = true;
+	fake_damage(f, 0, (size_t)(at - p) + offsetof(struct lunfs_extent, flags) + 3, 0x80);
+	assert_int_equal(fake_reload(f), 0);
+}
+
+static void an_extent_is_changed_beside_one_that_is_damaged(void **state)
+{
+	(void)state;
+	for (unsigned behind = 0; behind < 2; behind++) {
+		struct fake *f = fake_new(S_IFREG | 0644);
+		uint64_t blk = fake_blocks(f, 30), at = behind ? 15 : 10;
+		struct ext e;
+
+		map_into(f, 10, blk + 10, 10, LUNFS_EXT_UNWRITTEN);
+		map_into(f, behind ? 20 : 0, blk + (behind ? 20 : 0), 10, 0);
+		spoil_extent(f, blk + (behind ? 20 : 0));
+		set_written(f, at, 5, true);
+		assert_int_equal(ext_map(&f->ne, &f->i, at, &e), 0);
+		assert_true(e.blk == blk + at && e.len == 5 && e.flags == 0);
+		assert_int_equal(ext_map(&f->ne, &f->i, behind ? 20 : 9, &e), -EUCLEAN);
+		fake_free(f);
+	}
+}
+
 static void a_mapped_block_is_not_mapped_again(void **state)
 {
 	struct fake *f = fake_new(S_IFREG | 0644);
@@ -299,6 +330,7 @@ int main(void)
 	    cmocka_unit_test(scattered_appends_fill_their_leaves),
 	    cmocka_unit_test(sequential_blocks_are_one_extent),
 	    cmocka_unit_test(preallocated_space_written_in_order_is_one_extent_again),
+	    cmocka_unit_test(an_extent_is_changed_beside_one_that_is_damaged),
 	    cmocka_unit_test(a_mapped_block_is_not_mapped_again),
 	    cmocka_unit_test(cut_off_six_at_a_time_a_file_keeps_no_empty_node),
 	    cmocka_unit_test(what_no_single_extent_covers_is_not_changed),
