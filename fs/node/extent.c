@@ -129,6 +129,43 @@ int ext_before(const struct node_env *ne, struct inode *i, uint64_t lblk, struct
 	return rc;
 }
 
+/* Room for @n more in the leaf of @lblk, which is that of @end, too. */
+static int leaf_has_room(const struct bt *bt, uint64_t lblk, uint64_t end, unsigned n, bool *room)
+{
+	size_t each = sizeof(struct lunfs_bt_leaf_slot) + sizeof(struct lunfs_extent);
+	struct bt_path p;
+	struct bt_step *leaf;
+	int rc = bt_seek(bt, lblk, &p);
+
+	if (rc)
+		return rc;
+	leaf = bt_leaf(&p);
+	*room = end <= leaf->range.hi &&
+		leaf_fits(leaf->area, leaf->size, n * each - sizeof(struct lunfs_bt_leaf_slot));
+	bt_put(bt, &p);
+	return 0;
+}
+
+int ext_need(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
+	     unsigned changes, struct node_need *need)
+{
+	struct bt bt = ext_tree(ne, i);
+	struct node_need all = {0, 0};
+	bool room = false;
+	int rc = fork_need(ne, i, FORK_DATA, changes, &all);
+
+	if (!rc && changes && i->data_format == LUNFS_FORK_TREE)
+		rc = leaf_has_room(&bt, lblk, lblk + len, changes, &room);
+	if (rc)
+		return rc;
+	if (room) {
+		all.credits -= all.cells;
+		all.cells = 0;
+	}
+	*need = all;
+	return 0;
+}
+
 /* ---- changing ----------------------------------------------------------------------- */
 
 static bool goes_on(const struct geo *g, const struct ext *a, const struct ext *b)

@@ -150,6 +150,12 @@ int ext_insert(const struct node_env *ne, const struct node_txn *nt, struct inod
 int ext_set_written(const struct node_env *ne, const struct node_txn *nt, struct inode *i,
 		    uint64_t lblk, uint64_t len, bool written);
 /*
+ * fork_need() for @changes to extents, all of them in [lblk, lblk+len): no cells if the leaf that
+ * new ones go to has room for them.
+ */
+int ext_need(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
+	     unsigned changes, struct node_need *need);
+/*
  * Remove the mapping of [lblk, lblk+len), which one extent covers (clip first by ext_map); may
  * split it: counts as 2 changes. The caller frees the blocks (blk_free) in the same transaction.
  * Tree nodes that become empty are given up if @nt->frees holds them (ext_remove_prepare).

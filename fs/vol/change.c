@@ -40,6 +40,16 @@ int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigne
 	return add_need(ch, fork_need(&ch->o->v->ne, i, fork, changes, &need), &need);
 }
 
+int change_need_ext(struct change *ch, struct inode *i, uint64_t lblk, uint64_t len,
+		    unsigned changes)
+{
+	struct node_need need = {0, 0};
+
+	if (changes == 0)
+		return 0;
+	return add_need(ch, ext_need(&ch->o->v->ne, i, lblk, len, changes, &need), &need);
+}
+
 int change_need_xattr(struct change *ch, struct inode *i, const char *name, size_t keep_bytes)
 {
 	struct node_need need = {0, 0};

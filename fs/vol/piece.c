@@ -250,7 +250,7 @@ static int needs(struct change *ch, struct inode *i, const struct piece *p)
 	for (unsigned k = 0; k < p->n; k++)
 		if (p->part[k].kind == PART_NEW)
 			change_credits(ch, BLK_TAKE_CREDITS);
-	return change_need(ch, i, FORK_DATA, p->changes);
+	return change_need_ext(ch, i, p->lblk, p->nblks, p->changes);
 }
 
 static int map_part(struct change *ch, struct inode *i, struct part *t)

@@ -156,6 +156,9 @@ struct change {
 void change_init(struct change *ch, struct op *o);
 /* Add what @changes insertions or removals in this fork need. */
 int change_need(struct change *ch, struct inode *i, enum node_fork fork, unsigned changes);
+/* The same for extents of a file in [lblk, lblk+len). */
+int change_need_ext(struct change *ch, struct inode *i, uint64_t lblk, uint64_t len,
+		    unsigned changes);
 /* The same for one removal from the data fork, which takes no cells. */
 int change_need_removal(struct change *ch, struct inode *i);
 /* What setting an xattr to @keep_bytes, or removing it, needs: xattr_need(). */

@@ -12,10 +12,21 @@ struct model {
 	bool unwritten[SPAN];
 };
 
+/* What changes of these blocks need, or sometimes what any need. */
+static struct node_txn begin_at(struct fake *f, uint64_t lblk, uint64_t len, unsigned changes)
+{
+	struct node_need need;
+
+	if (f->hostile || fake_random(f) % 4 == 0)
+		return fake_begin(f, FORK_DATA, changes);
+	assert_int_equal(ext_need(&f->ne, &f->i, lblk, len, changes, &need), 0);
+	return fake_begin_with(f, need.cells, need.credits);
+}
+
 static void map_into(struct fake *f, uint64_t lblk, uint64_t blk, uint32_t len, uint32_t flags)
 {
 	struct ext e = {.lblk = lblk, .blk = blk, .len = len, .flags = flags};
-	struct node_txn nt = fake_begin(f, FORK_DATA, 1);
+	struct node_txn nt = begin_at(f, lblk, len, 1);
 
 	assert_int_equal(ext_insert(&f->ne, &nt, &f->i, &e), 0);
 	fake_end(f);
@@ -38,7 +49,7 @@ static void unmap(struct fake *f, uint64_t lblk, uint64_t len)
 
 static void set_written(struct fake *f, uint64_t lblk, uint64_t len, bool written)
 {
-	struct node_txn nt = fake_begin(f, FORK_DATA, 3);
+	struct node_txn nt = begin_at(f, lblk, len, 3);
 
 	assert_int_equal(ext_set_written(&f->ne, &nt, &f->i, lblk, len, written), 0);
 	fake_end(f);

@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include "vol/first.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -283,6 +284,47 @@ static void full_body(struct simcluster *t)
 	}
 }
 
+#define ALLOCATED 2048u
+
+/* Without a cell more than what is kept to delete with. */
+static void use_up_cells(struct simcluster *t)
+{
+	struct nodeid root = sc_root_id(t, 0);
+	struct vattr va;
+	char name[32];
+	int rc = 0;
+
+	for (unsigned k = 0; rc == 0; k++) {
+		snprintf(name, sizeof(name), "empty%u", k);
+		rc = vol_mknod(t->v[0], &sc_root, root, name, S_IFREG | 0644, 0, &va);
+	}
+	assert_int_equal(rc, -ENOSPC);
+}
+
+static void allocated_body(struct simcluster *t)
+{
+	uint8_t buf[2 * PAGE];
+	struct nodeid space;
+
+	sc_up(t, 0);
+	space = sparse_file(t, "space", ALLOCATED);
+	SC_OK(t, vol_fallocate(t->v[0], &sc_root, space, 0, 0, ALLOCATED * PAGE));
+	fill_up(t);
+	use_up_cells(t);
+	memset(buf, 'n', sizeof(buf));
+	sc_write(t, 0, space, 500 * PAGE, buf, PAGE);
+	sc_write(t, 0, space, 600 * PAGE + 1, buf, 1);
+	for (unsigned k = 1; k + 2 <= ALLOCATED; k += 2)
+		sc_write(t, 0, space, k * PAGE, buf, 2 * PAGE);
+	assert_int_equal(filled_with(t, 0, space, ALLOCATED - 2), 'n');
+}
+
+static void what_was_allocated_is_written_on_a_volume_without_free_inodes(void **s)
+{
+	(void)s;
+	sc_run(allocated_body, NULL);
+}
+
 static void a_full_volume_refuses_what_has_no_room_and_takes_what_has(void **s)
 {
 	(void)s;
@@ -452,6 +494,7 @@ int main(void)
 	    cmocka_unit_test(of_those_that_write_the_same_blocks_one_is_the_last),
 	    cmocka_unit_test(other_hosts_see_a_write_whole_or_not_at_all),
 	    cmocka_unit_test(a_full_volume_refuses_what_has_no_room_and_takes_what_has),
+	    cmocka_unit_test(what_was_allocated_is_written_on_a_volume_without_free_inodes),
 	    cmocka_unit_test(one_of_those_that_were_started_commits_for_all_and_tells_them),
 	    cmocka_unit_test(nobody_comes_between_the_data_and_the_commit),
 	};
