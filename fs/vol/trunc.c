@@ -7,6 +7,9 @@
  * still has names; then it gives the blocks up step by step, and leaves the orphan directory. After
  * a crash the orphan worker goes on. Until that is over, blocks with old data lie beyond the end of
  * file, so whoever wants to grow an inode that has the ORPHAN flag calls trunc_finish() first.
+ *
+ * A file without names always has that flag. Of it trunc_finish() leaves the blocks that read as
+ * zeroes: they may have been preallocated.
  */
 #include "vol/vol_impl.h"
 
@@ -18,8 +21,17 @@ struct step { /* extents that one transaction gives up */
 	struct ext e[STEP_EXTS];
 };
 
-/* All extents in [from, to), or, @unwritten, only those that read as zeroes. */
-static int collect(struct op *o, struct inode *i, uint64_t from, uint64_t to, bool unwritten,
+enum which { WHICH_ALL, WHICH_WRITTEN, WHICH_UNWRITTEN };
+
+static bool is_of(const struct ext *e, enum which which)
+{
+	bool unwritten = e->flags & LUNFS_EXT_UNWRITTEN;
+
+	return e->blk && (which == WHICH_ALL || unwritten == (which == WHICH_UNWRITTEN));
+}
+
+/* The extents in [from, to). */
+static int collect(struct op *o, struct inode *i, uint64_t from, uint64_t to, enum which which,
 		   struct step *s)
 {
 	s->n = 0;
@@ -33,7 +45,7 @@ static int collect(struct op *o, struct inode *i, uint64_t from, uint64_t to, bo
 		if (e.len > to - from)
 			e.len = to - from;
 		from += e.len;
-		if (!e.blk || (unwritten && !(e.flags & LUNFS_EXT_UNWRITTEN)))
+		if (!is_of(&e, which))
 			continue;
 		if (s->n == STEP_EXTS) {
 			s->more = true;
@@ -82,7 +94,7 @@ static int apply(struct change *ch, struct inode *i, const struct step *s)
 	return rc ? change_broken(ch, rc, "extents that are given up") : 0;
 }
 
-static int remove_all(struct op *o, struct inode *i, uint64_t from, uint64_t to, bool unwritten)
+static int remove_all(struct op *o, struct inode *i, uint64_t from, uint64_t to, enum which which)
 {
 	struct step s = {.more = true};
 
@@ -90,7 +102,7 @@ static int remove_all(struct op *o, struct inode *i, uint64_t from, uint64_t to,
 		return 0;
 	while (s.more) {
 		struct change ch;
-		int rc = collect(o, i, from, to, unwritten, &s);
+		int rc = collect(o, i, from, to, which, &s);
 
 		if (rc || s.n == 0)
 			return rc;
@@ -112,7 +124,7 @@ static int remove_all(struct op *o, struct inode *i, uint64_t from, uint64_t to,
 
 int trunc_remove_unwritten(struct op *o, struct inode *i, uint64_t from, uint64_t to)
 {
-	return remove_all(o, i, from, to, true);
+	return remove_all(o, i, from, to, WHICH_UNWRITTEN);
 }
 
 static uint64_t end_lblk(uint64_t size)
@@ -143,16 +155,20 @@ static int leave_orphans(struct op *o, struct inode *i)
 	return rc;
 }
 
-int trunc_finish(struct op *o, struct inode *i)
+static int finish(struct op *o, struct inode *i, enum which which)
 {
-	int rc;
+	int rc = remove_all(o, i, end_lblk(i->size), UINT64_MAX, which);
 
-	if (!(i->flags & LUNFS_INODE_ORPHAN))
-		return 0;
-	rc = remove_all(o, i, end_lblk(i->size), UINT64_MAX, false);
 	if (rc == 0 && i->nlink)
 		rc = leave_orphans(o, i);
 	return rc;
+}
+
+int trunc_finish(struct op *o, struct inode *i)
+{
+	if (!(i->flags & LUNFS_INODE_ORPHAN))
+		return 0;
+	return finish(o, i, i->nlink ? WHICH_ALL : WHICH_WRITTEN);
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -247,7 +263,7 @@ static int shrink(struct op *o, struct inode *i, uint64_t size, bool *begun)
 
 	if (i->data_format != LUNFS_FORK_TREE)
 		return size_only(o, i, size);
-	rc = collect(o, i, end_lblk(size), UINT64_MAX, false, &s);
+	rc = collect(o, i, end_lblk(size), UINT64_MAX, WHICH_ALL, &s);
 	if (rc)
 		return rc;
 	if (!s.more && s.n == 0)
@@ -262,7 +278,7 @@ static int shrink(struct op *o, struct inode *i, uint64_t size, bool *begun)
 	if (rc)
 		return rc;
 	*begun = true;
-	return trunc_finish(o, i);
+	return finish(o, i, WHICH_ALL);
 }
 
 int trunc_set_size(struct op *o, struct inode *i, uint64_t size, bool *begun)

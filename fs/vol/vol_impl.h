@@ -335,7 +335,8 @@ int data_zero_part(struct volume *v, struct inode *i, uint64_t from, uint64_t to
  */
 /*
  * Before a file may grow or be allocated beyond its end: finish a truncation that was cut short, so
- * that blocks beyond the end cannot come back to life.
+ * that what its blocks held cannot come back to life. What was preallocated for a file without
+ * names stays.
  */
 int trunc_finish(struct op *o, struct inode *i);
 /*

@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include <dirent.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -258,6 +259,30 @@ static void open_unlinked_body(struct simcluster *t)
 	free1 = sc_free_blks(t, 0);
 	assert_int_equal(free0, free1);
 	free(buf);
+}
+
+static void open_allocated_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t);
+	int64_t blocks;
+	struct vattr va;
+
+	assert_int_equal(vol_create(t->v[0], &sc_root, root, "f", 0644, &va), 0);
+	assert_int_equal(vol_unlink(t->v[0], &sc_root, root, "f"), 0);
+	SC_OK(t, vol_fallocate(t->v[0], &sc_root, va.id, FALLOC_FL_KEEP_SIZE, 0, 1 << 20));
+	blocks = sc_stat(t, 0, va.id).st_blocks;
+	assert_true(blocks >= (1 << 20) / 512);
+	sc_write(t, 0, va.id, 0, "x", 1);
+	assert_int_equal(sc_stat(t, 0, va.id).st_blocks, blocks);
+	SC_OK(t, sc_truncate(t, 0, va.id, 1));
+	assert_true(sc_stat(t, 0, va.id).st_blocks < blocks);
+	vol_release(t->v[0], va.id);
+}
+
+static void unlinked_file_keeps_what_was_allocated_for_it(void **s)
+{
+	(void)s;
+	sc_run(open_allocated_body, NULL);
 }
 
 static void unlinked_file_lives_until_its_last_close(void **s)
@@ -638,6 +663,7 @@ int main(void)
 	    cmocka_unit_test(directory_never_moves_below_itself),
 	    cmocka_unit_test(listing_is_complete_while_names_go),
 	    cmocka_unit_test(unlinked_file_lives_until_its_last_close),
+	    cmocka_unit_test(unlinked_file_keeps_what_was_allocated_for_it),
 	    cmocka_unit_test(unused_inode_is_given_up_with_its_last_name),
 	    cmocka_unit_test(inode_of_many_pieces_is_left_to_the_orphan_worker),
 	    cmocka_unit_test(attributes_are_set_as_asked),
