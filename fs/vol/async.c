@@ -241,11 +241,8 @@ int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done)
 		rc = vol_touch(v, x->c, x->id);
 		j->rc = j->rc ? j->rc : rc;
 	}
-	if (!host_lease_ok(v->host)) {
-		rc = host_wait_active(v->host);
-		j->rc = rc ? rc : j->rc;
-	}
-	rc = j->rc;
+	rc = vol_wait_active(v);
+	rc = rc ? rc : j->rc;
 	free(j);
 	*done = rc ? 0 : x->len_bytes;
 	return rc;

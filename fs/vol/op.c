@@ -322,18 +322,25 @@ void op_forget(struct op *o, struct inode *i)
 
 /* ---- the rounds ------------------------------------------------------------------------------ */
 
+static bool failed(struct volume *v)
+{
+	return atomic_load(&v->lost) || txn_failed(v->txns);
+}
+
+int vol_wait_active(struct volume *v)
+{
+	if (host_lease_ok(v->host))
+		return 0;
+	return failed(v) ? -EIO : host_wait_active(v->host);
+}
+
 static int enter(struct op *o, void *arg)
 {
 	struct volume *v = o->v;
-	int rc;
+	int rc = failed(v) ? -EIO : vol_wait_active(v);
 
-	if (atomic_load(&v->lost) || txn_failed(v->txns))
-		return -EIO;
-	if (!host_lease_ok(v->host)) {
-		rc = host_wait_active(v->host);
-		if (rc)
-			return rc;
-	}
+	if (rc)
+		return rc;
 	o->round++;
 	rc = pin_volume(o);
 	if (rc == 0 && o->waited)
@@ -437,19 +444,15 @@ int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg)
 	 * While suspended this host keeps its locks and nobody else takes them before the slot has
 	 * changed, so an answer that was right stays right if the lease comes back.
 	 */
-	if (!host_lease_ok(o->v->host)) {
-		rc2 = host_wait_active(o->v->host);
-		if (rc2)
-			rc = rc2;
-	}
-	return rc;
+	rc2 = vol_wait_active(o->v);
+	return rc2 ? rc2 : rc;
 }
 
 int op_try(struct op *o)
 {
 	int rc;
 
-	if (atomic_load(&o->v->lost) || txn_failed(o->v->txns))
+	if (failed(o->v))
 		return -EIO;
 	if (!host_lease_ok(o->v->host) || atomic_load(&o->v->super_stale))
 		return -EAGAIN;

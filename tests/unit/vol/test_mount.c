@@ -243,6 +243,49 @@ static void failed_away_body(struct simcluster *t)
 	t->v[0] = NULL;
 }
 
+struct late_asker {
+	struct simcluster *t;
+	int rc;
+	bool ended;
+};
+
+static void late_task(void *arg)
+{
+	struct late_asker *a = arg;
+	struct nodeid root;
+
+	a->rc = vol_root(a->t->v[0], &root);
+	a->ended = true;
+}
+
+static void answers_body(struct simcluster *t)
+{
+	struct late_asker a = {.t = t};
+	struct txn_handle *h;
+	struct task *task;
+
+	sc_up(t, 0);
+	assert_int_equal(txn_begin(t->v[0]->txns, 1, &h), 0);
+	txn_abort_volume(h, "a test says so");
+	txn_end(h);
+	simdev_outage(t->dev[0], clock_now_ns(t->clk) + 10 * SC_S, SIMDEV_OUTAGE_SILENT);
+	while (host_state(vol_host(t->v[0])) == HOST_ACTIVE)
+		clock_sleep_ns(t->clk, SC_S / 10);
+	task = sc_task(t, 0, late_task, &a);
+	clock_sleep_ns(t->clk, SC_S);
+	assert_true(a.ended);
+	assert_int_equal(a.rc, -EIO);
+	sc_join(t, task);
+	sc_kill(t, 0);
+}
+
+/* Else the kernel's requests would keep the daemon from being unmounted, too. */
+static void a_failed_volume_answers_although_its_device_is_away(void **s)
+{
+	(void)s;
+	sc_run(answers_body, NULL);
+}
+
 static void a_failed_volume_is_unmounted_although_its_device_is_away(void **s)
 {
 	(void)s;
@@ -257,6 +300,7 @@ int main(void)
 	    cmocka_unit_test(host_whose_slot_was_taken_answers_eio),
 	    cmocka_unit_test(waiting_for_a_lock_can_be_interrupted),
 	    cmocka_unit_test(statistics_name_what_scripts_ask_for),
+	    cmocka_unit_test(a_failed_volume_answers_although_its_device_is_away),
 	    cmocka_unit_test(a_failed_volume_is_unmounted_although_its_device_is_away),
 	};
 
