@@ -277,6 +277,7 @@ static void answers_body(struct simcluster *t)
 	assert_int_equal(a.rc, -EIO);
 	sc_join(t, task);
 	sc_kill(t, 0);
+	sc_up(t, 0); /* replays */
 }
 
 /* Else the kernel's requests would keep the daemon from being unmounted, too. */

@@ -219,6 +219,7 @@ static void waiting_body(struct simcluster *t)
 	simdev_inject_clear(t->dev[0]);
 	sc_join(t, task);
 	sc_kill(t, 0);
+	sc_up(t, 0); /* replays */
 }
 
 /* As all do that come after it has failed: nothing that they wait for can make it well. */
@@ -261,6 +262,7 @@ static void first_reason_body(struct simcluster *t)
 	assert_int_equal(w.rc, -EIO);
 	assert_false(atomic_load(&t->v[0]->lost));
 	sc_kill(t, 0);
+	sc_up(t, 0); /* replays */
 }
 
 /* Nobody has asked the device to the end what becomes of the write. */
