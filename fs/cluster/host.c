@@ -451,13 +451,29 @@ int host_release(struct host *h)
  * Not LOST at once: beats go on while they land, and keep the watchdog quiet until all commands
  * that are under way have ended.
  */
-void host_give_up(struct host *h)
+static void give_up_locked(struct host *h)
 {
-	mtx_lock(&h->mtx);
-	h->giving_up = h->lost_told = true;
+	h->giving_up = true;
 	if (!host_check_lease(h) && atomic_load(&h->state) == HOST_SUSPENDED)
 		atomic_store(&h->state, HOST_LOST);
 	cond_broadcast(&h->changed);
+	cond_signal(&h->note_wake);
+}
+
+void host_give_up(struct host *h)
+{
+	mtx_lock(&h->mtx);
+	h->lost_told = true;
+	give_up_locked(h);
+	mtx_unlock(&h->mtx);
+}
+
+void host_end(struct host *h, const char *why)
+{
+	mtx_lock(&h->mtx);
+	if (!h->giving_up && atomic_load(&h->state) != HOST_LOST)
+		snprintf(h->lost_why, sizeof(h->lost_why), "%s", why);
+	give_up_locked(h);
 	mtx_unlock(&h->mtx);
 }
 

@@ -137,6 +137,11 @@ int host_release(struct host *h);
  * waits for the end of an outage. Where the lease is over, or when it ends, the host is LOST.
  */
 void host_give_up(struct host *h);
+/*
+ * The same while all others go on: what they use this host for has failed. When it is LOST the
+ * upcall says @why.
+ */
+void host_end(struct host *h, const char *why);
 /* Stop threads without touching the slot (crash, lost). */
 void host_abandon(struct host *h);
 

@@ -327,11 +327,19 @@ static bool failed(struct volume *v)
 	return atomic_load(&v->lost) || txn_failed(v->txns);
 }
 
+bool vol_end_if_failed(struct volume *v)
+{
+	if (!failed(v))
+		return false;
+	host_end(v->host, "it had failed, and its device did not answer until the lease was over");
+	return true;
+}
+
 int vol_wait_active(struct volume *v)
 {
 	if (host_lease_ok(v->host))
 		return 0;
-	return failed(v) ? -EIO : host_wait_active(v->host);
+	return vol_end_if_failed(v) ? -EIO : host_wait_active(v->host);
 }
 
 static int enter(struct op *o, void *arg)

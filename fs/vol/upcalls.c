@@ -124,6 +124,11 @@ static void on_recovered(void *ctx, unsigned slot, uint64_t owner)
 	orphans_scan(v->orphans);
 }
 
+static void on_suspended(void *ctx)
+{
+	vol_end_if_failed(ctx);
+}
+
 /* The host layer has told the admin. */
 static void on_lost(void *ctx, const char *why)
 {
@@ -157,6 +162,7 @@ struct host_cb vol_host_cb(struct volume *v)
 	return (struct host_cb){.ctx = v,
 				.replay = on_replay,
 				.recovered = on_recovered,
+				.suspended = on_suspended,
 				.lost = on_lost,
 				.alive = on_alive};
 }

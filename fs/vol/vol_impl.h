@@ -116,6 +116,8 @@ void op_plan(struct op *o, uint64_t ino, enum lock_mode mode, enum lock_local lo
 int op_run(struct op *o, int (*body)(struct op *o, void *arg), void *arg);
 /* Before an answer: until the lease is there (again). -EIO: it will not be, or is of no use. */
 int vol_wait_active(struct volume *v);
+/* The lease is over: if the volume has failed nobody waits for the device any more. */
+bool vol_end_if_failed(struct volume *v);
 /*
  * For those that cannot wait: pins what is planned if that is to be had at once. To be followed by
  * op_leave() in any case, on whatever thread, which lets all go.

@@ -287,6 +287,47 @@ static void a_failed_volume_answers_although_its_device_is_away(void **s)
 	sc_run(answers_body, NULL);
 }
 
+/* Whoever waits for a lock is not with the device at all. */
+static void waiter_body(struct simcluster *t)
+{
+	struct late_asker a = {.t = t};
+	struct nodeid root;
+	struct txn_handle *h;
+	struct task *task;
+
+	sc_up(t, 0);
+	sc_up(t, 1);
+	root = sc_root_id(t, 1);
+	sc_mkfile(t, 1, root, "f");
+	sc_kill(t, 1);
+	task = sc_task(t, 0, late_task, &a);
+	clock_sleep_ns(t->clk, SC_S / 20);
+	assert_false(a.ended);
+	simdev_outage(t->dev[0], clock_now_ns(t->clk) + 10 * SC_S, SIMDEV_OUTAGE_SILENT);
+	if (t->ctx) /* else it fails before that */
+		while (host_state(vol_host(t->v[0])) == HOST_ACTIVE)
+			clock_sleep_ns(t->clk, SC_S / 10);
+	assert_int_equal(txn_begin(t->v[0]->txns, 1, &h), 0);
+	txn_abort_volume(h, "a test says so");
+	txn_end(h);
+	if (t->ctx)
+		assert_int_equal(vol_root(t->v[0], &root), -EIO);
+	clock_sleep_ns(t->clk, 2 * SC_S);
+	assert_true(a.ended);
+	assert_int_equal(a.rc, -EIO);
+	sc_join(t, task);
+	assert_true(atomic_load(&t->v[0]->lost));
+	sc_kill(t, 0);
+	sc_up(t, 1); /* replays both */
+	sc_settle(t, 1);
+}
+
+static void who_waits_in_a_failed_volume_waits_for_the_end_of_the_lease_only(void **s)
+{
+	sc_run(waiter_body, NULL);
+	sc_run(waiter_body, &(struct sc_shape){.hosts = 2, .ctx = s});
+}
+
 static void a_failed_volume_is_unmounted_although_its_device_is_away(void **s)
 {
 	(void)s;
@@ -302,6 +343,7 @@ int main(void)
 	    cmocka_unit_test(waiting_for_a_lock_can_be_interrupted),
 	    cmocka_unit_test(statistics_name_what_scripts_ask_for),
 	    cmocka_unit_test(a_failed_volume_answers_although_its_device_is_away),
+	    cmocka_unit_test(who_waits_in_a_failed_volume_waits_for_the_end_of_the_lease_only),
 	    cmocka_unit_test(a_failed_volume_is_unmounted_although_its_device_is_away),
 	};
 
