@@ -22,6 +22,7 @@
  */
 #include "fuse/bufs.h"
 #include "fuse/front.h"
+#include "fuse/lanes.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -46,17 +47,12 @@ struct clone {	 /* of the kernel's device */
 	int now; /* another one, that is never waited for; -1: none */
 };
 
-struct lane { /* transfers that workers have started */
-	struct lane *next;
-	struct dev_lane *dev;
-};
-
 struct worker {
 	struct worker *next;
 	struct loop *loop;
 	pthread_t thread;
 	struct front_buf *buf; /* NULL: it went with the request in hand */
-	struct lane *lane;     /* NULL: none to be had, or left to others */
+	struct lane *lane;     /* NULL: none to be had, or given to others */
 	struct clone clone;
 	bool cloned;	       /* that one is its own to keep */
 	void (*fn)(void *arg); /* not a worker of requests: does this, and ends */
@@ -80,9 +76,7 @@ struct loop {
 	struct worker *workers;
 	struct late *late;
 	struct bufs bufs;
-	struct lane *left; /* by workers that wait; for who reads next */
-	struct lane *idle;
-	unsigned stranded; /* of those that were left: so many more than will read */
+	struct lanes *lanes;
 	/* Parked ones: so many of them are to read, and so many to do what is late. */
 	unsigned parked, calls, nlate;
 	unsigned total, reading;
@@ -176,88 +170,49 @@ void front_kept_done(struct front *f, struct front_buf *b)
 
 /* ---- lanes ----------------------------------------------------------------------------------- */
 
-static struct lane *lane_pop(struct lane **list)
+/* Send, and bring back; @fd as for dev_lane_wait(). What that calls must not sleep. */
+static void lane_turn(struct dev_lane *d, bool wait, int fd)
 {
-	struct lane *n = *list;
-
-	if (n)
-		*list = n->next;
-	return n;
-}
-
-static void lane_push(struct lane **list, struct lane *n)
-{
-	n->next = *list;
-	*list = n;
-}
-
-static struct lane *lane_new(struct loop *l)
-{
-	struct dev_lane *d = dev_lane_new(l->f->dev);
-	struct lane *n = d ? calloc(1, sizeof(*n)) : NULL;
-
-	if (n)
-		n->dev = d;
+	self->turning = true;
+	if (wait)
+		dev_lane_wait(d, fd);
 	else
-		dev_lane_free(d);
-	return n;
+		dev_lane_turn(d);
+	self->turning = false;
 }
 
-/* For who reads: what others have left comes first. One of its own is only for who can read so. */
+/* For who reads. One on which nothing is on its way is only for who can read beside it. */
 static void lane_take(struct loop *l)
 {
-	bool own = self->clone.now >= 0;
+	bool left;
 
-	pthread_mutex_lock(&l->mtx);
-	self->lane = lane_pop(&l->left);
-	if (!self->lane && own)
-		self->lane = lane_pop(&l->idle);
-	pthread_mutex_unlock(&l->mtx);
-	if (!self->lane && own)
-		self->lane = lane_new(l);
+	self->lane = lanes_take(l->lanes, self->clone.now >= 0, &left);
+	if (left)
+		lane_turn(self->lane->dev, false, -1);
 }
 
-/* True: somebody else must look after it now. */
-static bool lane_leave(struct loop *l) /* l->mtx held */
+/* This worker waits. True: somebody else must look after what it has started. */
+static bool lane_leave(struct loop *l)
 {
-	if (!self->lane || !self->lane->dev->on_way)
-		return false;
-	lane_push(&l->left, self->lane);
+	struct lane *n = self->lane;
+	bool busy = n && n->dev->on_way;
+
 	self->lane = NULL;
-	return true;
+	if (busy)
+		lanes_leave(l->lanes, n);
+	else if (n)
+		lanes_give(l->lanes, n);
+	return busy;
 }
 
-static void lane_end(struct loop *l, struct lane *n)
+/* This worker reads no more. */
+static void lane_end(struct loop *l)
 {
-	while (n->dev->on_way)
-		dev_lane_wait(n->dev, -1);
-	pthread_mutex_lock(&l->mtx);
-	lane_push(&l->idle, n);
-	pthread_mutex_unlock(&l->mtx);
-}
+	struct lane *n = self->lane;
 
-/* No thread could be had for it. */
-static void lane_rescue(struct loop *l) /* l->mtx held; let go meanwhile */
-{
-	struct lane *n = lane_pop(&l->left);
-
-	l->stranded--;
-	if (!n)
-		return;
-	pthread_mutex_unlock(&l->mtx);
-	lane_end(l, n);
-	pthread_mutex_lock(&l->mtx);
-}
-
-static void lanes_free(struct loop *l)
-{
-	struct lane *n;
-
-	lunfs_assert(!l->left);
-	while ((n = lane_pop(&l->idle)) != NULL) {
-		dev_lane_free(n->dev);
-		free(n);
-	}
+	self->lane = NULL;
+	if (n)
+		lanes_end(l->lanes, n);
 }
 
 /* ---- workers --------------------------------------------------------------------------------- */
@@ -379,13 +334,11 @@ void front_waits(void)
 		return;
 	self->waits = true;
 	dev_lane_use(NULL);
+	left = lane_leave(l);
 	pthread_mutex_lock(&l->mtx);
 	l->reading--;
-	left = lane_leave(l);
-	if ((left || l->reading == 0) && !reader_add(l) && left) {
-		l->stranded++;
-		pthread_cond_signal(&l->changed);
-	}
+	if ((left || l->reading == 0) && !reader_add(l) && left)
+		lanes_strand(l->lanes);
 	pthread_mutex_unlock(&l->mtx);
 }
 
@@ -414,8 +367,8 @@ static bool read_on(struct loop *l)
 	}
 	self->waits = false;
 	if (self->buf && !self->buf->arena) {
-		buf_put(&l->bufs,
-			self->buf); /* serve() takes a better one if there is one by now */
+		/* serve() takes a better one if there is one by now. */
+		buf_put(&l->bufs, self->buf);
 		self->buf = NULL;
 	}
 	pthread_mutex_lock(&l->mtx);
@@ -428,9 +381,6 @@ static bool read_on(struct loop *l)
 		buf_put(&l->bufs, self->buf);
 	self->buf = NULL;
 	pthread_mutex_lock(&l->mtx);
-	if (self->lane)
-		lane_push(&l->idle, self->lane);
-	self->lane = NULL;
 	go_on = park(l);
 	pthread_mutex_unlock(&l->mtx);
 	return go_on;
@@ -476,7 +426,7 @@ static bool serve_beside(struct loop *l, struct fuse_buf *fb)
 	int fd = busy ? self->clone.now : self->clone.fd, n;
 
 	if (fd < 0) { /* it was left by another, and that is all that can be done beside it */
-		dev_lane_wait(d, -1);
+		lane_turn(d, true, -1);
 		return true;
 	}
 	dev_lane_use(self->clone.now < 0 ? NULL : d);
@@ -485,12 +435,10 @@ static bool serve_beside(struct loop *l, struct fuse_buf *fb)
 	if (!self->lane) /* left to others */
 		return go_on;
 	d = self->lane->dev;
-	self->turning = true;
 	if (busy && n == -EAGAIN)
-		dev_lane_wait(d, fd);
-	else if (dev_lane_due(d))
-		dev_lane_turn(d);
-	self->turning = false;
+		lane_turn(d, true, fd);
+	else if (dev_lane_due(d) || (busy && self->buf)) /* no more was started */
+		lane_turn(d, false, -1);
 	return go_on;
 }
 
@@ -539,8 +487,9 @@ static void serve(struct loop *l)
 		fb.mem = self->buf->mem + LUNFS_BLOCK_BYTES - WRITE_HEADER_BYTES;
 		go_on = serve_beside(l, &fb);
 	}
-	if (self->lane)
-		lane_end(l, self->lane);
+	lane_end(l);
+	if (fuse_session_exited(l->f->se))
+		lanes_close(l->lanes);
 	if (self->buf)
 		buf_put(&l->bufs, self->buf);
 }
@@ -637,7 +586,7 @@ static void close_all(struct loop *l)
 		if (l->clone[k].now >= 0)
 			close(l->clone[k].now);
 	}
-	lanes_free(l);
+	lanes_free(l->lanes);
 	bufs_destroy(&l->bufs);
 }
 
@@ -649,6 +598,27 @@ static unsigned busy_readers(void)
 	return n < 1 ? 1 : n > (long)READERS_MAX ? READERS_MAX : (unsigned)n;
 }
 
+/* Until nobody serves a request any more, and none is to be answered later. l->mtx held. */
+static void supervise(struct loop *l)
+{
+	while (l->workers || l->kept) {
+		bool ends;
+
+		wait_changed(l, fuse_session_exited(l->f->se) ? 20 : 10000);
+		ends = fuse_session_exited(l->f->se);
+		if (ends) {
+			pthread_mutex_unlock(&l->mtx); /* it takes what who waits may have */
+			calls_interrupt_all(l->f);
+			pthread_mutex_lock(&l->mtx);
+			wake_readers(l);
+			lanes_close(l->lanes);
+		}
+		while (l->late && (l->nlate + l->calls > l->parked || ends))
+			do_one_late(l);
+		reap(l);
+	}
+}
+
 int front_loop(struct front *f)
 {
 	struct loop l = {.f = f,
@@ -658,8 +628,13 @@ int front_loop(struct front *f)
 			 .clone = {[0 ... CLONES - 1] = {-1, -1}}};
 	pthread_t sig_thread;
 
-	if (pthread_create(&sig_thread, NULL, signal_run, &l) != 0)
+	l.lanes = lanes_new(f->dev);
+	if (!l.lanes)
 		return -EAGAIN;
+	if (pthread_create(&sig_thread, NULL, signal_run, &l) != 0) {
+		lanes_free(l.lanes);
+		return -EAGAIN;
+	}
 	f->loop = &l;
 	bufs_init(&l.bufs);
 	l.busy_readers = busy_readers();
@@ -667,20 +642,7 @@ int front_loop(struct front *f)
 	reader_add(&l);
 	if (!l.workers)
 		l.error = -EAGAIN;
-	while (l.workers || l.kept) {
-		wait_changed(&l, fuse_session_exited(f->se) ? 20 : 10000);
-		if (fuse_session_exited(f->se)) {
-			pthread_mutex_unlock(&l.mtx); /* it may take what who waits has */
-			calls_interrupt_all(f);
-			pthread_mutex_lock(&l.mtx);
-			wake_readers(&l);
-		}
-		while (l.stranded)
-			lane_rescue(&l);
-		while (l.late && (l.nlate + l.calls > l.parked || fuse_session_exited(f->se)))
-			do_one_late(&l);
-		reap(&l);
-	}
+	supervise(&l);
 	l.signalled = true;
 	pthread_mutex_unlock(&l.mtx);
 	pthread_kill(sig_thread, SIGTERM);
