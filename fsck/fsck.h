@@ -92,6 +92,7 @@ struct fsck {
 	uint8_t *probed; /* a bit a window: a chunk that is not listed was looked for there */
 	bool watermark_told; /* in this round: it is too low */
 	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
+	unsigned no_place; /* directories that the superblock names where no cell can be */
 
 	struct windows *windows; /* window.c */
 	struct clock *clk;	 /* for threads that read ahead; NULL: there are none */

@@ -50,6 +50,7 @@ static int make_top(struct fsck *f, uint64_t ino, uint64_t parent, uint32_t mode
 		    "Save an image of the volume (lunfs image) and report this.",
 		    ULL(ino));
 		stuck_add(f, ino);
+		f->no_place++;
 		return 0;
 	}
 	bit_set(fg->cell_used, bit);

@@ -75,6 +75,7 @@ struct fuzz_fsck {
 	int rc;			 /* it could not be done, or not be finished */
 	bool no_super, no_claim; /* why */
 	uint64_t total, left, hopeless;
+	unsigned no_place; /* "fsck-no-place" was said so often */
 	const char *first; /* name of the first code found */
 };
 void fuzz_check(struct bed *b, struct clock *clk, struct fuzz_fsck *out);  /* -n */
