@@ -42,7 +42,7 @@
 #define ENDED(data)
 #endif
 
-#define DEPTH 96u   /* on their way in a lane: less than a block device takes without blocking */
+#define DEPTH 96u   /* on their way in all lanes: less than a block device takes without blocking */
 #define TOGETHER 8u /* so many are sent at once, if nothing comes in between */
 #define REAP 64	    /* taken from the kernel together */
 
@@ -55,10 +55,11 @@ struct aio {
 	int fd;
 	pthread_mutex_t mtx;
 	struct slot *idle; /* those that no batch uses */
+	atomic_uint on_way; /* in lanes, and what is to be sent there */
 };
 
 struct aio_lane {
-	const struct aio *q;
+	struct aio *q;
 	aio_ended *ended;
 	void *ended_ctx;
 	aio_context_t ctx;
@@ -215,8 +216,10 @@ void aio_lane_free(struct aio_lane *l)
 
 int aio_lane_start(struct aio_lane *l, const struct aio_one *io)
 {
-	if (l->on_way + l->unsent >= DEPTH)
+	if (atomic_fetch_add(&l->q->on_way, 1) >= DEPTH) {
+		atomic_fetch_sub(&l->q->on_way, 1);
 		return -EAGAIN;
+	}
 	l->wait[l->unsent++] = *io;
 	return 0;
 }
@@ -237,35 +240,47 @@ static struct iocb lane_iocb(const struct aio_lane *l, const struct aio_one *io)
 
 static void bring(const struct aio_lane *l, void *data, int64_t result)
 {
+	atomic_fetch_sub(&l->q->on_way, 1);
 	l->ended(l->ended_ctx, data, result);
 }
 
-/* Those whose time is not over. What the kernel does not take now is not sent. */
-static void send_unsent(struct aio_lane *l)
+/*
+ * At most TOGETHER of those that wait, whose time is not over; the kernel may keep us waiting, so
+ * the next look at the clock. What it does not take now is not sent.
+ */
+static void send_some(struct aio_lane *l, const struct aio_one *io, unsigned of)
 {
-	struct iocb cb[DEPTH], *list[DEPTH];
+	struct iocb cb[TOGETHER], *list[TOGETHER];
 	uint64_t now_ns = dev_now_ns();
-	unsigned n = 0, of = l->unsent;
+	unsigned n = 0;
 	long sent;
 
 	for (unsigned k = 0; k < of; k++) {
-		if (l->wait[k].until_ns <= now_ns)
+		if (io[k].until_ns <= now_ns)
 			continue;
-		SUBMITTED(l->wait[k].data);
-		cb[n] = lane_iocb(l, &l->wait[k]);
+		SUBMITTED(io[k].data);
+		cb[n] = lane_iocb(l, &io[k]);
 		list[n] = &cb[n];
 		n++;
 	}
 	sent = n ? syscall(SYS_io_submit, l->ctx, (long)n, list) : 0;
 	sent = sent < 0 ? 0 : sent;
 	l->on_way += (unsigned)sent;
-	l->unsent = 0;
 	for (unsigned k = 0; k < of; k++) {
-		if (l->wait[k].until_ns <= now_ns)
-			bring(l, l->wait[k].data, AIO_TOO_LATE);
+		if (io[k].until_ns <= now_ns)
+			bring(l, io[k].data, AIO_TOO_LATE);
 		else if (sent-- <= 0)
-			bring(l, l->wait[k].data, -EAGAIN);
+			bring(l, io[k].data, -EAGAIN);
 	}
+}
+
+static void send_unsent(struct aio_lane *l)
+{
+	unsigned of = l->unsent;
+
+	for (unsigned k = 0; k < of; k += TOGETHER)
+		send_some(l, l->wait + k, of - k < TOGETHER ? of - k : TOGETHER);
+	l->unsent = 0;
 }
 
 /* Without asking the kernel. */

@@ -241,7 +241,7 @@ int vol_io_end(struct vol_io *x, bool may_sleep, size_t *done)
 		rc = vol_touch(v, x->c, x->id);
 		j->rc = j->rc ? j->rc : rc;
 	}
-	rc = vol_wait_active(v);
+	rc = may_sleep ? vol_wait_active(v) : 0; /* else it was looked at above */
 	rc = rc ? rc : j->rc;
 	free(j);
 	*done = rc ? 0 : x->len_bytes;
