@@ -70,6 +70,7 @@ struct host_cb {
 	 */
 	void (*recovered)(void *ctx, unsigned slot, uint64_t owner);
 	void (*suspended)(void *ctx);
+	void (*still_suspended)(void *ctx); /* again and again, a beat's time apart */
 	void (*resumed)(void *ctx);
 	void (*lost)(void *ctx, const char *why);
 	/* Progress of revoke and commit threads: false stops the beat (DESIGN 5). May be NULL. */

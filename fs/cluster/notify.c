@@ -72,6 +72,15 @@ static bool tell_over(struct host *h)
 	return false;
 }
 
+/* What uses this host may fail while it is suspended, too, and nobody would hear of it. */
+static void remind_suspended(struct host *h)
+{
+	mtx_unlock(&h->mtx);
+	if (h->cb.still_suspended)
+		h->cb.still_suspended(h->cb.ctx);
+	mtx_lock(&h->mtx);
+}
+
 void notify_main(void *arg)
 {
 	struct host *h = arg;
@@ -80,6 +89,7 @@ void notify_main(void *arg)
 	mtx_lock(&h->mtx);
 	for (;;) {
 		bool active = host_check_lease(h);
+		uint64_t until_ns = CLOCK_FOREVER;
 
 		if (!h->temporary && tell_state(h, &told_suspended))
 			continue;
@@ -87,8 +97,12 @@ void notify_main(void *arg)
 			break;
 		if (!h->temporary && tell_over(h))
 			continue;
-		cond_wait(&h->note_wake, &h->mtx,
-			  active ? atomic_load(&h->lease_end_ns) : CLOCK_FOREVER);
+		if (active)
+			until_ns = atomic_load(&h->lease_end_ns);
+		else if (told_suspended && atomic_load(&h->state) == HOST_SUSPENDED)
+			until_ns = host_now(h) + h->cfg.beat_ms * MS_NS;
+		if (cond_wait(&h->note_wake, &h->mtx, until_ns) == -ETIMEDOUT && !active)
+			remind_suspended(h);
 	}
 	mtx_unlock(&h->mtx);
 }

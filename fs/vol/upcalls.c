@@ -163,6 +163,7 @@ struct host_cb vol_host_cb(struct volume *v)
 				.replay = on_replay,
 				.recovered = on_recovered,
 				.suspended = on_suspended,
+				.still_suspended = on_suspended,
 				.lost = on_lost,
 				.alive = on_alive};
 }
