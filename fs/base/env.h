@@ -13,8 +13,16 @@ struct env {
 	struct clock *clk;
 	const struct geo *geo; /* changes only while the volume lock is held exclusively */
 	struct health *health; /* told how long I/O takes (cluster/health.h); NULL: nobody is */
-	void (*waits)(void *ctx); /* before a thread waits for plain reads; NULL: nobody asks */
+	/* Before a thread waits for plain reads, or takes a lock from the disk; NULL: nobody asks.
+	 */
+	void (*waits)(void *ctx);
 	void *waits_ctx;
 };
+
+static inline void env_waits(const struct env *env)
+{
+	if (env->waits)
+		env->waits(env->waits_ctx);
+}
 
 #endif

@@ -652,6 +652,7 @@ int lock_acquire(struct locks *ls, struct lock *l, struct waiter *w)
 	bool read = false;
 	int rc = 0;
 
+	env_waits(&ls->env);
 	a.wish.addr = l->addr;
 	a.wish.mode = w->mode;
 	w->current = false;
