@@ -53,9 +53,11 @@ struct slot { /* a context for one batch at a time */
 
 struct aio {
 	int fd;
+	const char *name;
 	pthread_mutex_t mtx;
 	struct slot *idle; /* those that no batch uses */
 	atomic_uint on_way; /* in lanes, and what is to be sent there */
+	atomic_bool told;   /* that no lane was to be had */
 };
 
 struct aio_lane {
@@ -92,6 +94,7 @@ struct aio *aio_new(int fd, const char *name)
 		return NULL;
 	}
 	q->fd = fd;
+	q->name = name;
 	q->idle = s;
 	pthread_mutex_init(&q->mtx, NULL);
 	return q;
@@ -200,6 +203,13 @@ struct aio_lane *aio_lane_new(struct aio *q, aio_ended *ended, void *ctx)
 	l->signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (l->signal_fd >= 0 && syscall(SYS_io_setup, DEPTH, &l->ctx) == 0)
 		return l;
+	if (!atomic_exchange(&q->told, true))
+		log_info(
+		    "no-lane",
+		    "%s: the kernel grants no more asynchronous I/O now (%s; see fs.aio-max-nr "
+		    "and the limit of open files), so small transfers are slower until it "
+		    "does; nothing else changes.",
+		    q->name, strerror(errno));
 	if (l->signal_fd >= 0)
 		close(l->signal_fd);
 	free(l);

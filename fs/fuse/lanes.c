@@ -16,8 +16,10 @@ struct lanes {
 	unsigned stranded; /* of those that were left: so many more than readers will come */
 	bool closed, end;
 	atomic_bool some;    /* there ever was one */
-	atomic_bool no_more; /* the kernel grants none */
+	atomic_uint no_more; /* the kernel granted none; so often nobody asked since */
 };
+
+#define ASK_AGAIN 1024u /* times that one is missed */
 
 static struct lane *pop(struct lane **list)
 {
@@ -105,28 +107,38 @@ static struct lane *one_more(struct lanes *l)
 
 	if (!n) {
 		dev_lane_free(d);
-		atomic_store(&l->no_more, true);
+		atomic_store(&l->no_more, 1);
 		return NULL;
 	}
 	n->dev = d;
+	atomic_store(&l->no_more, 0);
 	atomic_store(&l->some, true);
 	return n;
 }
 
-struct lane *lanes_take(struct lanes *l, bool own, bool *left)
+static bool may_ask(struct lanes *l)
+{
+	return atomic_load(&l->no_more) == 0 || atomic_fetch_add(&l->no_more, 1) % ASK_AGAIN == 0;
+}
+
+struct lane *lanes_take(struct lanes *l, bool beside, bool *left)
 {
 	struct lane *n = NULL;
 
 	*left = false;
 	if (atomic_load(&l->some)) {
 		pthread_mutex_lock(&l->mtx);
-		n = pop(&l->left);
-		*left = n;
-		if (!n && own)
-			n = pop(&l->idle);
+		if (beside) {
+			n = pop(&l->left);
+			*left = n;
+			n = n ? n : pop(&l->idle);
+		} else if (l->left) {
+			l->stranded++;
+			pthread_cond_signal(&l->to_mind);
+		}
 		pthread_mutex_unlock(&l->mtx);
 	}
-	return n || !own || atomic_load(&l->no_more) ? n : one_more(l);
+	return n || !beside || !may_ask(l) ? n : one_more(l);
 }
 
 void lanes_leave(struct lanes *l, struct lane *n)

@@ -21,9 +21,10 @@ struct lanes *lanes_new(struct dev *d); /* NULL: no thread can be had */
 void lanes_free(struct lanes *l);	/* none is in use or left */
 /*
  * For who reads next. *@left: somebody had to leave it, and it may have been passed on unsent more
- * than once: to be turned. @own: also one on which nothing is on its way. NULL: none.
+ * than once: to be turned. @beside: this one can read beside a lane; else one that was left is
+ * stranded. NULL: none.
  */
-struct lane *lanes_take(struct lanes *l, bool own, bool *left);
+struct lane *lanes_take(struct lanes *l, bool beside, bool *left);
 void lanes_leave(struct lanes *l, struct lane *n); /* to who reads next */
 void lanes_strand(struct lanes *l);		   /* nobody will, for one that was left */
 void lanes_give(struct lanes *l, struct lane *n);  /* nothing is on its way */

@@ -43,8 +43,8 @@
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
 
 struct clone {	 /* of the kernel's device */
-	int fd;	 /* -1: none; then the session's is used */
-	int now; /* another one, that is never waited for; -1: none */
+	int fd;	 /* -1: none; then the session's is used, and no lane */
+	int now; /* another one, that is never waited for */
 };
 
 struct worker {
@@ -181,7 +181,6 @@ static void lane_turn(struct dev_lane *d, bool wait, int fd)
 	self->turning = false;
 }
 
-/* For who reads. One on which nothing is on its way is only for who can read beside it. */
 static void lane_take(struct loop *l)
 {
 	bool left;
@@ -425,11 +424,7 @@ static bool serve_beside(struct loop *l, struct fuse_buf *fb)
 	bool busy = d && d->on_way, go_on;
 	int fd = busy ? self->clone.now : self->clone.fd, n;
 
-	if (fd < 0) { /* it was left by another, and that is all that can be done beside it */
-		lane_turn(d, true, -1);
-		return true;
-	}
-	dev_lane_use(self->clone.now < 0 ? NULL : d);
+	dev_lane_use(d);
 	wire_set_fd(fd);
 	go_on = serve_one(l, fb, &n);
 	if (!self->lane) /* left to others */
@@ -454,6 +449,23 @@ static int clone_new(struct loop *l, int flags)
 	return fd;
 }
 
+static void clone_close(struct clone *c)
+{
+	if (c->fd >= 0)
+		close(c->fd);
+	if (c->now >= 0)
+		close(c->now);
+	*c = (struct clone){-1, -1};
+}
+
+/* Both or none. */
+static void clone_open(struct loop *l, struct clone *c)
+{
+	*c = (struct clone){clone_new(l, 0), clone_new(l, O_NONBLOCK)};
+	if (c->fd < 0 || c->now < 0)
+		clone_close(c);
+}
+
 /* The first worker has none before INIT was answered. */
 static void clone_take(struct loop *l)
 {
@@ -465,8 +477,8 @@ static void clone_take(struct loop *l)
 	self->cloned = true;
 	pthread_mutex_lock(&l->mtx);
 	c = &l->clone[l->next_clone++ % CLONES];
-	if (c->fd < 0 && l->next_clone <= CLONES)
-		*c = (struct clone){clone_new(l, 0), clone_new(l, O_NONBLOCK)};
+	if (c->fd < 0)
+		clone_open(l, c);
 	if (c->fd >= 0)
 		self->clone = *c;
 	pthread_mutex_unlock(&l->mtx);
@@ -557,6 +569,7 @@ static void *signal_run(void *arg)
 {
 	struct loop *l = arg;
 	sigset_t set;
+	bool first;
 	int sig;
 
 	sigemptyset(&set);
@@ -566,10 +579,11 @@ static void *signal_run(void *arg)
 	while (sigwait(&set, &sig) != 0)
 		;
 	pthread_mutex_lock(&l->mtx);
-	if (!l->signalled)
-		log_info("unmounting", "Signal %d (%s): unmounting.", sig, strsignal(sig));
+	first = !l->signalled;
 	l->signalled = true;
 	pthread_mutex_unlock(&l->mtx);
+	if (first) /* a log that blocks must not hold up the workers */
+		log_info("unmounting", "Signal %d (%s): unmounting.", sig, strsignal(sig));
 	sizes_stop(l->f->sizes); /* while somebody reads what it asks */
 	pthread_mutex_lock(&l->mtx);
 	fuse_session_exit(l->f->se);
@@ -580,12 +594,8 @@ static void *signal_run(void *arg)
 
 static void close_all(struct loop *l)
 {
-	for (unsigned k = 0; k < CLONES; k++) {
-		if (l->clone[k].fd >= 0)
-			close(l->clone[k].fd);
-		if (l->clone[k].now >= 0)
-			close(l->clone[k].now);
-	}
+	for (unsigned k = 0; k < CLONES; k++)
+		clone_close(&l->clone[k]);
 	lanes_free(l->lanes);
 	bufs_destroy(&l->bufs);
 }
