@@ -189,8 +189,6 @@ static void images_committed_locked(struct txns *t, struct txn *x)
 		im->blk->freezing = false;
 		image_commit(t, im); /* a revoke is gone after this */
 	}
-	lunfs_assert(x->pins > 0);
-	x->pins--;
 	x->committed_ns = clock_now_ns(t->env.clk) | 1;
 }
 
@@ -243,6 +241,10 @@ static int make_durable(struct txns *t, struct txn *x, unsigned entries, bool fl
 	return r;
 }
 
+/*
+ * While the call-backs run the images may get into their places, and all that holds the transaction
+ * then is its own pin.
+ */
 static void end_commit_locked(struct txns *t, struct txn *x, int r)
 {
 	struct callback_list list = TAILQ_HEAD_INITIALIZER(list);
@@ -259,8 +261,11 @@ static void end_commit_locked(struct txns *t, struct txn *x, int r)
 	mtx_unlock(&t->mtx);
 	callbacks_run(&list, ok);
 	mtx_lock(&t->mtx);
-	if (ok)
+	if (ok) {
+		lunfs_assert(x->pins > 0);
+		x->pins--;
 		t->durable_tid = x->id;
+	}
 	if (!logged)
 		txn_free(x);
 	checkpoint_wake_locked(t);

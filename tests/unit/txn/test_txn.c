@@ -402,6 +402,52 @@ TEST(call_backs_hear_of_the_commit_before_the_waiter_goes_on)
 	node_down(&n);
 }
 
+struct meanwhile { /* a call-back during which all is checkpointed that can be */
+	struct txns *t;
+	void *other[8];
+	unsigned calls;
+};
+
+static void checkpointed_meanwhile(void *arg, bool ok)
+{
+	struct meanwhile *s = arg;
+
+	assert_true(ok);
+	assert_int_equal(checkpoint_all(s->t), 0);
+	assert_int_equal(tail_write(s->t), 0);
+	for (unsigned i = 0; i < 8; i++) { /* what was freed serves others by now */
+		s->other[i] = malloc(sizeof(struct txn));
+		memset(s->other[i], 0xff, sizeof(struct txn));
+	}
+	s->calls++;
+}
+
+TEST(a_transaction_whose_images_are_in_place_before_its_call_backs_have_run_is_still_there)
+{
+	struct node n;
+	struct lock *l = with_one(w, &n);
+	struct meanwhile s = {.t = n.t};
+	struct txn_handle *h;
+	uint64_t tid;
+
+	node_set(&n, l, l->addr, INODE, 2);
+	assert_int_equal(txn_begin(n.t, 0, &h), 0);
+	txn_on_commit(h, checkpointed_meanwhile, &s);
+	tid = txn_end(h);
+	assert_int_equal(txn_wait_durable(n.t, tid), 0);
+	assert_int_equal(s.calls, 1);
+	assert_int_equal(n.t->durable_tid, tid);
+	assert_int_equal(world_value(w, l->addr), 2);
+	/* Nor is what comes next taken for durable. */
+	tid = node_set(&n, l, l->addr, INODE, 3);
+	assert_true(n.t->durable_tid < tid);
+	assert_int_equal(txn_wait_durable(n.t, tid), 0);
+	for (unsigned i = 0; i < 8; i++)
+		free(s.other[i]);
+	node_down(&n);
+	assert_int_equal(world_value(w, l->addr), 3);
+}
+
 TEST(an_aborted_volume_commits_nothing_and_tells_everybody)
 {
 	struct node n, r;
@@ -758,6 +804,8 @@ int main(void)
 	    UNIT(a_handle_larger_than_the_usual_transaction_gets_one_of_its_own),
 	    UNIT(an_old_change_is_committed_without_being_asked_for),
 	    UNIT(call_backs_hear_of_the_commit_before_the_waiter_goes_on),
+	    UNIT(
+		a_transaction_whose_images_are_in_place_before_its_call_backs_have_run_is_still_there),
 	    UNIT(an_aborted_volume_commits_nothing_and_tells_everybody),
 	    UNIT(a_failed_log_write_stops_the_volume),
 	    UNIT(a_flush_that_fails_is_never_acknowledged),
