@@ -146,6 +146,27 @@ static int leaf_has_room(const struct bt *bt, uint64_t lblk, uint64_t end, unsig
 	return 0;
 }
 
+/*
+ * What of an extent lies behind @end goes to the leaf of @end, which it may reach into from an
+ * earlier one. That is read now, and not when the change has begun.
+ */
+static int rest_is_here(const struct bt *bt, uint64_t end)
+{
+	struct bt_path p;
+	struct ext e;
+	int rc = floor_ext(bt, end - 1, &p, &e);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	bt_put(bt, &p);
+	if (end >= end_of(&e))
+		return 0;
+	rc = bt_seek(bt, end, &p);
+	if (!rc)
+		bt_put(bt, &p);
+	return rc;
+}
+
 int ext_need(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
 	     unsigned changes, struct node_need *need)
 {
@@ -154,8 +175,11 @@ int ext_need(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t
 	bool room = false;
 	int rc = fork_need(ne, i, FORK_DATA, changes, &all);
 
-	if (!rc && changes && i->data_format == LUNFS_FORK_TREE)
+	if (!rc && changes && i->data_format == LUNFS_FORK_TREE) {
 		rc = leaf_has_room(&bt, lblk, lblk + len, changes, &room);
+		if (!rc && !room)
+			rc = rest_is_here(&bt, lblk + len);
+	}
 	if (rc)
 		return rc;
 	if (room) {
@@ -312,7 +336,7 @@ static int part_get(const struct bt *bt, uint64_t lblk, uint64_t len, struct par
 		rc = -EINVAL;
 	if (!rc)
 		rc = bt_seek(bt, lblk, &t->held[0]);
-	if (!rc)
+	if (!rc && lblk + len < end_of(&t->whole))
 		rc = bt_seek(bt, lblk + len, &t->held[1]);
 	if (rc)
 		part_put(bt, t);
@@ -488,7 +512,8 @@ int ext_remove_prepare(const struct node_env *ne, struct inode *i, uint64_t lblk
 	if (leaves_leaf(&t))
 		rc = bt_remove_prepare(&bt, &t.p, LAST_ITEMS, frees);
 	part_put(&bt, &t);
-	return rc;
+	/* If an emptied tree node cannot be given up now, it stays. */
+	return rc == -EIO ? rc : 0;
 }
 
 int ext_remove(const struct node_env *ne, const struct node_txn *nt, struct inode *i, uint64_t lblk,

@@ -151,14 +151,15 @@ int ext_set_written(const struct node_env *ne, const struct node_txn *nt, struct
 		    uint64_t lblk, uint64_t len, bool written);
 /*
  * fork_need() for @changes to extents, all of them in [lblk, lblk+len): no cells if the leaf that
- * new ones go to has room for them.
+ * new ones go to has room for them. What cannot be read for them is met here (-EIO, -EUCLEAN).
  */
 int ext_need(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
 	     unsigned changes, struct node_need *need);
 /*
  * Remove the mapping of [lblk, lblk+len), which one extent covers (clip first by ext_map); may
  * split it: counts as 2 changes. The caller frees the blocks (blk_free) in the same transaction.
- * Tree nodes that become empty are given up if @nt->frees holds them (ext_remove_prepare).
+ * Tree nodes that become empty are given up if @nt->frees holds them; ext_remove_prepare() sees to
+ * that where it can, and says -EIO, -EUCLEAN if the removal would.
  */
 int ext_remove_prepare(const struct node_env *ne, struct inode *i, uint64_t lblk, uint64_t len,
 		       struct free_res *frees);

@@ -125,7 +125,8 @@ static int fill_holes(struct op *o, struct inode *i, uint64_t pos, uint64_t end)
 /* ---- zeroing --------------------------------------------------------------------------------- */
 
 /*
- * Written extents in [*pos, to) become unwritten: they read as zeroes and keep their blocks.
+ * Written extents in [*pos, to) become unwritten: they read as zeroes and keep their blocks. If one
+ * of them cannot be read the others are done: each for itself is whole or not at all.
  * @flags: for the tree nodes that this may take.
  */
 static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t to, unsigned flags)
@@ -146,12 +147,12 @@ static int unwrite_step(struct op *o, struct inode *i, uint64_t *pos, uint64_t t
 
 		rc = ext_map(ne, i, *pos, &e);
 		if (rc)
-			break; /* nothing half-done: each extent is whole */
+			break;
 		n = e.len < to - *pos ? e.len : to - *pos;
 		if (e.blk && !(e.flags & LUNFS_EXT_UNWRITTEN)) {
 			rc = ext_set_written(ne, &ch.nt, i, *pos, n, false);
 			if (rc)
-				change_broken(&ch, rc, "the extents of a file");
+				break;
 			done++;
 		}
 		*pos += n;

@@ -72,9 +72,9 @@ static int prepare(struct change *ch, struct inode *i, struct step *s)
 		}
 		if (rc)
 			return change_want(ch, rc);
-		/* If an emptied tree node cannot be given up now, it stays. */
-		if (ext_remove_prepare(&v->ne, i, e->lblk, e->len, &ch->frees) == -EIO)
-			return -EIO;
+		rc = ext_remove_prepare(&v->ne, i, e->lblk, e->len, &ch->frees);
+		if (rc)
+			return rc;
 	}
 	return change_need(ch, i, FORK_DATA, 2 * s->n);
 }

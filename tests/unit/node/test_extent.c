@@ -2,6 +2,8 @@
 /* Extents against an array of mapped blocks. */
 #include "fake.h"
 
+#include "node/node_impl.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -229,6 +231,62 @@ static void an_extent_is_changed_beside_one_that_is_damaged(void **state)
 	}
 }
 
+/* The first key that the second leaf may hold. */
+static uint64_t second_leaf(struct fake *f, uint64_t *addr)
+{
+	struct bt bt = {.ne = &f->ne, .i = &f->i, .fork = FORK_DATA};
+	struct bt_path p;
+	uint64_t lo;
+
+	assert_int_equal(bt_seek(&bt, 0, &p), 0);
+	lo = bt_leaf(&p)->range.hi + 1;
+	bt_put(&bt, &p);
+	assert_int_equal(bt_seek(&bt, lo, &p), 0);
+	*addr = bt_leaf(&p)->m->addr;
+	bt_put(&bt, &p);
+	return lo;
+}
+
+static void spoil_node(struct fake *f, uint64_t addr)
+{
+	for (unsigned n = 0; n < fake_payloads(f); n++) {
+		const struct lunfs_blk_hdr *h = (const void *)fake_payload(f, n);
+
+		if (le64_get(h->addr) == addr)
+			fake_damage(f, n, offsetof(struct lunfs_bt_pl, area), 0xff);
+	}
+	f->hostile = true;
+	assert_int_equal(fake_reload(f), 0);
+}
+
+/* An extent of a leaf reaches into the next one, which is damaged, and is to be cut there. */
+static void what_a_change_would_find_damaged_it_finds_before_it_begins(void **state)
+{
+	enum { EXTENTS = 300, ROOM = 8 };
+	struct fake *f = fake_new(S_IFREG | 0644);
+	uint64_t blk = fake_blocks(f, EXTENTS * ROOM), next, lo;
+	struct node_need need;
+	struct ext e;
+
+	(void)state;
+	for (unsigned k = 0; k < EXTENTS; k++)
+		map_into(f, 2ull * k, blk + (uint64_t)k * ROOM, 1, LUNFS_EXT_UNWRITTEN);
+	lo = second_leaf(f, &next);
+	assert_int_equal(lo % 2, 0);
+	unmap(f, lo, 1);
+	map_into(f, lo - 1, blk + (lo / 2 - 1) * ROOM + 1, 3, LUNFS_EXT_UNWRITTEN);
+	assert_int_equal(ext_map(&f->ne, &f->i, lo - 2, &e), 0);
+	assert_int_equal(e.len, 4);
+	assert_int_equal(ext_need(&f->ne, &f->i, lo - 2, 2, 3, &need), 0);
+	spoil_node(f, next);
+	assert_int_equal(ext_need(&f->ne, &f->i, lo - 2, 2, 3, &need), -EUCLEAN);
+	assert_int_equal(ext_remove_prepare(&f->ne, &f->i, lo - 2, 2, &f->frees), -EUCLEAN);
+	/* Nothing of it goes there. */
+	assert_int_equal(ext_need(&f->ne, &f->i, lo - 4, 1, 3, &need), 0);
+	set_written(f, lo - 4, 1, true);
+	fake_free(f);
+}
+
 static void a_mapped_block_is_not_mapped_again(void **state)
 {
 	struct fake *f = fake_new(S_IFREG | 0644);
@@ -342,6 +400,7 @@ int main(void)
 	    cmocka_unit_test(sequential_blocks_are_one_extent),
 	    cmocka_unit_test(preallocated_space_written_in_order_is_one_extent_again),
 	    cmocka_unit_test(an_extent_is_changed_beside_one_that_is_damaged),
+	    cmocka_unit_test(what_a_change_would_find_damaged_it_finds_before_it_begins),
 	    cmocka_unit_test(a_mapped_block_is_not_mapped_again),
 	    cmocka_unit_test(cut_off_six_at_a_time_a_file_keeps_no_empty_node),
 	    cmocka_unit_test(what_no_single_extent_covers_is_not_changed),

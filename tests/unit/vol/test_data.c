@@ -2,6 +2,8 @@
 /* File data on one host, against a model in memory. */
 #include "unit.h"
 
+#include "node/node_impl.h"
+
 #include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -378,6 +380,112 @@ static void files_that_grow_side_by_side_lie_in_few_pieces(void **state)
 	sc_run(together_body, &(struct sc_shape){.hosts = 1});
 }
 
+#define EDGE_BLKS 400u
+
+/* The leaf of @lblk in the tree of @id; host 0. */
+static uint64_t leaf_of(struct simcluster *t, struct nodeid id, uint64_t lblk)
+{
+	struct bt bt = {.ne = &t->v[0]->ne, .fork = FORK_DATA};
+	struct bt_path p;
+	uint64_t addr;
+	struct op o;
+
+	op_init(&o, t->v[0], &sc_root);
+	op_plan(&o, id.ino, LOCK_EX, LOCAL_SHARED);
+	assert_int_equal(op_try(&o), 0);
+	assert_int_equal(op_get(&o, id, LOCK_EX, LOCAL_SHARED, &bt.i), 0);
+	assert_int_equal(bt_seek(&bt, lblk, &p), 0);
+	addr = bt_leaf(&p)->m->addr;
+	bt_put(&bt, &p);
+	op_leave(&o);
+	return addr;
+}
+
+/*
+ * Blocks written and unwritten by turns, an extent each. The last block that @id has in some leaf,
+ * and the next leaf.
+ */
+static uint64_t last_of_leaf(struct simcluster *t, struct nodeid id, const uint8_t *blk,
+			     uint64_t *next_leaf)
+{
+	uint64_t at = 1;
+
+	SC_OK(t, vol_fallocate(t->v[0], &sc_root, id, 0, 0, EDGE_BLKS * BLK));
+	for (uint64_t k = 0; k < EDGE_BLKS; k += 2)
+		sc_write(t, 0, id, k * BLK, blk, BLK);
+	while (leaf_of(t, id, at) == leaf_of(t, id, at + 1))
+		at++;
+	*next_leaf = leaf_of(t, id, at + 1);
+	return at;
+}
+
+static void damage_payload(struct simcluster *t, uint64_t addr)
+{
+	uint8_t junk[512];
+
+	simdev_peek(t->medium, geo_payload_off(&t->geo, addr), sizeof(junk), junk);
+	for (unsigned k = 0; k < sizeof(junk); k++)
+		junk[k] ^= 0xff;
+	simdev_poke(t->medium, geo_payload_off(&t->geo, addr), sizeof(junk), junk);
+}
+
+static int change_edge(struct simcluster *t, struct nodeid id, int how, uint64_t at,
+		       const uint8_t *blk)
+{
+	size_t done;
+
+	if (how)
+		return vol_fallocate(t->v[0], &sc_root, id, how | FALLOC_FL_KEEP_SIZE, at * BLK,
+				     BLK);
+	return vol_write(t->v[0], &sc_root, id, at * BLK, BLK, blk, 0, &done, NULL);
+}
+
+static void body_edge(struct simcluster *t)
+{
+	static const int how[] = {0, FALLOC_FL_ZERO_RANGE, FALLOC_FL_PUNCH_HOLE};
+	struct nodeid root, id[3], other;
+	uint64_t at[3], next[3];
+	uint8_t *blk = dev_buf_alloc(BLK), *got = dev_buf_alloc(BLK);
+
+	sc_up(t, 0);
+	root = sc_root_id(t, 0);
+	memset(blk, 7, BLK);
+	for (unsigned k = 0; k < 3; k++) {
+		char name[2] = {(char)('a' + k), 0};
+
+		id[k] = sc_mkfile(t, 0, root, name);
+		at[k] = last_of_leaf(t, id[k], blk, &next[k]);
+		/* What is to be changed is not yet so. */
+		SC_OK(t, change_edge(t, id[k], how[k] ? 0 : FALLOC_FL_ZERO_RANGE, at[k], blk));
+		assert_true(leaf_of(t, id[k], at[k] + 1) == next[k]);
+	}
+	sc_down(t, 0);
+	for (unsigned k = 0; k < 3; k++)
+		damage_payload(t, next[k]);
+	sc_up(t, 0);
+	for (unsigned k = 0; k < 3; k++) {
+		SC_OK(t, change_edge(t, id[k], how[k], at[k], blk));
+		if (how[k] != FALLOC_FL_PUNCH_HOLE) { /* where a hole ends the next leaf tells */
+			assert_int_equal(sc_read(t, 0, id[k], at[k] * BLK, got, BLK), BLK);
+			assert_int_equal(got[0], how[k] ? 0 : 7);
+		}
+		assert_int_equal(vol_fsync(t->v[0], &sc_root, id[k], false), 0);
+	}
+	other = sc_mkfile(t, 0, root, "other");
+	sc_write(t, 0, other, 0, blk, BLK);
+	sc_down(t, 0);
+	for (unsigned k = 0; k < 3; k++)
+		damage_payload(t, next[k]); /* and back */
+	free(got);
+	free(blk);
+}
+
+static void the_last_blocks_of_a_leaf_are_changed_without_the_next_one(void **s)
+{
+	(void)s;
+	sc_run_seeds(body_edge, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -388,6 +496,7 @@ int main(void)
 	    cmocka_unit_test(space_of_a_deleted_file_can_be_used_at_once),
 	    cmocka_unit_test(files_may_be_huge_and_sparse),
 	    cmocka_unit_test(files_that_grow_side_by_side_lie_in_few_pieces),
+	    cmocka_unit_test(the_last_blocks_of_a_leaf_are_changed_without_the_next_one),
 	};
 
 	return cmocka_run_group_tests_name("vol-data", tests, NULL, NULL);
