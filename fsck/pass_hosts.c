@@ -297,6 +297,8 @@ static int check_anchor(struct fsck *f, enum lunfs_anchor a)
 
 		if (mark)
 			f->watermark = count_groups(f);
+		if (fix)
+			fix = lose_cell(f, addr) == 0; /* parts of it may be unreadable */
 		return fix ? write_anchor(f, a, mark ? f->watermark : 0) : 0;
 	}
 	rc = check_lock(f, addr, sector, payload);

@@ -43,16 +43,10 @@ static bool window_free(const struct fsck_group *fg, uint32_t first, uint32_t n)
 /* All cells of a fresh window: locks free, payloads FREE; the first one becomes the header. */
 static int format_window(struct fsck *f, uint64_t first_blk)
 {
-	uint8_t payload[LUNFS_PAYLOAD_BYTES];
 	int rc = 0;
 
-	for (uint64_t n = 0; n < LUNFS_CHUNK_CELLS && rc == 0; n++) {
-		uint64_t addr = first_blk + n * f->geo.cell_blks;
-
-		memset(payload, 0, sizeof(payload));
-		blk_init(&f->geo, payload, LUNFS_BLK_FREE, addr, 1, addr, 0);
-		rc = write_cell(f, addr, payload, true);
-	}
+	for (uint64_t n = 0; n < LUNFS_CHUNK_CELLS && rc == 0; n++)
+		rc = lose_cell(f, first_blk + n * f->geo.cell_blks);
 	return rc;
 }
 

@@ -224,7 +224,11 @@ static struct redo_item *list_changes(struct store *s)
 	return list;
 }
 
-/* Parts of one block that are written with one command each; sectors may be larger than parts. */
+/*
+ * Parts of one block that are written with one command each; sectors may be larger than parts. Only
+ * a payload is shorter than its sector, and zeroes follow it: they are known where the sector
+ * cannot be read, as after a power cut in the middle of this very write.
+ */
 static int whole_sectors(struct store *s, struct redo_item *it, uint8_t *buf)
 {
 	uint32_t per = s->dev->id.sector_bytes / PART;
@@ -238,6 +242,10 @@ static int whole_sectors(struct store *s, struct redo_item *it, uint8_t *buf)
 	if (mask == it->sectors)
 		return 0;
 	rc = dev_read(s->dev, it->blk * BLK, BLK, buf);
+	if (rc == -EIO) {
+		memset(buf, 0, BLK);
+		rc = 0;
+	}
 	for (unsigned i = 0; i < PARTS; i++)
 		if (it->sectors & 1u << i)
 			memcpy(buf + i * PART, it->data + i * PART, PART);

@@ -43,6 +43,15 @@ static void check_end(struct fu *u)
 	sc_down(u->t, 0);
 }
 
+static void check_clean_end(struct fu *u, unsigned n)
+{
+	fu_fsck(u, MODE_YES);
+	SC_CHECK(u->t, u->rc == 0 && u->left == 0, "killed at %u: the next run failed", n);
+	SC_CHECK(u->t, u->given_up == 0, "killed at %u: the next run lost its claim", n);
+	fu_fsck(u, MODE_CHECK);
+	SC_CHECK(u->t, u->rc == 0 && u->total == 0, "killed at %u: it is not clean", n);
+}
+
 static void kill_body(struct fu *u, bool cut)
 {
 	unsigned n = 1;
@@ -92,11 +101,7 @@ static void spare_body(struct fu *u)
 		damage(u);
 		fu_damage_slot(u, fu_spare(u));
 		killed = fu_fsck_killed(u, n, false);
-		fu_fsck(u, MODE_YES);
-		SC_CHECK(u->t, u->rc == 0 && u->left == 0, "killed at %u: the next run failed", n);
-		SC_CHECK(u->t, u->given_up == 0, "killed at %u: the next run lost its claim", n);
-		fu_fsck(u, MODE_CHECK);
-		SC_CHECK(u->t, u->rc == 0 && u->total == 0, "killed at %u: it is not clean", n);
+		check_clean_end(u, n);
 	}
 }
 
@@ -215,6 +220,38 @@ static void log_is_not_given_up_where_the_device_is_gone(void **s)
 	fu_run(outage_body, 512);
 }
 
+/* The power cut has torn a sector of 4096 bytes, of which the log has but the payload. */
+static void torn_body(struct fu *u)
+{
+	uint64_t at = geo_payload_off(&u->t->geo, u->id[FU_PLAIN].ino);
+	struct maint_info mi;
+	unsigned logs = 0;
+	bool killed = true;
+
+	for (unsigned n = 1; killed; n++) {
+		struct lunfs_inode_pl pl;
+
+		fu_restore(u);
+		fu_get_inode(u, FU_PLAIN, &pl);
+		pl.nlink = le32_make(5);
+		fu_put(u, u->id[FU_PLAIN].ino, &pl);
+		killed = fu_fsck_killed(u, n, false);
+		if (!fu_log(u, &mi))
+			continue;
+		logs++;
+		simdev_rot(u->t->medium, at, LUNFS_BLOCK_BYTES);
+		check_clean_end(u, n);
+		fu_verify(u, 0);
+	}
+	assert_true(logs > 1);
+}
+
+static void log_mends_what_a_power_cut_has_torn(void **s)
+{
+	(void)s;
+	fu_run(torn_body, 4096);
+}
+
 /* ---- the device goes while it is read -------------------------------------------------------- */
 
 struct reader {
@@ -266,6 +303,7 @@ int main(void)
 	    cmocka_unit_test(log_leaves_the_claim_of_who_finishes_it_alone),
 	    cmocka_unit_test(log_that_the_medium_has_lost_holds_up_no_repair),
 	    cmocka_unit_test(log_is_not_given_up_where_the_device_is_gone),
+	    cmocka_unit_test(log_mends_what_a_power_cut_has_torn),
 	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
 	};
 
