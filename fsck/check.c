@@ -71,8 +71,8 @@ static int run_round(struct fsck *f)
 
 int fsck_run(struct fsck *f)
 {
-	/* Each restart lists a window or raises the watermark: they end by themselves. */
-	uint64_t restarts = 0, most = f->geo.groups * (LUNFS_GROUP_WINDOWS + 1);
+	/* Each lists a window, builds one anew or raises the watermark: they end by themselves. */
+	uint64_t restarts = 0, most = f->geo.groups * (2 * LUNFS_GROUP_WINDOWS + 1);
 
 	for (f->round = 1; f->round - restarts <= ROUNDS_MAX && restarts <= most; f->round++) {
 		uint64_t fixed = f->problems.fixed;
@@ -95,6 +95,7 @@ int fsck_run(struct fsck *f)
 void fsck_free(struct fsck *f)
 {
 	maps_free(f);
+	free(f->unmarked);
 	windows_free(f);
 	store_free(&f->store);
 	problems_free(&f->problems);

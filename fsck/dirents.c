@@ -162,7 +162,9 @@ static void check_target(struct fsck *f, struct tree_visit *v, uint64_t key,
 	const char *wrong = target_wrong(f, de, fi);
 
 	if (wrong) {
-		if (!fi && lost_chunk(f, le64_get(de->ino))) {
+		uint64_t ino = le64_get(de->ino);
+
+		if (!fi && missed_cell(f, ino, ino, le64_get(de->generation))) {
 			v->damaged = true; /* counts say nothing */
 			return;
 		}

@@ -90,6 +90,9 @@ struct fsck {
 	 * guessed. */
 	uint8_t *rebuild_chunk, *doubt_chunk;
 	uint8_t *probed; /* a bit a window: a chunk that is not listed was looked for there */
+	/* A bit a window, NULL: none. For all rounds until it is written: cells of it are in use
+	 * and its header calls them free. */
+	uint8_t *unmarked;
 	bool watermark_told; /* in this round: it is too low */
 	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
 	unsigned no_place; /* directories that the superblock names where no cell can be */
@@ -155,15 +158,18 @@ int pass_links(struct fsck *f);
 int pass_space(struct fsck *f);
 
 /*
- * pass_groups.c: something refers to the cell @addr, and no chunk is known there. True: there is
- * one, it is listed now, and the round begins anew; what was about to be reported is not so.
+ * pass_groups.c: something refers to the cell @addr of inode @ino (itself, or a node; @generation
+ * 0: a directory, of any), and no chunk is known there, or the chunk calls it free. True: there is
+ * one, it is listed now, or the cell is what it should be and its chunk will be built anew; and the
+ * round begins anew. What was about to be reported is not so.
  */
-bool lost_chunk(struct fsck *f, uint64_t addr);
+bool missed_cell(struct fsck *f, uint64_t addr, uint64_t ino, uint64_t generation);
 
 /*
  * pass_hosts.c: something refers to @blk. True: that lies in a group beyond the watermark which is
  * initialised all the same (the raise was lost); the watermark is right now, and the round begins
- * anew. Once it is to do that nothing of this kind is worth telling, here as in lost_chunk(): true.
+ * anew. Once it is to do that nothing of this kind is worth telling, here as in missed_cell():
+ * true.
  */
 bool low_watermark(struct fsck *f, uint64_t blk);
 

@@ -14,10 +14,16 @@ struct chunk { /* one that is being looked at */
 	uint64_t g, header, first_blk;
 	struct fsck_group *fg;
 	uint8_t valid[LUNFS_CHUNK_CELLS / 8], used[LUNFS_CHUNK_CELLS / 8];
-	bool doubt;		      /* which cells are used is a guess */
+	bool doubt; /* which cells are used is a guess, but for .sure ones */
+	uint8_t sure[LUNFS_CHUNK_CELLS / 8];
 	uint8_t *buf;		      /* one of its cells */
 	const struct cell_fact *fact; /* of each, as the device holds it; NULL: not known */
 };
+
+static bool in_doubt(const struct fsck *f, const struct chunk *c, uint64_t addr)
+{
+	return c->doubt && !bit_get(c->sure, (addr - c->first_blk) / f->geo.cell_blks);
+}
 
 /* ---- inodes ---------------------------------------------------------------------------------- */
 
@@ -44,10 +50,10 @@ static int check_inode(struct fsck *f, const struct chunk *c, uint64_t addr, uin
 	int rc = blk_check(&f->geo, payload, LUNFS_BLK_INODE, addr);
 
 	if (rc == 0)
-		rc = note_inode(f, addr, payload, c->doubt);
+		rc = note_inode(f, addr, payload, in_doubt(f, c, addr));
 	if (rc != -EUCLEAN)
 		return rc;
-	if (c->doubt) {
+	if (in_doubt(f, c, addr)) {
 		drop_cell(f, addr);
 		return 0;
 	}
@@ -81,10 +87,10 @@ static int check_used(struct fsck *f, const struct chunk *c, uint64_t addr, uint
 			break;
 		}
 	}
-	if (c->doubt || problem(&f->problems, PROBLEM_CELL, addr,
-				"cell %llu is used as nothing "
-				"that is known",
-				(unsigned long long)addr))
+	if (in_doubt(f, c, addr) || problem(&f->problems, PROBLEM_CELL, addr,
+					    "cell %llu is used as nothing "
+					    "that is known",
+					    (unsigned long long)addr))
 		drop_cell(f, addr);
 	else
 		bit_set(c->fg->cell_claimed, addr - geo_group_blk(&f->geo, c->g)); /* told */
@@ -134,7 +140,7 @@ static bool take_fact(struct fsck *f, const struct chunk *c, uint64_t addr, bool
 	}
 	note_used(f, c, addr);
 	if (!head && x->inode_ok)
-		*rc = add_inode(f, &x->inode, c->doubt);
+		*rc = add_inode(f, &x->inode, in_doubt(f, c, addr));
 	return true;
 }
 
@@ -241,6 +247,11 @@ static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
 	struct lunfs_lock_rec rec;
 	uint16_t type;
 
+	if (bit_get(c->sure, n)) {
+		bit_set(c->valid, n);
+		bit_set(c->used, n);
+		return;
+	}
 	/* The root and the lists of orphans have no other place: cells, whatever stands there. */
 	if (!blk_range_ok(&f->geo, addr, f->geo.cell_blks) ||
 	    store_read(&f->store, geo_blk_off(addr), bytes, cell) ||
@@ -255,11 +266,13 @@ static void guess_cell(struct fsck *f, struct chunk *c, unsigned n)
 		bit_set(c->used, n);
 }
 
+/* @err 0: it is good and calls cells free that are in use; that was told before. */
 static bool rebuild(struct fsck *f, struct chunk *c, int err)
 {
-	bool fix = problem(&f->problems, PROBLEM_CHUNK, c->header, "chunk %llu of group %llu: %s",
-			   (unsigned long long)c->header, (unsigned long long)c->g,
-			   err == -EUCLEAN ? "it fails its checks" : strerror(-err));
+	bool fix =
+	    !err || problem(&f->problems, PROBLEM_CHUNK, c->header, "chunk %llu of group %llu: %s",
+			    (unsigned long long)c->header, (unsigned long long)c->g,
+			    err == -EUCLEAN ? "it fails its checks" : strerror(-err));
 
 	if (!fsck_goes_on(f, fix))
 		return false;
@@ -267,6 +280,8 @@ static bool rebuild(struct fsck *f, struct chunk *c, int err)
 	bit_set(f->doubt_chunk,
 		c->g * LUNFS_GROUP_WINDOWS + (c->first_blk - geo_group_blk(&f->geo, c->g)) /
 						 (LUNFS_CHUNK_CELLS * f->geo.cell_blks));
+	if (!err)
+		memcpy(c->sure, c->used, sizeof(c->sure));
 	memset(c->valid, 0, sizeof(c->valid));
 	memset(c->used, 0, sizeof(c->used));
 	if (fix && lose_cell(f, c->header))
@@ -297,7 +312,7 @@ static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf
 	rc = read_header(f, &c, window, sector, payload);
 	if (rc == -EUCLEAN && misplaced_chunk(f, g, window))
 		rc = read_header(f, &c, window, sector, payload);
-	if (rc == 0)
+	if (rc == 0 && !(f->unmarked && bit_get(f->unmarked, g * LUNFS_GROUP_WINDOWS + window)))
 		check_counts(f, &c, (const void *)payload);
 	else if (rebuild(f, &c, rc))
 		rewrite_chunk(f, c.header);
@@ -310,10 +325,10 @@ static int check_chunk(struct fsck *f, uint64_t g, unsigned window, uint8_t *buf
 static void look_for_top(struct fsck *f)
 {
 	if (!inode_find(f, f->geo.root_ino))
-		lost_chunk(f, f->geo.root_ino);
+		missed_cell(f, f->geo.root_ino, f->geo.root_ino, 0);
 	for (unsigned s = 0; s < f->geo.slots; s++)
 		if (f->geo.journal_blk[s] && !inode_find(f, f->geo.orphan_ino[s]))
-			lost_chunk(f, f->geo.orphan_ino[s]);
+			missed_cell(f, f->geo.orphan_ino[s], f->geo.orphan_ino[s], 0);
 }
 
 int pass_cells(struct fsck *f)

@@ -147,7 +147,57 @@ static int list_chunk(struct fsck *f, uint64_t g, unsigned window, uint16_t foun
 	return write_cell(f, addr, payload, false);
 }
 
-bool lost_chunk(struct fsck *f, uint64_t addr)
+/* Is it just what leads there, and no inode that was being given up? */
+static bool is_cell_of(struct fsck *f, uint64_t addr, uint64_t ino, uint64_t generation)
+{
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
+	struct fsck_inode brief;
+	struct lunfs_lock_rec rec;
+
+	if (peek_cell(f, addr, sector, payload) ||
+	    (!is_place(f, addr) && lock_rec_decode(&f->geo, sector, addr, &rec)))
+		return false;
+	if (addr != ino)
+		return !is_place(f, addr) && tree_node(f, addr, ino, generation, payload);
+	return blk_check(&f->geo, payload, LUNFS_BLK_INODE, addr) == 0 &&
+	       inode_brief(&f->geo, addr, payload, &brief) == 0 && !fsck_dying(&brief) &&
+	       (generation ? brief.generation == generation : S_ISDIR(brief.mode));
+}
+
+/*
+ * Its chunk calls the cell free: writes of the header were lost, if nothing of this run has freed
+ * it. Then others are missing there, too.
+ */
+static bool unmarked_cell(struct fsck *f, uint64_t g, unsigned window, uint64_t addr, uint64_t ino,
+			  uint64_t generation)
+{
+	const struct fsck_group *fg = &f->group[g];
+	uint64_t n = g * LUNFS_GROUP_WINDOWS + window;
+	uint64_t header = window_first(f, g, window) + (fg->chunk[window] - 1u) * f->geo.cell_blks;
+	bool fix;
+
+	if (bit_get(fg->cell_used, addr - geo_group_blk(&f->geo, g)) ||
+	    store_changed(&f->store, geo_blk_off(header), geo_cell_bytes(&f->geo)) ||
+	    !is_cell_of(f, addr, ino, generation))
+		return false;
+	fix = !bit_get(f->probed, n) &&
+	      problem(&f->problems, PROBLEM_CHUNK, header,
+		      "chunk %llu of group %llu: cell %llu is in use, by inode %llu, and marked "
+		      "free",
+		      ULL(header), ULL(g), ULL(addr), ULL(ino));
+	bit_set(f->probed, n);
+	if (!fix)
+		return fsck_goes_on(f, fix);
+	if (!f->unmarked)
+		f->unmarked = calloc(f->geo.groups, LUNFS_GROUP_WINDOWS / 8);
+	if (!f->unmarked)
+		return false;
+	bit_set(f->unmarked, n);
+	f->restart = true;
+	return true;
+}
+
+bool missed_cell(struct fsck *f, uint64_t addr, uint64_t ino, uint64_t generation)
 {
 	uint64_t g, blk;
 	uint32_t bit;
@@ -161,9 +211,11 @@ bool lost_chunk(struct fsck *f, uint64_t addr)
 	if (!fg)
 		return low_watermark(f, addr);
 	w = bit / (LUNFS_CHUNK_CELLS * f->geo.cell_blks);
-	if (fg->chunk[w] || fg->bad_header)
-		return false;
 	g = geo_group_of(&f->geo, addr);
+	if (fg->chunk[w])
+		return unmarked_cell(f, g, w, addr, ino, generation);
+	if (fg->bad_header)
+		return false;
 	if (bit_get(f->probed, g * LUNFS_GROUP_WINDOWS + w))
 		return false;
 	bit_set(f->probed, g * LUNFS_GROUP_WINDOWS + w);

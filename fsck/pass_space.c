@@ -183,6 +183,8 @@ static int write_chunk(struct fsck *f, uint64_t g, unsigned window)
 	used = (uint32_t)bit_count(p->used, LUNFS_CHUNK_CELLS);
 	p->cells = le32_make(valid);
 	p->free_cells = le32_make(valid - used);
+	if (f->unmarked)
+		bit_clear(f->unmarked, g * LUNFS_GROUP_WINDOWS + window);
 	return write_cell(f, header, payload, false);
 }
 

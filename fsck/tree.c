@@ -157,7 +157,7 @@ static bool claim_child(struct fsck *f, struct tree_visit *v, uint64_t addr, voi
 	struct fsck_group *fg = map_find(f, addr, &bit);
 
 	if (!fg || !bit_get(fg->cell_used, bit) || is_place(f, addr)) {
-		if (lost_chunk(f, addr)) {
+		if (missed_cell(f, addr, v->fi->ino, v->fi->generation)) {
 			v->damaged = true; /* counts say nothing */
 			return false;
 		}

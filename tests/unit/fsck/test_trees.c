@@ -505,6 +505,55 @@ TREE_TEST(access_control_list_that_makes_no_sense_goes, ACL, ONLY(FU_ACL_FILE))
 	fu_put(u, cell, pl);
 }
 
+/* ---- cells that are in use and marked as free ------------------------------------------------ */
+
+/* As in a chunk's header whose last write was lost. */
+static void unmark(struct fu *u, uint64_t cell)
+{
+	const struct geo *g = &u->t->geo;
+	uint64_t group = geo_group_of(g, cell), first = geo_group_blk(g, group);
+	uint32_t blks = LUNFS_CHUNK_CELLS * g->cell_blks;
+	uint64_t w = (cell - first) / blks, header;
+	struct lunfs_group_pl gr;
+	struct lunfs_chunk_pl ch;
+	unsigned n;
+
+	first += w * blks;
+	fu_get(u, geo_group_header(g, group), &gr);
+	header = first + (le16_get(gr.chunk[w]) - 1u) * g->cell_blks;
+	fu_get(u, header, &ch);
+	n = (unsigned)((cell - first) / g->cell_blks);
+	assert_true(bit_get(ch.used, n));
+	bit_clear(ch.used, n);
+	ch.free_cells = le32_make(le32_get(ch.free_cells) + 1);
+	fu_put(u, header, &ch);
+}
+
+TREE_TEST(files_whose_cells_are_marked_free_are_kept, CHUNK, 0)
+{
+	unmark(u, u->id[FU_PLAIN].ino);
+	unmark(u, u->id[FU_LONG_LINK].ino);
+}
+
+TREE_TEST(directories_whose_cells_are_marked_free_are_kept, CHUNK, 0)
+{
+	unmark(u, u->id[FU_DIR].ino);
+	unmark(u, u->id[FU_SUB].ino);
+	unmark(u, u->id[FU_DEEP].ino);
+}
+
+TREE_TEST(nodes_whose_cells_are_marked_free_are_kept, CHUNK, 0)
+{
+	unmark(u, fu_child(u, FU_MANY_DIR, 0));
+	unmark(u, fu_child(u, FU_FRAGGED, 1));
+}
+
+TREE_TEST(root_whose_cell_is_marked_free_is_kept, CHUNK, 0)
+{
+	unmark(u, u->t->geo.root_ino);
+	unmark(u, u->t->geo.orphan_ino[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -540,6 +589,10 @@ int main(void)
 	    cmocka_unit_test(attribute_that_is_not_whole_goes),
 	    cmocka_unit_test(attribute_under_a_wrong_hash_is_put_in_place),
 	    cmocka_unit_test(access_control_list_that_makes_no_sense_goes),
+	    cmocka_unit_test(files_whose_cells_are_marked_free_are_kept),
+	    cmocka_unit_test(directories_whose_cells_are_marked_free_are_kept),
+	    cmocka_unit_test(nodes_whose_cells_are_marked_free_are_kept),
+	    cmocka_unit_test(root_whose_cell_is_marked_free_is_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
