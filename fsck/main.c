@@ -552,8 +552,12 @@ static int run(struct run *r)
 int main(int argc, char **argv)
 {
 	static struct run r;
-	int rc = options_parse(argc, argv, &r.opt), code;
+	int rc, code;
 
+	if (!standard_files_open())
+		return EX_FSCK_OPERATIONAL;
+	signal(SIGPIPE, SIG_IGN); /* who reads along may leave; the claim is to be given up */
+	rc = options_parse(argc, argv, &r.opt);
 	if (rc)
 		return rc > 0 ? EX_FSCK_CLEAN : EX_FSCK_USAGE;
 	log_open("fsck.lunfs", r.opt.verbose ? LOG_LVL_INFO : LOG_LVL_WARN, 0);

@@ -2,6 +2,7 @@
 /* The command line of fsck.lunfs, as users of e2fsck and fsck(8) know it. */
 #include "fsck/options.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +81,8 @@ static int set_progress(struct options *o, const char *arg)
 
 	if (number(arg, 1u << 20, &fd))
 		return bad("-C wants the number of a file descriptor, not ", arg);
+	if (fd && fcntl((int)fd, F_GETFD) < 0) /* the device would get that number */
+		return bad("-C wants a file descriptor that is open, not ", arg);
 	o->progress = true;
 	o->progress_fd = (int)fd;
 	return 0;

@@ -54,19 +54,6 @@ static void catch_signals(void)
 		sigaction(sig[i], &sa, NULL);
 }
 
-/* A device that got the number of a closed standard output would be printed on. */
-static bool standard_files_open(void)
-{
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR);
-	} while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
-}
-
 static int open_device(struct run *r)
 {
 	unsigned flags = DEV_OPEN_EXCL | (r->o.dry_run ? DEV_OPEN_RDONLY : 0) |

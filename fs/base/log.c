@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <syslog.h>
@@ -16,6 +17,18 @@ static struct {
 	enum log_level max;
 	int to_syslog;
 } sink = {.program = "lunfs", .max = LOG_LVL_INFO};
+
+bool standard_files_open(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
 
 void log_open(const char *program, enum log_level max, int to_syslog)
 {

@@ -7,8 +7,15 @@
 #define BASE_LOG_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 enum log_level { LOG_LVL_ERR = 3, LOG_LVL_WARN = 4, LOG_LVL_INFO = 6, LOG_LVL_DEBUG = 7 };
+
+/*
+ * Before anything is opened: closed standard files become /dev/null. A device that got the number
+ * of one would be printed on, or closed by who goes to the background. False: they cannot.
+ */
+bool standard_files_open(void);
 
 /* The sink is per process, set once before threads start: the one global that lunfs has. */
 void log_open(const char *program, enum log_level max, int to_syslog);

@@ -89,8 +89,11 @@ int main(int argc, char **argv)
 {
 	const struct command *cmd;
 	bool json = false;
-	int rc = options(argc, argv, "+hV", &json);
+	int rc;
 
+	if (!standard_files_open())
+		return EX_CLI_FAIL;
+	rc = options(argc, argv, "+hV", &json);
 	if (rc >= 0)
 		return rc;
 	if (optind == argc) {

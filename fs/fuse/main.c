@@ -403,8 +403,11 @@ int main(int argc, char **argv)
 {
 	struct options o = {0};
 	struct daemon d = {.o = &o, .log_fd = -1, .ready_fd = -1, .outcome = -1};
-	int rc = options_parse(argc, argv, &o);
+	int rc;
 
+	if (!standard_files_open())
+		return EX_MOUNT_SYSTEM;
+	rc = options_parse(argc, argv, &o);
 	if (rc > 0) {
 		options_free(&o);
 		return rc - 1;

@@ -133,6 +133,37 @@ fsck 8 --put-back "$WORK/undo"
 grep -q 'mounted the volume since' "$WORK/fsck.log" || fail "what was written since is torn by putting back: $(cat "$WORK/fsck.log")"
 check_clean
 
+# Closed standard files, a descriptor for progress that is none: what is said does not go to the device.
+printed_on() { ! cmp -n 65536 "$DEV" /dev/zero; }
+cp "$DEV" "$WORK/good.img"
+"$EDIT" "$DEV" 'superblock:*.hash_key[0]^=1' # there is much to say then
+rc=0
+timeout 120 "$FSCK" -y "$DEV" </dev/null >&- || rc=$?
+[ $rc -eq 1 ] || fail "with its standard output closed fsck.lunfs -y ended with $rc"
+if printed_on; then fail "fsck.lunfs prints on the device"; fi
+damage 16
+rc=0
+timeout 120 "$FSCK" -y -C 4 "$DEV" 4>&- >"$WORK/fsck.log" 2>&1 </dev/null || rc=$?
+[ $rc -eq 16 ] || fail "with a closed descriptor for progress fsck.lunfs -y ended with $rc"
+if printed_on; then fail "fsck.lunfs prints its progress on the device"; fi
+fsck 1 -y
+rc=0
+timeout 120 "$FSCK" -y --json "$DEV" 2>"$WORK/fsck.log" </dev/null | true || rc=$?
+check_clean
+"$LUNFS" hosts "$DEV" --json | jq -e '[.hosts[] | select(.state != "free")] == []' >/dev/null || fail "a reader that left kept the claim"
+mkdir -p "$(mnt s)"
+"$MOUNT" -o host=s "$DEV" "$(mnt s)" <&- >&- 2>&- || fail "with closed standard files the mount failed"
+echo kept >"$(mnt s)/kept" || fail "a host with closed standard files has no device"
+sync "$(mnt s)/kept" || fail "a host with closed standard files has no device"
+umount "$(mnt s)"
+wait_until 30 free_of_hosts || fail "a host with closed standard files does not leave"
+check_clean
+mount_host c
+[ "$(cat "$(mnt c)/kept")" = kept ] || fail "a host with closed standard files did not write"
+umount_host c
+cp "$WORK/good.img" "$DEV"
+say "nothing is printed on a device"
+
 # A superblock that all its copies agree with and nothing else does: not followed, and not mounted.
 "$EDIT" "$DEV" 'superblock:*.vol_id[7]^=8'
 cp "$DEV" "$WORK/bad.img"
