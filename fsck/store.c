@@ -14,6 +14,7 @@
 #define PART 512u
 #define PARTS (BLK / PART)
 #define BATCH 64u
+#define READ_TRIES 3u
 #define ITEM_BYTES ((PARTS / 2 + 1) * BLK) /* a block, and each run of changed parts */
 
 struct store_blk {
@@ -98,10 +99,32 @@ static void halt(struct store *s, int rc)
 		*s->halt = true;
 }
 
+/* Does the device answer anywhere? Not all of these are lost together. */
+static bool answers(struct store *s)
+{
+	static const uint64_t place[] = {LUNFS_MAINT_OFF, LUNFS_SB_OFF, LUNFS_HOST_TABLE_OFF};
+	uint8_t *buf = dev_buf_alloc(BLK);
+	int rc = -EIO;
+
+	for (size_t i = 0; i < sizeof(place) / sizeof(place[0]) && rc == -EIO; i++)
+		rc = dev_read(s->dev, place[i], BLK, buf);
+	free(buf);
+	return rc == 0;
+}
+
+/*
+ * A path that goes or comes back says -EIO as well. What fails time and again while the device
+ * answers elsewhere is a lost sector.
+ */
 int store_read_device(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf)
 {
-	int rc = dev_read(s->dev, off_bytes, len_bytes, buf);
+	int rc = -EIO;
 
+	for (unsigned i = 0; i < READ_TRIES && rc == -EIO && !s->gone; i++) {
+		rc = dev_read(s->dev, off_bytes, len_bytes, buf);
+		if (rc == -EIO && !answers(s))
+			halt(s, rc);
+	}
 	if (rc && rc != -EIO && rc != -EINVAL)
 		halt(s, rc);
 	return rc;

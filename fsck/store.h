@@ -28,14 +28,14 @@ struct store {
 	struct maint *maint; /* the claim on the volume; NULL: check only, nothing can be changed */
 	uint64_t written;    /* blocks written to the device */
 	bool unlogged;	     /* a repair of this run was too large for the log */
-	int gone;	     /* not 0: a read failed otherwise than for its medium */
+	int gone;	     /* not 0: a read failed, and not for its medium */
 	bool *halt;	     /* may be NULL; set with it */
 };
 
 /*
  * Read, changes included. Any alignment to 512 bytes. 0, -EIO and what else dev_read() says; what
- * changes cover wholly needs no reading. After anything but -EIO the device, or the path to it, is
- * gone: what fails then says nothing of the volume.
+ * changes cover wholly needs no reading. After anything but -EIO, and where nothing else can be
+ * read either, the device, or the path to it, is gone: what fails then says nothing of the volume.
  */
 int store_read(struct store *s, uint64_t off_bytes, size_t len_bytes, void *buf);
 /* The same without the changes. Whole sectors, @buf from dev_buf_alloc(). */

@@ -295,6 +295,43 @@ static void device_that_goes_is_not_taken_for_a_damaged_one(void **s)
 	fu_run(gone_body, 512);
 }
 
+/* As a path that goes and comes back says it: all reads of some time fail like a lost sector's. */
+static void fail_some(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+		      struct simdev_fault *out)
+{
+	struct reader *r = ctx;
+
+	(void)d;
+	if (cmd->op != SIMDEV_READ || (cmd->off_bytes < 4ull << 20 && r->n < r->nth))
+		return;
+	if (++r->n >= r->nth && r->n < r->nth + 20)
+		*out = (struct simdev_fault){.kind = SIMDEV_FAIL, .error = r->error};
+}
+
+static void flap_body(struct fu *u)
+{
+	bool met = true;
+
+	for (unsigned n = 1; met; n++) {
+		struct reader r = {.nth = n, .error = -EIO};
+
+		fu_restore(u);
+		simdev_set_hook(u->t->medium, fail_some, &r);
+		fu_fsck(u, MODE_YES);
+		simdev_set_hook(u->t->medium, NULL, NULL);
+		met = r.n >= n;
+		SC_CHECK(u->t, u->total == 0, "from read %u on: %s", n, u->said);
+		fu_fsck(u, MODE_YES); /* its claim may stand */
+		SC_CHECK(u->t, u->rc == 0 && u->total == 0, "from read %u on: then %s", n, u->said);
+	}
+}
+
+static void path_that_comes_back_is_not_taken_for_lost_sectors(void **s)
+{
+	(void)s;
+	fu_run(flap_body, 512);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,6 +341,7 @@ int main(void)
 	    cmocka_unit_test(log_that_the_medium_has_lost_holds_up_no_repair),
 	    cmocka_unit_test(log_is_not_given_up_where_the_device_is_gone),
 	    cmocka_unit_test(log_mends_what_a_power_cut_has_torn),
+	    cmocka_unit_test(path_that_comes_back_is_not_taken_for_lost_sectors),
 	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
 	};
 
