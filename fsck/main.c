@@ -120,6 +120,20 @@ static int read_super(struct run *r)
 	return rc;
 }
 
+/* What a newer version keeps of it is not known here: it would be taken for damage. */
+static int check_features(struct run *r)
+{
+	uint64_t unknown = r->geo.ro_compat & ~LUNFS_RO_COMPAT_KNOWN;
+
+	if (!unknown || r->opt.mode == MODE_CHECK)
+		return 0;
+	snprintf(r->why, sizeof(r->why),
+		 "%s uses features (ro-compat %#llx) that this version of fsck.lunfs may only "
+		 "read; look at it with -n, or use a newer version; nothing was changed.",
+		 r->opt.device, (unsigned long long)unknown);
+	return -EROFS;
+}
+
 static int open_volume(struct run *r)
 {
 	int rc = open_device(r, r->found_super ? r->geo.sector_bytes : 0);
@@ -140,7 +154,7 @@ static int open_volume(struct run *r)
 		    r->opt.device, (unsigned long long)r->dev->id.size_bytes,
 		    (unsigned long long)(r->geo.dev_blks * LUNFS_BLOCK_BYTES));
 	}
-	return rc;
+	return rc ? rc : check_features(r);
 }
 
 static void say_waiting(void *ctx, const char *sentence)

@@ -4,6 +4,7 @@
  * The one with the highest sequence number counts, unless -b names another: that one is written
  * with a number above all others then, so that it counts from now on.
  */
+#include "base/crc.h"
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static const char *how_other(const struct fsck *f, const struct geo *g)
 	return g->sb_seq != f->geo.sb_seq ? "of another time" : "not what most copies say";
 }
 
-static int check_copy(struct fsck *f, uint64_t off, bool main_one, const void *want)
+static int check_copy(struct fsck *f, uint64_t off, bool main_one, void *want)
 {
 	enum problem_code code = main_one ? PROBLEM_SB_DAMAGED : PROBLEM_SB_COPY;
 	void *buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
@@ -47,9 +48,9 @@ static int check_copy(struct fsck *f, uint64_t off, bool main_one, const void *w
 	return rc;
 }
 
-typedef int (*copy_fn)(struct fsck *f, uint64_t off, bool main_one, const void *want);
+typedef int (*copy_fn)(struct fsck *f, uint64_t off, bool main_one, void *want);
 
-static int each_copy(struct fsck *f, copy_fn fn, const void *want)
+static int each_copy(struct fsck *f, copy_fn fn, void *want)
 {
 	int rc = fn(f, LUNFS_SB_OFF, true, want);
 
@@ -62,7 +63,7 @@ static int each_copy(struct fsck *f, copy_fn fn, const void *want)
 }
 
 /* A newer copy than the one in use is the volume's; with -b only its number counts. */
-static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *want)
+static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, void *want)
 {
 	void *buf = dev_buf_alloc(LUNFS_BLOCK_BYTES);
 	struct geo g;
@@ -81,6 +82,33 @@ static int adopt_newer(struct fsck *f, uint64_t off, bool main_one, const void *
 	return 0;
 }
 
+/*
+ * A feature that is not known here may use bytes that are reserved: @want gets those of the first
+ * copy that else says what it does. 1: it was one.
+ */
+static int take_reserved(struct fsck *f, uint64_t off, bool main_one, void *want)
+{
+	struct lunfs_sb *sb = dev_buf_alloc(LUNFS_BLOCK_BYTES), *to = want;
+	uint8_t *known = dev_buf_alloc(LUNFS_BLOCK_BYTES);
+	int rc = 0;
+	struct geo g;
+
+	(void)main_one;
+	if (store_read(&f->store, off, LUNFS_BLOCK_BYTES, sb) == 0 &&
+	    sb_decode(sb, &g, NULL) == 0) {
+		g.sb_seq = f->geo.sb_seq;
+		sb_encode(&g, known);
+		rc = !memcmp(known, want, LUNFS_BLOCK_BYTES);
+	}
+	if (rc) {
+		memcpy(to->reserved, sb->reserved, sizeof(to->reserved));
+		crc_seal(to, sizeof(*to), offsetof(struct lunfs_sb, crc));
+	}
+	free(known);
+	free(sb);
+	return rc;
+}
+
 int pass_super(struct fsck *f)
 {
 	uint64_t seq = f->geo.sb_seq;
@@ -92,6 +120,7 @@ int pass_super(struct fsck *f)
 		f->geo.sb_seq++;
 	want = dev_buf_alloc(LUNFS_BLOCK_BYTES);
 	sb_encode(&f->geo, want);
+	each_copy(f, take_reserved, want);
 	rc = each_copy(f, check_copy, want);
 	free(want);
 	return rc;

@@ -164,6 +164,29 @@ umount_host c
 cp "$WORK/good.img" "$DEV"
 say "nothing is printed on a device"
 
+# Features of a newer version: what may only be read is not repaired, what it keeps in the superblock stays.
+"$EDIT" "$DEV" 'superblock:*.ro_compat=4' 'superblock:*.reserved[100]=7'
+cp "$DEV" "$WORK/bad.img"
+for how in -p -y; do
+	fsck 8 $how
+	says "features (ro-compat 0x4) that this version of fsck.lunfs may only read"
+	cmp "$DEV" "$WORK/bad.img" || fail "fsck.lunfs $how changed a volume that it may only read"
+done
+fsck 0 -n
+cp "$WORK/good.img" "$DEV"
+"$EDIT" "$DEV" 'superblock:*.compat=4' 'superblock:*.reserved[100]=7'
+cp "$DEV" "$WORK/bad.img"
+check_clean
+fsck 0 -y
+damage 16
+fsck 1 -y
+for b in 16 $(($(stat -c %s "$DEV") / 4096 - 16)); do
+	cmp <(dd if="$DEV" bs=4096 skip="$b" count=1 status=none) <(dd if="$WORK/bad.img" bs=4096 skip="$b" count=1 status=none) ||
+		fail "the superblock in block $b has lost what a feature keeps there"
+done
+cp "$WORK/good.img" "$DEV"
+say "features of a newer version"
+
 # A superblock that all its copies agree with and nothing else does: not followed, and not mounted.
 "$EDIT" "$DEV" 'superblock:*.vol_id[7]^=8'
 cp "$DEV" "$WORK/bad.img"
