@@ -71,6 +71,11 @@ void job_add(struct fsck *f, struct tree_visit *v)
 {
 	struct trees *t = f->trees;
 
+	if (v->kept) {
+		stuck_add(f, v->fi->ino);
+		v->fi->damaged = true;
+		return;
+	}
 	t->job = room_for_one(t->job, t->jobs, &t->jobs_room, sizeof(*t->job));
 	t->job[t->jobs++] = (struct fork_job){.ino = v->fi->ino,
 					      .xattr = v->xattr,

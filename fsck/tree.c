@@ -109,9 +109,12 @@ int tree_single(const uint8_t *area, size_t size, uint64_t *key, void *body, siz
 static void damaged(struct fsck *f, struct tree_visit *v, enum problem_code code, uint64_t where,
 		    const char *what)
 {
+	bool fix = problem_item(&f->problems, code, where, v->xattr, "%s of inode %llu: %s %llu",
+				v->what, ULL(v->fi->ino), what, ULL(where));
+
 	v->damaged = v->lost = true;
-	v->rebuild |= problem_item(&f->problems, code, where, v->xattr, "%s of inode %llu: %s %llu",
-				   v->what, ULL(v->fi->ino), what, ULL(where));
+	v->rebuild |= fix;
+	v->kept |= !fix;
 }
 
 static void claim(struct fsck *f, struct tree_visit *v, uint64_t addr)
@@ -145,6 +148,8 @@ static bool resealed(struct fsck *f, struct tree_visit *v, uint64_t addr, uint8_
 	if (problem(&f->problems, PROBLEM_CHECKSUM, addr, "%s of inode %llu, node %llu", v->what,
 		    ULL(v->fi->ino), ULL(addr)))
 		write_cell(f, addr, payload, false);
+	else if (fsck_repairs(f))
+		v->damaged = v->kept = true;
 	return true;
 }
 

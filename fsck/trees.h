@@ -74,6 +74,7 @@ struct tree_visit {
 	/* Out: */
 	bool damaged, lost;	/* the tree itself; parts of it were not found */
 	bool rebuild;		/* something of it is to be repaired */
+	bool kept;		/* damage of it was left: built anew, it would lose more */
 	uint64_t counted;	/* blocks: cells, and what item() adds */
 	struct cell_list cells; /* claimed */
 	uint64_t next;		/* least key that may follow */
@@ -154,7 +155,10 @@ struct trees {
 
 /* Forget the jobs of a round. */
 void trees_reset(struct fsck *f);
-/* A fork was walked and is to be built anew: takes over the visit's list of cells. */
+/*
+ * A fork was walked and is to be built anew: takes over the visit's list of cells. Where damage of
+ * the tree was left nothing of the inode is repaired.
+ */
 void job_add(struct fsck *f, struct tree_visit *v);
 bool job_pending(struct fsck *f, uint64_t ino);
 /* All jobs; then what they need of each other is done. */

@@ -136,6 +136,36 @@ static void what_a_damaged_tree_has_lost_is_kept_while_it_is_left(void **s)
 	fu_run(lost_leaf_body, 512);
 }
 
+/* Of one leaf only the checksum is wrong, and in another a type: the first is left, the other not.
+ */
+static void leaf_body(struct fu *u)
+{
+	uint64_t bad = fu_child(u, FU_MANY_DIR, 0), other = fu_child(u, FU_MANY_DIR, 1);
+	struct lunfs_bt_pl pl;
+	struct lunfs_dirent *de;
+
+	fu_get(u, bad, &pl);
+	pl.hdr.crc = le32_make(le32_get(pl.hdr.crc) ^ 1);
+	fu_put_raw(u, bad, &pl);
+	fu_get(u, other, &pl);
+	de = (void *)(pl.area + le16_get(fu_slot(pl.area, 0)->off));
+	de->type = 12;
+	fu_put(u, other, &pl);
+	answers(u, "n\ny\ny\ny\ny\ny\ny\ny\ny\ny\n");
+	assert_true(u->rc == 0 && u->count[PROBLEM_CHECKSUM] == 1);
+	assert_true(u->count[PROBLEM_DIRENT_TYPE] > 0);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->rc == 0 && u->left == 0);
+	assert_int_equal(u->count[PROBLEM_LOST_INODE], 0);
+	fu_verify(u, 0);
+}
+
+static void leaf_whose_checksum_is_left_keeps_its_names(void **s)
+{
+	(void)s;
+	fu_run(leaf_body, 512);
+}
+
 static void end_body(struct fu *u)
 {
 	struct lunfs_inode_pl pl;
@@ -162,6 +192,7 @@ int main(void)
 	    cmocka_unit_test(what_is_left_at_a_no_does_not_hold_up_the_rest),
 	    cmocka_unit_test(nothing_is_repaired_under_a_journal_that_is_kept),
 	    cmocka_unit_test(what_a_damaged_tree_has_lost_is_kept_while_it_is_left),
+	    cmocka_unit_test(leaf_whose_checksum_is_left_keeps_its_names),
 	    cmocka_unit_test(end_of_the_answers_changes_nothing),
 	};
 
