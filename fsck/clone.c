@@ -151,6 +151,15 @@ static bool lose(struct fsck *f, struct cloning *w, uint64_t n, int rc)
 	return true;
 }
 
+/* Then there may be room once they were written anew: the next round finds the same. */
+static bool bitmap_lost(const struct fsck *f)
+{
+	for (uint64_t g = 0; g < f->watermark; g++)
+		if (f->group[g].bad_bitmap)
+			return true;
+	return false;
+}
+
 /* Blocks that were never written read as zeroes, as a hole does. */
 static void clone_one(struct fsck *f, const struct conflict *c, uint8_t *buf)
 {
@@ -166,6 +175,8 @@ static void clone_one(struct fsck *f, const struct conflict *c, uint8_t *buf)
 
 		w.bad = 0;
 		rc = clone_some(f, &w);
+		if (rc == -ENOSPC && bitmap_lost(f))
+			return;
 		if (rc) /* without a bad block nothing more can be written */
 			go_on = lose(f, &w, w.bad ? w.bad : c->n - w.done, rc);
 	}

@@ -21,6 +21,7 @@ struct fsck_group { /* one initialised group; maps have a bit a block */
 	bool ok;    /* header and bitmap could be read */
 	uint32_t nblks;
 	uint8_t *on_disk;      /* the allocation bitmap as it stands there */
+	uint8_t *before;       /* as the device has it; NULL: not read, or the same */
 	uint8_t *referred;     /* blocks that something refers to */
 	uint8_t *cell_used;    /* first blocks of cells that their chunk calls used */
 	uint8_t *cell_claimed; /* of these, the ones that something refers to */

@@ -38,8 +38,10 @@ int maps_init(struct fsck *f)
 
 void maps_free(struct fsck *f)
 {
-	for (uint64_t g = 0; f->group && g < f->watermark; g++)
+	for (uint64_t g = 0; f->group && g < f->watermark; g++) {
 		free(f->group[g].on_disk);
+		free(f->group[g].before);
+	}
 	free(f->group);
 	free(f->inode);
 	free(f->rebuild_chunk);

@@ -2,10 +2,12 @@
 /*
  * Room for repairs: cells and blocks that nothing refers to. Only to be used once all trees were
  * walked, since the bitmaps on disk may be wrong: a block is taken only if the bitmap *and* what
- * was found in use say that it is free. What is taken stands in the maps, from which groups and
- * chunks are written at the end of the round.
+ * was found in use say that it is free. Blocks are written at once (clone.c), so what an earlier
+ * round has freed is still in use as long as none of it is on the device. What is taken stands in
+ * the maps, from which groups and chunks are written at the end of the round.
  */
 #include "base/bitmap.h"
+#include "base/log.h"
 #include "fsck/fsck.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -133,15 +135,49 @@ void rewrite_chunk(struct fsck *f, uint64_t cell)
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
+/* Of a part that is damaged there nothing is known. */
+static void read_before(struct fsck *f, uint64_t g, unsigned i)
+{
+	uint64_t addr = geo_group_bitmap(&f->geo, g, i), from = (uint64_t)i * LUNFS_BITMAP_BITS;
+	uint8_t *cell = dev_buf_alloc(geo_cell_bytes(&f->geo));
+	const struct lunfs_bitmap_pl *pl = (const void *)(cell + f->geo.payload_off);
+	struct fsck_group *fg = &f->group[g];
+
+	if (store_read_device(&f->store, geo_blk_off(addr), geo_cell_bytes(&f->geo), cell) == 0 &&
+	    blk_check(&f->geo, pl, LUNFS_BLK_BITMAP, addr) == 0)
+		for (uint32_t b = 0; b < LUNFS_BITMAP_BITS && from + b < fg->nblks; b++)
+			if (bit_get(pl->bits, b))
+				bit_set(fg->before, from + b);
+	free(cell);
+}
+
+static void look_before(struct fsck *f, uint64_t g)
+{
+	struct fsck_group *fg = &f->group[g];
+	uint64_t first = geo_group_bitmap(&f->geo, g, 0);
+
+	if (fg->before || !store_changed(&f->store, geo_blk_off(first),
+					 f->geo.bitmap_cells * (size_t)geo_cell_bytes(&f->geo)))
+		return;
+	fg->before = calloc(1, (fg->nblks + 7u) / 8u);
+	lunfs_assert(fg->before);
+	for (unsigned i = 0; i < f->geo.bitmap_cells; i++)
+		read_before(f, g, i);
+}
+
+static bool busy(const struct fsck_group *fg, uint32_t b)
+{
+	return bit_get(fg->referred, b) || bit_get(fg->on_disk, b) ||
+	       (fg->before && bit_get(fg->before, b));
+}
+
 static bool take_run(struct fsck_group *fg, uint64_t n, uint32_t *from, uint64_t *got)
 {
 	for (uint32_t b = 0; b < fg->nblks; b++) {
-		if (bit_get(fg->referred, b) || bit_get(fg->on_disk, b))
+		if (busy(fg, b))
 			continue;
 		*from = b;
-		for (*got = 0; *got < n && b < fg->nblks && !bit_get(fg->referred, b) &&
-			       !bit_get(fg->on_disk, b);
-		     (*got)++, b++) {
+		for (*got = 0; *got < n && b < fg->nblks && !busy(fg, b); (*got)++, b++) {
 			bit_set(fg->referred, b);
 			bit_set(fg->on_disk, b); /* soon, and no problem of the volume */
 		}
@@ -156,7 +192,10 @@ int take_blks(struct fsck *f, uint64_t n, uint64_t *blk, uint64_t *got)
 		struct fsck_group *fg = &f->group[g];
 		uint32_t from;
 
-		if (!fg->ok || !take_run(fg, n, &from, got))
+		if (!fg->ok)
+			continue;
+		look_before(f, g);
+		if (!take_run(fg, n, &from, got))
 			continue;
 		fg->rewrite = true;
 		*blk = geo_group_blk(&f->geo, g) + from;

@@ -295,6 +295,65 @@ static void device_that_goes_is_not_taken_for_a_damaged_one(void **s)
 	fu_run(gone_body, 512);
 }
 
+#define GONE_BLKS 8u /* of /plain */
+
+/*
+ * An inode is beyond repair, and its blocks are free after the first round; in the second one it
+ * turns out that a leaf which was lost has a block of another file.
+ */
+static uint64_t damage_two_rounds(struct fu *u)
+{
+	struct lunfs_inode_pl pl, other;
+	struct lunfs_bt_pl leaf;
+	uint64_t cell = fu_child(u, FU_FRAGGED, 0), blk;
+
+	fu_get_inode(u, FU_PLAIN, &pl);
+	blk = le64_get(fu_extent(pl.data_fork, 0)->blk);
+	memset((uint8_t *)&pl + sizeof(pl.hdr), 0xee, sizeof(pl) - sizeof(pl.hdr));
+	fu_put(u, u->id[FU_PLAIN].ino, &pl);
+	fu_get_inode(u, FU_OTHER, &other);
+	fu_get(u, cell, &leaf);
+	fu_extent(leaf.area, 0)->blk = fu_extent(other.data_fork, 0)->blk;
+	fu_put(u, cell, &leaf);
+	fu_get_inode(u, FU_FRAGGED, &pl);
+	fu_head(pl.data_fork)->items = le16_make(0);
+	fu_put(u, u->id[FU_FRAGGED].ino, &pl);
+	return blk;
+}
+
+/* Until its log stands a repair has written nowhere but where nothing stood. */
+static void untouched_body(struct fu *u)
+{
+	uint8_t was[GONE_BLKS * LUNFS_BLOCK_BYTES], is[sizeof(was)], buf[LUNFS_BLOCK_BYTES];
+	struct maint_info mi = {0};
+	unsigned before = 0;
+
+	for (unsigned n = 1; n < COMMANDS_MAX && !mi.flags; n++) {
+		uint64_t off;
+
+		fu_restore(u);
+		off = geo_blk_off(damage_two_rounds(u));
+		simdev_peek(u->t->medium, off, sizeof(was), was);
+		fu_fsck_killed(u, n, false);
+		simdev_peek(u->t->medium, LUNFS_MAINT_OFF, sizeof(buf), buf);
+		assert_int_equal(maint_decode(&u->t->geo, buf, &mi), 0);
+		simdev_peek(u->t->medium, off, sizeof(is), is);
+		SC_CHECK(u->t, memcmp(was, is, sizeof(is)) == 0,
+			 "killed at %u: a file that is there still has other contents", n);
+		before++;
+	}
+	assert_true(before > 3);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->rc == 0 && u->left == 0 && u->count[PROBLEM_DOUBLE] > 0);
+	assert_int_equal(u->count[PROBLEM_DOUBLE_LOST], 0);
+}
+
+static void copies_go_where_nothing_stood_before_the_repair(void **s)
+{
+	(void)s;
+	fu_run(untouched_body, 512);
+}
+
 /* As a path that goes and comes back says it: all reads of some time fail like a lost sector's. */
 static void fail_some(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
 		      struct simdev_fault *out)
@@ -341,6 +400,7 @@ int main(void)
 	    cmocka_unit_test(log_that_the_medium_has_lost_holds_up_no_repair),
 	    cmocka_unit_test(log_is_not_given_up_where_the_device_is_gone),
 	    cmocka_unit_test(log_mends_what_a_power_cut_has_torn),
+	    cmocka_unit_test(copies_go_where_nothing_stood_before_the_repair),
 	    cmocka_unit_test(path_that_comes_back_is_not_taken_for_lost_sectors),
 	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
 	};

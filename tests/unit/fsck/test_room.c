@@ -93,6 +93,30 @@ static void full_volume_gets_a_hole_instead_of_a_copy(void **s)
 	fu_run(full_body, 512);
 }
 
+/* All blocks of a group whose bitmap is lost count as used, in the first round. */
+static void bitmaps_body(struct fu *u)
+{
+	struct lunfs_anchor_pl mark;
+	uint8_t noise[LUNFS_PAYLOAD_BYTES];
+
+	share(u);
+	memset(noise, 0xee, sizeof(noise));
+	fu_get(u, geo_anchor_cell(LUNFS_ANCHOR_WATERMARK), &mark);
+	for (uint64_t g = 0; g < le64_get(mark.value); g++)
+		fu_put_raw(u, geo_group_bitmap(&u->t->geo, g, 0), noise);
+	fu_fsck(u, MODE_YES);
+	assert_true(u->rc == 0 && u->left == 0);
+	assert_int_equal(u->count[PROBLEM_DOUBLE_LOST], 0);
+	assert_true(u->count[PROBLEM_DOUBLE] > 0 && u->count[PROBLEM_BITMAP] > 0);
+	fu_verify(u, ONLY(FU_OTHER));
+}
+
+static void lost_bitmaps_make_no_full_volume(void **s)
+{
+	(void)s;
+	fu_run(bitmaps_body, 512);
+}
+
 static void lost_body(struct fu *u)
 {
 	struct lunfs_inode_pl pl;
@@ -157,6 +181,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(full_volume_gets_a_hole_instead_of_a_copy),
+	    cmocka_unit_test(lost_bitmaps_make_no_full_volume),
 	    cmocka_unit_test(full_volume_is_repaired_as_far_as_it_goes),
 	    cmocka_unit_test(preening_corrects_counts),
 	    cmocka_unit_test(preening_stops_before_a_judgement),
