@@ -125,7 +125,8 @@ static size_t parse(const struct geo *g, const uint8_t *log, size_t blks, struct
 		for (uint32_t i = 0; i < le32_get(d->entries); i++, n++) {
 			uint64_t e = le64_get(d->entry[i]);
 
-			items[n] = (struct redo_item){e >> 8, (uint8_t)e, log + (at + 1 + i) * BLK};
+			items[n] = (struct redo_item){
+			    .blk = e >> 8, .sectors = (uint8_t)e, .data = log + (at + 1 + i) * BLK};
 			if (items[n].blk < LUNFS_SB_OFF / BLK || items[n].blk >= g->dev_blks)
 				return 0; /* what stands before the superblock is not ours */
 		}

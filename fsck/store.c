@@ -227,10 +227,30 @@ int store_write_now(struct store *s, uint64_t off_bytes, size_t len_bytes, const
 	return rc;
 }
 
-static int by_address(const void *a, const void *b)
+/*
+ * Items of a tree that is built anew move between its cells: the inode and all of them go together,
+ * or those that are overwritten in one step and written in the next would be lost in between.
+ */
+static uint64_t owner_of(const struct store *s, uint64_t blk, unsigned sectors, const uint8_t *data)
+{
+	const struct geo *g = s->geo;
+	size_t off = g->cell_blks == 1 ? g->payload_off : 0;
+	const struct lunfs_blk_hdr *h = (const void *)(data + off);
+	uint16_t type = le16_get(h->type);
+
+	if (!(sectors & 1u << off / PART) || le32_get(h->magic) != LUNFS_BLK_MAGIC ||
+	    le64_get(h->addr) != blk + 1 - g->cell_blks ||
+	    (type != LUNFS_BLK_INODE && type != LUNFS_BLK_BTREE))
+		return blk;
+	return le64_get(h->guard);
+}
+
+static int by_owner(const void *a, const void *b)
 {
 	const struct redo_item *x = a, *y = b;
 
+	if (x->owner != y->owner)
+		return x->owner < y->owner ? -1 : 1;
 	return x->blk < y->blk ? -1 : x->blk > y->blk;
 }
 
@@ -242,8 +262,9 @@ static struct redo_item *list_changes(struct store *s)
 
 	lunfs_assert(list);
 	HASH_ITER (hh, s->changed, b, next)
-		list[n++] = (struct redo_item){b->blk, b->sectors, b->data};
-	qsort(list, n, sizeof(*list), by_address);
+		list[n++] = (struct redo_item){b->blk, b->sectors,
+					       owner_of(s, b->blk, b->sectors, b->data), b->data};
+	qsort(list, n, sizeof(*list), by_owner);
 	return list;
 }
 
@@ -375,6 +396,18 @@ static int commit_some(struct store *s, const struct redo_item *items, size_t n)
 	return maint_set(s->maint, &mi);
 }
 
+/* How many of @n go into the next log. */
+static size_t next_step(const struct redo_item *items, size_t n, size_t room)
+{
+	size_t k = room;
+
+	if (n <= room)
+		return n;
+	while (k && items[k].owner == items[k - 1].owner)
+		k--;
+	return k ? k : room;
+}
+
 int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_t total), void *ctx)
 {
 	size_t room = redo_capacity(s), n = s->n_changed;
@@ -392,10 +425,11 @@ int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_
 	rc = maint_flush(s->maint);
 	if (rc == 0)
 		rc = mark(s, true);
-	for (size_t at = 0; at < n && rc == 0; at += room) {
-		rc = commit_some(s, items + at, n - at < room ? n - at : room);
+	for (size_t at = 0, some; at < n && rc == 0; at += some) {
+		some = next_step(items + at, n - at, room);
+		rc = commit_some(s, items + at, some);
 		if (tell)
-			tell(ctx, at + room < n ? at + room : n, n);
+			tell(ctx, at + some, n);
 	}
 	free(items);
 	return rc;

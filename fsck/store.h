@@ -4,7 +4,8 @@
  * later passes see the volume as it will be; nothing reaches the device before store_commit(),
  * which writes all changes as one: a log of them goes to the journal regions first (all dead by
  * then), the maintenance sector names the log, then they go in place. Whoever is killed in between
- * is finished by the next run (redo_finish()), to the same bytes.
+ * is finished by the next run (redo_finish()), to the same bytes. Where one log does not hold them
+ * all they are written in several such steps, none of which tears a tree apart.
  *
  * Every block that is overwritten is saved to the undo file before, if one was asked for.
  */
@@ -75,6 +76,7 @@ void store_free(struct store *s);
 struct redo_item {
 	uint64_t blk;
 	uint8_t sectors; /* bit i: its 512 bytes at i * 512 are to be written */
+	uint64_t owner;	 /* of a commit: those of one go into one log, if it has room */
 	const uint8_t *data;
 };
 /* How many items one log can hold. 0: there is no journal region to use. */

@@ -112,6 +112,109 @@ static void log_leaves_the_claim_of_who_finishes_it_alone(void **s)
 	fu_run(spare_body, 4096);
 }
 
+/* ---- more than one log holds ----------------------------------------------------------------- */
+
+#define LATE 600u     /* names in /late */
+#define FILLERS 300u  /* inodes that stand before it */
+#define SECOND_LOG 5u /* the test and set of the maintenance sector that names it */
+#define NAME "a-name-that-takes-some-room-%04u"
+
+static void make_late(struct fu *u)
+{
+	struct nodeid dir, root;
+	struct vattr va;
+	char name[64];
+
+	sc_up(u->t, 0);
+	root = sc_root_id(u->t, 0);
+	for (unsigned i = 0; i < FILLERS; i++) {
+		snprintf(name, sizeof(name), "filler%u", i);
+		sc_mkfile(u->t, 0, root, name);
+	}
+	dir = sc_mkdir(u->t, 0, root, "late");
+	for (unsigned i = 0; i < LATE; i++) {
+		snprintf(name, sizeof(name), NAME, i);
+		SC_OK(u->t, vol_link(u->t->v[0], &sc_root, u->id[FU_DEEP], dir, name, &va));
+	}
+	sc_down(u->t, 0);
+}
+
+static void check_late(struct fu *u, unsigned locks)
+{
+	struct nodeid dir, id;
+	char name[64];
+
+	sc_up(u->t, 0);
+	dir = fu_at(u, "late");
+	for (unsigned i = 0; i < LATE; i++) {
+		snprintf(name, sizeof(name), NAME, i);
+		SC_CHECK(u->t, sc_lookup(u->t, 0, dir, name, &id) == 0,
+			 "with %u locks before it late/%s is gone", locks, name);
+	}
+	sc_down(u->t, 0);
+}
+
+/* So many locks are noise; and all names stand under another key, so that each moves. */
+static void damage_much(struct fu *u, unsigned locks)
+{
+	struct geo *g = &u->t->geo, other = *g;
+	uint8_t noise[512], sb[LUNFS_BLOCK_BYTES];
+
+	memset(noise, 0xee, sizeof(noise));
+	for (unsigned i = 0; i < locks; i++)
+		simdev_poke(u->t->medium, geo_blk_off(g->root_ino + i * g->cell_blks),
+			    sizeof(noise), noise);
+	other.hash_key[3] ^= 1;
+	sb_encode(&other, sb);
+	simdev_poke(u->t->medium, LUNFS_SB_OFF, sizeof(sb), sb);
+	simdev_poke(u->t->medium, sb_tail_off(g->dev_blks * LUNFS_BLOCK_BYTES), sizeof(sb), sb);
+	for (uint64_t i = 1; i < g->groups; i++)
+		if (sb_group_has_copy(i))
+			simdev_poke(u->t->medium, geo_blk_off(geo_group_blk(g, i)), sizeof(sb), sb);
+}
+
+static void die_between(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+			struct simdev_fault *out)
+{
+	unsigned *n = ctx;
+
+	(void)out;
+	if (cmd->op == SIMDEV_CAW && cmd->off_bytes == LUNFS_MAINT_OFF && ++*n == SECOND_LOG)
+		simdev_kill(d);
+}
+
+static void much_body(struct fu *u)
+{
+	struct simdev_snapshot *late;
+	unsigned met = 0;
+
+	make_late(u);
+	late = simdev_snapshot(u->t->medium);
+	for (unsigned locks = 200; locks < 250; locks += 3) {
+		unsigned n = 0;
+
+		simdev_roll_back(u->t->medium, late);
+		damage_much(u, locks);
+		simdev_set_hook(u->t->medium, die_between, &n);
+		fu_fsck(u, MODE_YES);
+		simdev_set_hook(u->t->medium, NULL, NULL);
+		if (n < SECOND_LOG || u->rc == 0)
+			continue;
+		met++;
+		check_clean_end(u, locks);
+		check_late(u, locks);
+	}
+	print_message("%u times in two logs\n", met);
+	assert_true(met > 3);
+	simdev_snapshot_free(late);
+}
+
+static void no_name_is_lost_between_two_logs(void **s)
+{
+	(void)s;
+	fu_run(much_body, 512);
+}
+
 /* ---- a log that cannot be read --------------------------------------------------------------- */
 
 static bool die_with_log(struct fu *u, unsigned n, struct maint_info *mi)
@@ -400,6 +503,7 @@ int main(void)
 	    cmocka_unit_test(log_that_the_medium_has_lost_holds_up_no_repair),
 	    cmocka_unit_test(log_is_not_given_up_where_the_device_is_gone),
 	    cmocka_unit_test(log_mends_what_a_power_cut_has_torn),
+	    cmocka_unit_test(no_name_is_lost_between_two_logs),
 	    cmocka_unit_test(copies_go_where_nothing_stood_before_the_repair),
 	    cmocka_unit_test(path_that_comes_back_is_not_taken_for_lost_sectors),
 	    cmocka_unit_test(device_that_goes_is_not_taken_for_a_damaged_one),
