@@ -214,11 +214,12 @@ static int write_repairs(struct run *r)
 	int rc = fsck_write(&r->f, tell_writing, &r->f);
 	r->written = r->f.store.written;
 	if (rc)
-		fprintf(
-		    stderr,
-		    "fsck.lunfs: writing the repairs to %s failed: %s. The volume is marked: it "
-		    "cannot be mounted before fsck.lunfs has run to its end.\n",
-		    r->opt.device, strerror(-rc));
+		fprintf(stderr, "fsck.lunfs: writing the repairs to %s failed: %s. %s\n",
+			r->opt.device, strerror(-rc),
+			maint_get(r->maint).flags
+			    ? "The volume is marked: it cannot be mounted before fsck.lunfs has "
+			      "run to its end."
+			    : "Nothing was changed.");
 	return rc;
 }
 
@@ -259,6 +260,7 @@ static void summary_json(struct run *r, int rc)
 {
 	struct fsck *f = &r->f;
 	struct json_object *o = result_new(r, exit_code(r, rc));
+	bool none = rc || f->problems.stopped; /* was repaired */
 	static const char *const names[] = {
 	    "files",	   "directories",    "others",	   "orphans",	    "names",
 	    "data_blocks", "cells_used",     "cells_free", "problem_count", "repaired",
@@ -272,8 +274,8 @@ static void summary_json(struct run *r, int rc)
 				   f->cells_used,
 				   f->cells_free,
 				   f->problems.total,
-				   f->problems.stopped ? 0 : f->problems.fixed,
-				   f->problems.stopped ? f->problems.total : left(f),
+				   none ? 0 : f->problems.fixed,
+				   none ? f->problems.total : left(f),
 				   r->written,
 				   f->round};
 
@@ -282,7 +284,7 @@ static void summary_json(struct run *r, int rc)
 	json_object_object_add(o, "cancelled", json_object_new_boolean(f->problems.cancelled));
 	if (r->maint || !rc)
 		json_object_object_add(o, "mountable", json_object_new_boolean(mountable(r)));
-	if (rc || f->problems.stopped)
+	if (none)
 		problems_none_repaired(&f->problems);
 	json_object_object_add(o, "problems",
 			       f->problems.list ? f->problems.list : json_object_new_array());

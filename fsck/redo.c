@@ -67,6 +67,11 @@ static uint8_t *build_log(const struct geo *g, const struct redo_item *items, si
 	return log;
 }
 
+int redo_save(struct store *s, size_t n)
+{
+	return undo_save(s->undo, log_start(s) * BLK, log_blks(n) * BLK);
+}
+
 int redo_write(struct store *s, const struct redo_item *items, size_t n, struct maint_info *st)
 {
 	size_t blks = log_blks(n);
@@ -75,11 +80,6 @@ int redo_write(struct store *s, const struct redo_item *items, size_t n, struct 
 	int rc = 0;
 
 	lunfs_assert(n <= redo_capacity(s));
-	if (s->undo) {
-		rc = undo_save(s->undo, start * BLK, blks * BLK);
-		if (rc == 0)
-			rc = undo_sync(s->undo);
-	}
 	for (size_t at = 0; at < blks && rc == 0; at += CHUNK_BLKS) {
 		size_t len = blks - at < CHUNK_BLKS ? blks - at : CHUNK_BLKS;
 		struct dev_io io = {.op = DEV_WRITE,

@@ -217,13 +217,14 @@ int store_write_now(struct store *s, uint64_t off_bytes, size_t len_bytes, const
 	rc = s->undo ? undo_save(s->undo, off_bytes, len_bytes) : 0;
 	if (rc == 0 && s->undo)
 		rc = undo_sync(s->undo);
-	if (rc)
-		return rc;
 	io.buf = dev_buf_alloc(len_bytes);
 	memcpy(io.buf, buf, len_bytes);
-	rc = maint_write(s->maint, &io, 1);
+	if (rc == 0)
+		rc = maint_write(s->maint, &io, 1);
 	free(io.buf);
 	s->written += rc ? 0 : len_bytes / BLK;
+	if (rc)
+		halt(s, rc);
 	return rc;
 }
 
@@ -352,13 +353,18 @@ int redo_apply(struct store *s, const struct redo_item *items, size_t n)
 	return rc ? rc : maint_flush(s->maint);
 }
 
-static int save_all(struct store *s, const struct redo_item *items, size_t n)
+/* Before the volume is marked: where there is no room for it nothing has been begun. */
+static int save_all(struct store *s, const struct redo_item *items, size_t n, size_t room)
 {
 	int rc = 0;
 
-	for (size_t i = 0; s->undo && i < n && rc == 0; i++)
+	if (!s->undo)
+		return 0;
+	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = undo_save(s->undo, items[i].blk * BLK, BLK);
-	return rc || !s->undo ? rc : undo_sync(s->undo);
+	if (rc == 0 && room)
+		rc = redo_save(s, n < room ? n : room);
+	return rc ? rc : undo_sync(s->undo);
 }
 
 static int mark(struct store *s, bool on)
@@ -375,10 +381,8 @@ static int mark(struct store *s, bool on)
 static int commit_some(struct store *s, const struct redo_item *items, size_t n)
 {
 	struct maint_info mi;
-	int rc = save_all(s, items, n);
+	int rc;
 
-	if (rc)
-		return rc;
 	if (redo_capacity(s) == 0) {
 		s->unlogged = true;
 		return redo_apply(s, items, n);
@@ -419,10 +423,12 @@ int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_
 	if (!s->maint)
 		return -EROFS;
 	items = list_changes(s);
+	rc = save_all(s, items, n, room);
 	if (room == 0)
 		room = n;
 	s->unlogged |= room < n;
-	rc = maint_flush(s->maint);
+	if (rc == 0)
+		rc = maint_flush(s->maint);
 	if (rc == 0)
 		rc = mark(s, true);
 	for (size_t at = 0, some; at < n && rc == 0; at += some) {

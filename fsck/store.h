@@ -54,7 +54,7 @@ int store_write(struct store *s, uint64_t off_bytes, size_t len_bytes, const voi
 void store_forget(struct store *s, uint64_t off_bytes, size_t len_bytes);
 /*
  * At once and not as part of the whole, for blocks that nothing refers to yet (copies of file
- * data). Saved to the undo file like all.
+ * data). Saved to the undo file like all. Where that fails nothing at all can be written: gone.
  */
 int store_write_now(struct store *s, uint64_t off_bytes, size_t len_bytes, const void *buf);
 /*
@@ -81,6 +81,8 @@ struct redo_item {
 };
 /* How many items one log can hold. 0: there is no journal region to use. */
 size_t redo_capacity(const struct store *s);
+/* Save to the undo file what stands where a log of @n items will. Not durable before undo_sync. */
+int redo_save(struct store *s, size_t n);
 /* Write a log of @n items and name it in @st (not yet in the maintenance sector). Durable. */
 int redo_write(struct store *s, const struct redo_item *items, size_t n, struct maint_info *st);
 /*

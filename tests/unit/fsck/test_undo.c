@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Undo files: what is put back, beside whom, and after what it is refused. */
 #include "unit.h"
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static char path[64];
@@ -245,6 +247,59 @@ static void slot_that_a_log_has_made_anew_is_no_mount(void **s)
 	fu_run(finished_body, 512);
 }
 
+/* ---- no room for the file -------------------------------------------------------------------- */
+
+#define REC_BYTES (16u + LUNFS_BLOCK_BYTES)
+
+static void repair_with_room_for(struct fu *u, unsigned blks)
+{
+	struct rlimit was, now;
+
+	unlink(path);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	now = was;
+	now.rlim_cur = LUNFS_BLOCK_BYTES + (rlim_t)blks * REC_BYTES;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &now), 0);
+	u->undo = path;
+	fu_fsck(u, MODE_YES);
+	u->undo = NULL;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+}
+
+static void room_body(struct fu *u)
+{
+	struct lunfs_inode_pl pl, other;
+	unsigned blks = 0;
+
+	for (bool done = false; !done; blks++) {
+		fu_restore(u);
+		damage_file(u);
+		fu_get_inode(u, FU_PLAIN, &pl);
+		fu_get_inode(u, FU_OTHER, &other);
+		fu_extent(other.data_fork, 0)->blk = fu_extent(pl.data_fork, 0)->blk;
+		fu_put(u, u->id[FU_OTHER].ino, &other);
+		repair_with_room_for(u, blks);
+		assert_int_equal(u->count[PROBLEM_DOUBLE_LOST], 0);
+		done = u->rc == 0;
+		if (done)
+			continue;
+		assert_int_equal(links(u), 5);
+		sc_up(u->t, 0); /* nothing was begun, so nothing is to be finished */
+		sc_down(u->t, 0);
+	}
+	assert_true(blks > 3 && u->left == 0);
+	fu_put_back(u, path);
+	SC_CHECK(u->t, u->rc == 0, "%s", u->why);
+	unlink(path);
+}
+
+static void undo_file_that_is_full_changes_nothing(void **s)
+{
+	(void)s;
+	signal(SIGXFSZ, SIG_IGN);
+	fu_run(room_body, 512);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +309,7 @@ int main(void)
 	    cmocka_unit_test(slot_that_the_repair_has_made_anew_is_no_mount),
 	    cmocka_unit_test(claim_of_who_puts_back_is_no_mount),
 	    cmocka_unit_test(slot_that_a_log_has_made_anew_is_no_mount),
+	    cmocka_unit_test(undo_file_that_is_full_changes_nothing),
 	};
 
 	snprintf(path, sizeof(path), "/dev/shm/lunfs-test-undo.%d", (int)getpid());
