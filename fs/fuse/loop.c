@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Worker threads. A request may wait for another host, so there is always one worker that reads,
- * up to a large bound of those that are busy; a few read at a time, for each that sleeps there is
- * woken by a request of its own, and what is to spare is parked, or goes away if it is many. Each
- * reads into a buffer laid out so that the payload of a WRITE starts on a page boundary and goes to
- * the device as it is.
+ * or will be when there can be a thread for it again; a few read at a time, for each that sleeps
+ * there is woken by a request of its own, and what is to spare is parked, or goes away if it is
+ * many. Each reads into a buffer laid out so that the payload of a WRITE starts on a page boundary
+ * and goes to the device as it is.
  *
  * A request that is answered later, when the device has answered (front_keep), takes the worker's
  * buffer with it, and the worker goes on with another. Who reads looks after the device's answers
@@ -33,13 +33,19 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define WORKERS_MAX 512u
+/*
+ * Each request that waits for another host keeps one, and what that host waits for may be the next
+ * request. Who makes requests waits with them, so it is the kernel that bounds them all.
+ */
+#define WORKERS_MAX 8192u
 #define READERS_MAX 4u	/* workers that read when there is nothing to do */
 #define PARKED_MAX 64u	/* and that are kept beside them */
 #define LOOK_ROUND 64u	/* requests */
 #define BUSY 12u	/* requests in hand that are enough for another reader */
 #define KEPT_MAX 256u	/* requests that are answered later */
 #define CLONES 4u
+#define RETRY_MS 50 /* where there was no thread for one who reads */
+#define COMPLAIN_NS (60000ull * 1000000)
 #define WRITE_HEADER_BYTES 80u /* fuse_in_header + fuse_write_in */
 
 struct clone {	 /* of the kernel's device */
@@ -87,6 +93,7 @@ struct loop {
 	unsigned next_clone;
 	int error;
 	bool signalled, tuned;
+	uint64_t complain_ns; /* nobody says before that that nobody can read */
 };
 
 static _Thread_local struct worker *self;
@@ -336,8 +343,11 @@ void front_waits(void)
 	left = lane_leave(l);
 	pthread_mutex_lock(&l->mtx);
 	l->reading--;
-	if ((left || l->reading == 0) && !reader_add(l) && left)
-		lanes_strand(l->lanes);
+	if ((left || l->reading == 0) && !reader_add(l)) {
+		if (left)
+			lanes_strand(l->lanes);
+		pthread_cond_signal(&l->changed);
+	}
 	pthread_mutex_unlock(&l->mtx);
 }
 
@@ -608,13 +618,37 @@ static unsigned busy_readers(void)
 	return n < 1 ? 1 : n > (long)READERS_MAX ? READERS_MAX : (unsigned)n;
 }
 
+/*
+ * All workers wait, and there was no thread for one that reads. They may wait for what a request
+ * brings that nobody has read. False: there is none now, either. l->mtx held; let go meanwhile.
+ */
+static bool someone_reads(struct loop *l)
+{
+	uint64_t now;
+
+	if (l->reading || reader_add(l))
+		return true;
+	now = clock_now_ns(l->f->clk);
+	if (now < l->complain_ns)
+		return false;
+	l->complain_ns = now + COMPLAIN_NS;
+	pthread_mutex_unlock(&l->mtx);
+	log_warn("no-thread",
+		 "%s: all workers wait, and the system has no thread for one more: what else is "
+		 "asked for waits, too, and so may other hosts; raise the limit of processes "
+		 "(TasksMax= or pids.max, kernel.threads-max).",
+		 l->f->mountpoint);
+	pthread_mutex_lock(&l->mtx);
+	return false;
+}
+
 /* Until nobody serves a request any more, and none is to be answered later. l->mtx held. */
 static void supervise(struct loop *l)
 {
 	while (l->workers || l->kept) {
-		bool ends;
+		bool ends = fuse_session_exited(l->f->se);
 
-		wait_changed(l, fuse_session_exited(l->f->se) ? 20 : 10000);
+		wait_changed(l, ends ? 20 : someone_reads(l) ? 10000 : RETRY_MS);
 		ends = fuse_session_exited(l->f->se);
 		if (ends) {
 			pthread_mutex_unlock(&l->mtx); /* it takes what who waits may have */
