@@ -6,14 +6,15 @@
  * caller that is being killed is let go. The kernel marks such a thread with a pending SIGKILL.
  */
 #include "fuse/front.h"
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
-/* The bits of line @key of /proc/TID/status. False: there is no such thread any more. */
-static bool thread_bits(pid_t tid, const char *key, uint64_t *bits)
+/* The bits of line @key of /proc/TID/status. -ESRCH: no such thread; else they cannot be read. */
+static int thread_bits(pid_t tid, const char *key, uint64_t *bits)
 {
 	char path[64], line[256];
 	bool found = false;
@@ -22,30 +23,31 @@ static bool thread_bits(pid_t tid, const char *key, uint64_t *bits)
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
 	fp = fopen(path, "re");
 	if (!fp)
-		return false;
+		return errno == ENOENT ? -ESRCH : -errno;
 	while (!found && fgets(line, sizeof(line), fp)) {
 		found = strncmp(line, key, strlen(key)) == 0;
 		if (found)
 			*bits = strtoull(line + strlen(key), NULL, 16);
 	}
 	fclose(fp);
-	return found;
+	return found ? 0 : -ESRCH;
 }
 
+/* Who cannot be looked at, as without a free file number, is not told what only the dying are. */
 static bool thread_is_killed(pid_t tid)
 {
-	uint64_t own, shared;
+	uint64_t own = 0, shared = 0;
+	int rc = thread_bits(tid, "SigPnd:", &own);
 
-	if (!thread_bits(tid, "SigPnd:", &own) || !thread_bits(tid, "ShdPnd:", &shared))
-		return true;
-	return (own | shared) >> (SIGKILL - 1) & 1;
+	rc = rc ? rc : thread_bits(tid, "ShdPnd:", &shared);
+	return rc == -ESRCH || (own | shared) >> (SIGKILL - 1) & 1;
 }
 
 bool thread_has_cap(pid_t tid, unsigned cap)
 {
 	uint64_t caps;
 
-	return thread_bits(tid, "CapEff:", &caps) && caps >> cap & 1;
+	return thread_bits(tid, "CapEff:", &caps) == 0 && caps >> cap & 1;
 }
 
 static void on_interrupt(fuse_req_t req, void *arg)
