@@ -429,13 +429,14 @@ enum ats_outcome ats_try_end(struct ats_try *t, enum ats_outcome o, void *found,
 {
 	const void *stands = ats_ok(o) ? t->set : t->now;
 	bool shown = o != ATS_UNKNOWN && o != ATS_FENCED && o != ATS_ERROR;
+	bool passed = o == ATS_LOST_RACE && t->pending;
 
 	ats_count_outcome(t, o);
 	judge_device(t->a, o);
 	if (found && shown && stands)
 		memcpy(found, stands, t->a->env.geo->sector_bytes);
 	if (error)
-		*error = shown ? 0 : t->error ? t->error : -ETIMEDOUT;
+		*error = shown && !passed ? 0 : t->error ? t->error : -ETIMEDOUT;
 	free(t->now);
 	free(t->own_test);
 	return o;

@@ -107,14 +107,16 @@ int ats_check(const struct ats *a, const void *sector, enum lunfs_ats_type type,
  * raised above those of unresolved images, so use @set (not a copy made before) as the next @test.
  * On DONE and DONE_LATE @set is exactly what stands on disk: where an older unresolved image of
  * ours had landed, it was replaced by @set; but not that of a lock which says something else than
- * @test: it may have given the lock away, and is a LOST_RACE. Except on UNKNOWN, FENCED and ERROR, @found (a sector,
- * may be NULL) holds what stands on disk. s->unresolved is 0 after DONE, DONE_LATE, DAMAGED,
- * UNEXPLAINED, and after LOST_RACE unless @test was itself an unresolved image. Logs one sentence
- * for each outcome that is not DONE or LOST_RACE, at most every few seconds a kind. Sends again
- * itself what had no effect for now (busy, task set full, unit attention, not ready), what
- * miscompared unexplained and what had no answer, each after a pause of its own (ats_retry.c),
- * bounded by the device deadline; a command without an answer is sent once more after that. What
- * the device rejects for good is never sent again. Sleeps.
+ * @test: it may have given the lock away, and is a LOST_RACE. Except on UNKNOWN, FENCED and ERROR,
+ * @found (a sector, may be NULL) holds what stands on disk. s->unresolved is 0 after DONE,
+ * DONE_LATE, DAMAGED, UNEXPLAINED, and after LOST_RACE unless @test was itself an unresolved image.
+ * Logs one sentence for each outcome that is not DONE or LOST_RACE, at most every few seconds a
+ * kind. Sends again itself what had no effect for now (busy, task set full, unit attention, not
+ * ready), what miscompared unexplained and what had no answer, each after a pause of its own
+ * (ats_retry.c), bounded by the device deadline; a command without an answer is sent once more
+ * after that. What the device rejects for good is never sent again. *@error is not 0 with UNKNOWN,
+ * FENCED and ERROR; and with LOST_RACE if a command had no answer: @set may have stood there before
+ * what does. Sleeps.
  */
 enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void *set, void *found,
 		     int *error);

@@ -225,15 +225,22 @@ static void bufs_fill(struct locks *ls, struct lock *l, const struct lunfs_lock_
 		  lock_off(l->addr));
 }
 
-static int lost_race(struct locks *ls, struct lock *l, const void *found)
+/* What gave the lock away had no answer: who has got it may have given it on by now. */
+static bool may_have_given(struct locks *ls, const struct ats_op *op, enum lock_mode was)
+{
+	return op->error && rec_holds(op->set, ls->owner) < was;
+}
+
+static int lost_race(struct locks *ls, struct lock *l, const struct ats_op *op)
 {
 	enum lock_mode was = l->held;
 	struct lunfs_lock_rec r;
 
-	if (lock_rec_decode(ls->env.geo, found, l->addr, &r))
+	if (lock_rec_decode(ls->env.geo, op->found, l->addr, &r))
 		return -EUCLEAN;
 	adopt(ls, l, &r, was, false);
-	if (was != LOCK_NONE && l->held < was && le64_get(r.hdr.setter_nonce) != ls->nonce)
+	if (was != LOCK_NONE && l->held < was && le64_get(r.hdr.setter_nonce) != ls->nonce &&
+	    !may_have_given(ls, op, was))
 		log_err("lock-lost",
 			"Somebody else changed the record of lock %llu that this host held; the "
 			"device may have lost a write, or this host was declared dead.",
@@ -252,7 +259,7 @@ static int outcome(struct locks *ls, struct lock *l, const struct ats_op *op)
 		adopt(ls, l, &r, LOCK_EX, op->outcome == ATS_DONE);
 		return 0;
 	case ATS_LOST_RACE:
-		return lost_race(ls, l, op->found);
+		return lost_race(ls, l, op);
 	case ATS_UNKNOWN:
 		set_unsettled(ls, l);
 		return -EINPROGRESS;

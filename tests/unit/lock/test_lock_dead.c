@@ -3,8 +3,10 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SH LOCK_SH
 #define EX LOCK_EX
@@ -354,6 +356,47 @@ static void a_record_from_before_a_hand_over_stops_who_gave_it(void **state)
 	fix_run(body_back, 4096, 27);
 }
 
+/* A hand-over without an answer; when the record is read again the next holder has passed it on. */
+static void body_passed_on(struct fix *f)
+{
+	struct simdev_fault lost = {.kind = SIMDEV_LOST_REPLY,
+				    .ops = SIMDEV_CAW,
+				    .off_bytes = geo_blk_off(fix_addr(f, 1)),
+				    .len_bytes = 512};
+
+	for (unsigned n = 0; n < 3; n++)
+		fix_up(f, n);
+	fix_touch(&f->box[0], 1, EX);
+	simdev_inject(f->box[0].dev, &lost);
+	fix_touch(&f->box[1], 1, EX);
+	fix_touch(&f->box[2], 1, EX);
+	fix_sleep_ms(f, 4 * FIX_DEADLINE_MS);
+	assert_int_equal(f->box[2].val[1].value, 3);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), LOCK_NONE);
+	fix_touch(&f->box[0], 1, EX);
+	assert_int_equal(f->box[0].val[1].value, 4);
+}
+
+static void a_hand_over_that_was_passed_on_before_its_answer_is_no_loss(void **state)
+{
+	FILE *log = tmpfile();
+	int err = dup(STDERR_FILENO);
+	char line[1024];
+
+	(void)state;
+	assert_non_null(log);
+	fflush(stderr);
+	dup2(fileno(log), STDERR_FILENO);
+	fix_run(body_passed_on, 512, 31);
+	fflush(stderr);
+	dup2(err, STDERR_FILENO);
+	close(err);
+	rewind(log);
+	while (fgets(line, sizeof(line), log))
+		assert_null(strstr(line, "lock-lost"));
+	fclose(log);
+}
+
 /* ---- the lease ------------------------------------------------------------------------------ */
 
 static void body_lost(struct fix *f)
@@ -393,6 +436,7 @@ int main(void)
 	    cmocka_unit_test(read_without_an_answer_is_tried_again),
 	    cmocka_unit_test(owner_that_never_was_is_an_error_not_a_hang),
 	    cmocka_unit_test(a_record_from_before_a_hand_over_stops_who_gave_it),
+	    cmocka_unit_test(a_hand_over_that_was_passed_on_before_its_answer_is_no_loss),
 	    cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
 	};
 
