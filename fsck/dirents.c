@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define SAME_HASH_MAX 128u /* names of one hash */
+#define RENAMED_MAX 4096u  /* in one directory: more of the same are an attack, not an accident */
 
 bool is_orphan_list(const struct fsck *f, uint64_t ino)
 {
@@ -343,8 +344,18 @@ static bool name_taken(struct fsck *f, const struct items *l, size_t sorted,
 	return false;
 }
 
-/* "name" becomes "name.dup1", or the next number that is free. Added at the end of @l. */
-static void rename_dup(struct fsck *f, struct items *l, size_t sorted, size_t i)
+/* Of one hash: the names that stay, and the number that the last one was renamed to. */
+struct same {
+	uint64_t hash;
+	size_t at[SAME_HASH_MAX];
+	unsigned n, dup;
+};
+
+/*
+ * "name" becomes "name.dup1", or the next number that is free. Added at the end of @l. What is not
+ * renamed any more is dropped: its inode goes to lost+found.
+ */
+static void rename_dup(struct fsck *f, struct items *l, size_t sorted, size_t i, struct same *same)
 {
 	uint8_t body[sizeof(struct lunfs_dirent) + LUNFS_NAME_MAX];
 	const struct lunfs_dirent *old = (const void *)items_body(l, i);
@@ -352,9 +363,12 @@ static void rename_dup(struct fsck *f, struct items *l, size_t sorted, size_t i)
 	size_t len = old->name_len;
 	char suffix[32];
 
+	l->it[i].drop = true;
+	if (l->n - sorted >= RENAMED_MAX)
+		return;
 	memcpy(body, old, sizeof(*old) + old->name_len);
-	for (unsigned n = 1;; n++) {
-		size_t more = (size_t)snprintf(suffix, sizeof(suffix), ".dup%u", n);
+	for (;;) {
+		size_t more = (size_t)snprintf(suffix, sizeof(suffix), ".dup%u", ++same->dup);
 		size_t keep = len + more > LUNFS_NAME_MAX ? LUNFS_NAME_MAX - more : len;
 
 		memcpy(de->name + keep, suffix, more);
@@ -364,26 +378,40 @@ static void rename_dup(struct fsck *f, struct items *l, size_t sorted, size_t i)
 	}
 	items_add(l, UINT64_MAX, body, sizeof(*de) + de->name_len, false);
 	l->it[l->n - 1].aux = dirent_hash(f, de->name, de->name_len);
-	l->it[i].drop = true;
 }
 
+/* @same: those of its hash before it, as far as there is room for them in a directory. */
 static void fix_twice(struct fsck *f, struct fsck_inode *dir, struct items *l, size_t sorted,
-		      size_t i)
+		      size_t i, struct same *same)
 {
 	const struct lunfs_dirent *de = (const void *)items_body(l, i);
 
-	for (size_t k = i; k-- > 0 && l->it[k].aux == l->it[i].aux;) {
-		const struct lunfs_dirent *first = (const void *)items_body(l, k);
+	for (unsigned k = same->n; k-- > 0;) {
+		const struct lunfs_dirent *first = (const void *)items_body(l, same->at[k]);
 
-		if (l->it[k].drop || !form_ok(first, l->it[k].len) || !same_name(first, de))
+		if (!same_name(first, de))
 			continue;
 		if (le64_get(first->ino) == le64_get(de->ino))
 			l->it[i].drop = true;
 		else if (l->it[i].found || l->it[i].key == UINT64_MAX ||
 			 (l->it[i].key >> 7 == l->it[i].aux &&
 			  !left(f, PROBLEM_DIRENT_TWICE, dir, &l->it[i])))
-			rename_dup(f, l, sorted, i);
-		return;
+			rename_dup(f, l, sorted, i, same);
+		break;
+	}
+	if (!l->it[i].drop && same->n < SAME_HASH_MAX)
+		same->at[same->n++] = i;
+}
+
+static void fix_all_twice(struct fsck *f, struct fsck_inode *dir, struct items *l, size_t sorted)
+{
+	struct same same = {0};
+
+	for (size_t i = 0; i < sorted; i++) {
+		if (l->it[i].aux != same.hash)
+			same = (struct same){.hash = l->it[i].aux};
+		if (!l->it[i].drop && form_ok((void *)items_body(l, i), l->it[i].len))
+			fix_twice(f, dir, l, sorted, i, &same);
 	}
 }
 
@@ -427,9 +455,7 @@ void dirents_fix(struct fsck *f, struct fsck_inode *dir, struct items *l,
 	if (l->n)
 		qsort(l->it, l->n, sizeof(*l->it), by_hash);
 	sorted = l->n;
-	for (size_t i = 1; i < sorted; i++)
-		if (!l->it[i].drop && form_ok((void *)items_body(l, i), l->it[i].len))
-			fix_twice(f, dir, l, sorted, i);
+	fix_all_twice(f, dir, l, sorted);
 	if (l->n > sorted)
 		qsort(l->it, l->n, sizeof(*l->it), by_hash);
 	for (size_t i = 0, to; i < l->n; i = to) {

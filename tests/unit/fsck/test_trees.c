@@ -2,7 +2,9 @@
 /* Trees of directories, extents and attributes: built anew from what is good. */
 #include "base/bitmap.h"
 #include "base/siphash.h"
+#include "fsck/trees.h"
 #include "unit.h"
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -554,6 +556,34 @@ TREE_TEST(root_whose_cell_is_marked_free_is_kept, CHUNK, 0)
 	unmark(u, u->t->geo.orphan_ino[0]);
 }
 
+/* ---- what is made to take long --------------------------------------------------------------- */
+
+#define EQUAL 20000u /* in leaves that their tree had lost */
+
+static void equal_names_without_number_come_to_an_end(void **s)
+{
+	struct fsck_inode table[] = {{.ino = 100, .mode = S_IFDIR},
+				     {.ino = 101, .generation = 1, .mode = S_IFREG},
+				     {.ino = 102, .generation = 1, .mode = S_IFREG}};
+	struct fsck f = {.inode = table, .inodes = 3};
+	uint8_t body[sizeof(struct lunfs_dirent) + 1] = {0};
+	struct lunfs_dirent *de = (void *)body;
+	struct items l = {0};
+
+	(void)s;
+	de->generation = le64_make(1);
+	de->type = DT_REG;
+	de->name_len = 1;
+	de->name[0] = 'a';
+	for (unsigned i = 0; i < EQUAL; i++) {
+		de->ino = le64_make(101 + i % 2);
+		items_add(&l, (uint64_t)(i + 1) << 7, body, sizeof(body), true);
+	}
+	dirents_fix(&f, &table[0], &l, NULL, 0);
+	assert_true(l.n > 1000 && l.n < EQUAL);
+	items_free(&l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -593,6 +623,7 @@ int main(void)
 	    cmocka_unit_test(directories_whose_cells_are_marked_free_are_kept),
 	    cmocka_unit_test(nodes_whose_cells_are_marked_free_are_kept),
 	    cmocka_unit_test(root_whose_cell_is_marked_free_is_kept),
+	    cmocka_unit_test(equal_names_without_number_come_to_an_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
