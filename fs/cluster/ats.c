@@ -511,8 +511,10 @@ enum ats_outcome ats_resolve(struct ats *a, struct ats_sector *s,
 		if (o != ATS_LOST_RACE && o != ATS_DAMAGED)
 			break;
 	}
-	if (o == ATS_LOST_RACE)
+	if (o == ATS_LOST_RACE) {
 		o = ATS_UNKNOWN;
+		err = -ETIMEDOUT;
+	}
 	if (error)
 		*error = err;
 	free(v.now);
