@@ -15,6 +15,7 @@
 
 struct run {
 	struct options opt;
+	char shown[sizeof(((struct dev_identity *)0)->name)]; /* the device, without a password */
 	struct dev *dev;
 	struct geo geo;
 	struct clock *clk;
@@ -31,7 +32,7 @@ struct run {
 static struct json_object *result_new(const struct run *r, int code)
 {
 	struct json_object *o = json_object_new_object();
-	char *plain = text_plain_dup(r->opt.device); /* JSON is UTF-8, a path need not be */
+	char *plain = text_plain_dup(r->shown); /* JSON is UTF-8, a path need not be */
 
 	json_object_object_add(o, "device", json_object_new_string(plain ? plain : ""));
 	json_object_object_add(o, "exit_code", json_object_new_int(code));
@@ -92,7 +93,7 @@ static void say_find_super(struct run *r)
 	snprintf(r->why + n, sizeof(r->why) - n,
 		 "; 'fsck.lunfs --find-superblock %s' searches all of it for one, and can make "
 		 "one anew",
-		 r->opt.device);
+		 r->shown);
 }
 
 /* What the search came to counts until the volume has a superblock of its own. */
@@ -114,7 +115,7 @@ static int read_super(struct run *r)
 		memcpy(r->passed_over, c.passed_over, sizeof(r->passed_over));
 	}
 	if (rc == -ESTALE)
-		super_say_contradicted(&c, r->opt.device, r->why, sizeof(r->why));
+		super_say_contradicted(&c, r->shown, r->why, sizeof(r->why));
 	if (rc == -ESTALE || (!r->opt.super_blk && (rc == -EINVAL || rc == -EUCLEAN)))
 		say_find_super(r);
 	return rc;
@@ -130,7 +131,7 @@ static int check_features(struct run *r)
 	snprintf(r->why, sizeof(r->why),
 		 "%s uses features (ro-compat %#llx) that this version of fsck.lunfs may only "
 		 "read; look at it with -n, or use a newer version; nothing was changed.",
-		 r->opt.device, (unsigned long long)unknown);
+		 r->shown, (unsigned long long)unknown);
 	return -EROFS;
 }
 
@@ -151,7 +152,7 @@ static int open_volume(struct run *r)
 		    r->why, sizeof(r->why),
 		    "%s has %llu bytes, but the volume on it takes %llu: the device has shrunk "
 		    "or is not all there; nothing was changed.",
-		    r->opt.device, (unsigned long long)r->dev->id.size_bytes,
+		    r->shown, (unsigned long long)r->dev->id.size_bytes,
 		    (unsigned long long)(r->geo.dev_blks * LUNFS_BLOCK_BYTES));
 	}
 	return rc ? rc : check_features(r);
@@ -189,7 +190,7 @@ static int finish_log(struct run *r)
 		snprintf(r->why, sizeof(r->why),
 			 rc == -EUCLEAN ? "The log of an unfinished repair of %s is not whole (%s)."
 					: "An unfinished repair of %s could not be finished (%s).",
-			 r->opt.device, strerror(-rc));
+			 r->shown, strerror(-rc));
 	if (rc == -EUCLEAN)
 		fprintf(stderr, "fsck.lunfs: %s All is checked and repaired anew.\n", r->why);
 	r->log_finished = rc > 0;
@@ -214,8 +215,8 @@ static int write_repairs(struct run *r)
 	int rc = fsck_write(&r->f, tell_writing, &r->f);
 	r->written = r->f.store.written;
 	if (rc)
-		fprintf(stderr, "fsck.lunfs: writing the repairs to %s failed: %s. %s\n",
-			r->opt.device, strerror(-rc),
+		fprintf(stderr, "fsck.lunfs: writing the repairs to %s failed: %s. %s\n", r->shown,
+			strerror(-rc),
 			maint_get(r->maint).flags
 			    ? "The volume is marked: it cannot be mounted before fsck.lunfs has "
 			      "run to its end."
@@ -306,7 +307,7 @@ static void say_counts(const struct run *r)
 static void summary_text(const struct run *r, int rc)
 {
 	const struct problems *p = &r->f.problems;
-	const char *dev = r->opt.device;
+	const char *dev = r->shown;
 
 	for (int i = 0; r->opt.verbose && i < PROBLEMS; i++)
 		if (p->count[i])
@@ -409,7 +410,7 @@ static int put_back(struct run *r)
 	fprintf(r->opt.json ? stderr : stdout,
 		"%s: what %s saved has been put back; the volume is marked and must be checked "
 		"before it can be mounted.\n",
-		r->opt.device, r->opt.put_back);
+		r->shown, r->opt.put_back);
 	return EX_FSCK_REPAIRED;
 }
 
@@ -428,8 +429,11 @@ static int run_claimed(struct run *r)
 {
 	int code, rc = r->opt.mode == MODE_CHECK ? 0 : claim(r);
 
-	if (rc)
+	if (rc) { /* of a claim that stands the superblock could not be read again */
+		if (r->maint)
+			maint_end(r->maint);
 		return fail(r, r->why);
+	}
 	fsck_init(&r->f, r->dev, &r->geo, r->opt.mode, r->maint);
 	r->f.super_given = r->opt.super_blk != 0;
 	r->f.clk = r->clk;
@@ -445,7 +449,7 @@ static int run_claimed(struct run *r)
 		fprintf(stderr,
 			"fsck.lunfs: the claim on %s could not be given up; the next mount does "
 			"that.\n",
-			r->opt.device);
+			r->shown);
 	return code;
 }
 
@@ -485,8 +489,7 @@ static bool use_found(struct run *r, bool rebuilt, int *code)
 	if (r->opt.mode == MODE_PREEN) {
 		if (rebuilt)
 			fprintf(r->opt.json ? stderr : stdout,
-				"%s: a superblock is not made anew with -p; use -y\n",
-				r->opt.device);
+				"%s: a superblock is not made anew with -p; use -y\n", r->shown);
 		return !rebuilt;
 	}
 	if (!rebuilt && super_choose(r->dev, &c, why, sizeof(why)) == 0)
@@ -495,7 +498,7 @@ static bool use_found(struct run *r, bool rebuilt, int *code)
 		return ask_to_use(rebuilt ? "that" : "the newest of them");
 	fprintf(r->opt.json ? stderr : stdout,
 		"'fsck.lunfs --find-superblock -y %s' checks and repairs the volume with %s.\n",
-		r->opt.device, rebuilt ? "that" : "the newest of them");
+		r->shown, rebuilt ? "that" : "the newest of them");
 	return false;
 }
 
@@ -518,7 +521,7 @@ static bool find_super(struct run *r, struct super_search *s, int *code)
 		return use_found(r, false, code);
 	}
 	if (super_rebuild(r->dev, r->clk, any_sector(r), &made, r->why, sizeof(r->why))) {
-		fprintf(to, "%s: no superblock can be made anew. %s\n", r->opt.device, r->why);
+		fprintf(to, "%s: no superblock can be made anew. %s\n", r->shown, r->why);
 		return false;
 	}
 	super_say_rebuilt(to, &made);
@@ -576,6 +579,7 @@ int main(int argc, char **argv)
 	rc = options_parse(argc, argv, &r.opt);
 	if (rc)
 		return rc > 0 ? EX_FSCK_CLEAN : EX_FSCK_USAGE;
+	dev_name_shown(r.opt.device, r.shown, sizeof(r.shown));
 	log_open("fsck.lunfs", r.opt.verbose ? LOG_LVL_INFO : LOG_LVL_WARN, 0);
 	code = run(&r);
 	if (r.dev)

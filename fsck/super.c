@@ -87,14 +87,16 @@ static void add_json(struct super_search *out, uint64_t off, const struct geo *g
 static void found_one(const struct search *s, uint64_t off, const struct geo *g)
 {
 	const char *no = unfit(s, off, g);
+	char *label = text_plain_dup(g->label);
 	struct super_search *out = s->out;
 	char uuid[UUID_STR_LEN];
 
 	uuid_unparse_lower(g->uuid, uuid);
 	fprintf(s->to, "block %llu: UUID %s, label '%s', %llu bytes, %u hosts, sequence %llu%s\n",
-		(unsigned long long)(off / LUNFS_BLOCK_BYTES), uuid, g->label,
+		(unsigned long long)(off / LUNFS_BLOCK_BYTES), uuid, label ? label : "",
 		(unsigned long long)(g->dev_blks * LUNFS_BLOCK_BYTES), g->journals,
 		(unsigned long long)g->sb_seq, no ? no : "");
+	free(label);
 	out->found++;
 	add_json(out, off, g, uuid, no);
 	if (no)

@@ -126,7 +126,7 @@ static int consent(struct run *r)
 		return 0;
 	if (r->o.dry_run || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
 		return refuse_overwrite(r);
-	fprintf(stderr, "%s holds something already: %s.\nProceed anyway? (y,N) ", r->o.device,
+	fprintf(stderr, "%s holds something already: %s.\nProceed anyway? (y,N) ", r->o.shown,
 		r->found.names);
 	if (fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y'))
 		return 0;
@@ -229,10 +229,10 @@ static void say_why(struct run *r, int err)
 {
 	if (!r->why[0])
 		snprintf(r->why, sizeof(r->why), "%s.", strerror(-err));
-	if (strncmp(r->why, r->o.device, strlen(r->o.device)) == 0) /* it names the device itself */
+	if (strncmp(r->why, r->o.shown, strlen(r->o.shown)) == 0) /* it names the device itself */
 		fprintf(stderr, "mkfs.lunfs: %s\n", r->why);
 	else
-		fprintf(stderr, "mkfs.lunfs: %s: %s\n", r->o.device, r->why);
+		fprintf(stderr, "mkfs.lunfs: %s: %s\n", r->o.shown, r->why);
 }
 
 static void say_end(struct run *r, int err)
@@ -272,6 +272,7 @@ int main(int argc, char **argv)
 	rc = options_parse(&r.o, argc, argv);
 	if (rc)
 		return rc < 0 ? 1 : 0;
+	dev_name_shown(r.o.device, r.o.shown, sizeof(r.o.shown));
 	log_open("mkfs.lunfs", LOG_LVL_WARN, 0);
 	if (clock_real_new(&r.clk) != 0) {
 		fprintf(stderr, "mkfs.lunfs: there is no memory.\n");

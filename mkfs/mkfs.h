@@ -12,6 +12,7 @@
 
 struct mkfs_options {
 	const char *device;
+	char shown[sizeof(((struct dev_identity *)0)->name)]; /* the same without a password */
 	const char *label; /* "" = none */
 	uint8_t uuid[16];
 	bool uuid_given, quiet, dry_run, force, force_file, keep, json;

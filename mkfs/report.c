@@ -91,7 +91,7 @@ void report_layout(const struct mkfs_report *r)
 	uuid_unparse(g->uuid, uuid);
 	printf("%s: %s, sectors of %u bytes, physical blocks of %u bytes, metadata cells of %u "
 	       "bytes\n",
-	       r->o->device, size_text(g->dev_blks * BLK, size), g->sector_bytes,
+	       r->o->shown, size_text(g->dev_blks * BLK, size), g->sector_bytes,
 	       r->d->id.phys_bytes, geo_cell_bytes(g));
 	printf("UUID %s%s%s\n", uuid, g->label[0] ? ", label " : "", g->label);
 	printf("%u hosts with a journal of %s each, %u slots, %llu groups of %s, %s for files\n",
@@ -216,7 +216,7 @@ void report_json(const struct mkfs_report *r)
 {
 	struct json_object *o = json_object_new_object();
 
-	add_text(o, "device", r->o->device);
+	add_text(o, "device", r->o->shown);
 	if (r->d)
 		add_device(o, r);
 	if (r->found)

@@ -150,6 +150,12 @@ refused '.' "$MKFS" ''
 mkfifo "$WORK/fifo"
 refused 'neither' "$MKFS" "$WORK/fifo"
 refused 'iscsi' "$MKFS" iscsi://127.0.0.1:1/iqn.2024-01.example:none/0
+for tool in "$MKFS" "$FSCK -n"; do
+	# shellcheck disable=SC2086 # options
+	$tool --json iscsi://user%secret@127.0.0.1:1/iqn.2024-01.example:none/0 >"$WORK/out" 2>&1 && fail "$tool: no such target"
+	grep -q 'iscsi:.*127.0.0.1' "$WORK/out" || fail "$tool does not name the device: $(cat "$WORK/out")"
+	if grep secret "$WORK/out"; then fail "$tool shows the password of a URL"; fi
+done
 say "closed files, no devices"
 
 # several at once: one volume, or none
