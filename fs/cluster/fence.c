@@ -92,19 +92,28 @@ static bool same_place(const struct proc_id *self, const struct host_info *hi)
 	       self->pid_ns && self->pid_ns == hi->pid_ns && hi->pid && hi->pid_start;
 }
 
-enum proc_fate { PROC_GONE, PROC_THERE, PROC_UNKNOWN };
+/* LATER: it could be told but for want of a descriptor or of memory here. */
+enum proc_fate { PROC_GONE, PROC_THERE, PROC_UNKNOWN, PROC_LATER };
+
+static enum proc_fate untold(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOMEM ? PROC_LATER : PROC_UNKNOWN;
+}
 
 /* @fd: a pidfd of the very process when PROC_THERE, else -1. */
 static enum proc_fate look_at(const struct host_info *hi, int *fd)
 {
 	struct pollfd p = {.events = POLLIN};
 	uint64_t start;
+	int err;
 
 	*fd = -1;
 	p.fd = (int)syscall(SYS_pidfd_open, (pid_t)hi->pid, 0);
 	if (p.fd < 0)
-		return errno == ESRCH ? PROC_GONE : PROC_UNKNOWN;
+		return errno == ESRCH ? PROC_GONE : untold(errno);
+	errno = 0;
 	start = start_time(hi->pid);
+	err = errno;
 	if (start && start != hi->pid_start) { /* the number was given to another process */
 		close(p.fd);
 		return PROC_GONE;
@@ -115,7 +124,7 @@ static enum proc_fate look_at(const struct host_info *hi, int *fd)
 	}
 	if (!start) { /* hidden from us: cannot tell */
 		close(p.fd);
-		return PROC_UNKNOWN;
+		return untold(err);
 	}
 	*fd = p.fd;
 	return PROC_THERE;
@@ -159,15 +168,24 @@ static int kill_and_wait(struct host *h, const struct host_info *dead, int fd)
 static int fence_pidfd(struct host *h, const struct host_info *dead)
 {
 	char name[HOST_LABEL_BYTES];
+	enum proc_fate fate;
 	int fd, r;
 
 	if (!same_place(&h->self, dead) || dead->pid == h->self.pid)
 		return 0; /* no process to be seen from here: its lease is what counts */
-	if (look_at(dead, &fd) != PROC_THERE)
+	fate = look_at(dead, &fd);
+	if (fate == PROC_GONE || fate == PROC_UNKNOWN)
 		return 0;
-	r = kill_and_wait(h, dead, fd);
-	close(fd);
-	if (r)
+	r = fate == PROC_THERE ? kill_and_wait(h, dead, fd) : -EMFILE;
+	if (fd >= 0)
+		close(fd);
+	if (fate == PROC_LATER)
+		log_err("host-fence-failed",
+			"Process %u of %s has lost its lease, and for want of file descriptors or "
+			"memory here it cannot be told whether it has ended; its recovery waits. "
+			"Look at the limits of this process and of the machine.",
+			dead->pid, host_label(dead, name));
+	else if (r)
 		log_err("host-fence-failed",
 			"Process %u of %s has lost its lease but cannot be killed (error %d); its "
 			"recovery waits until the process has ended.",
@@ -213,7 +231,7 @@ bool fence_old_process(struct host *h, const struct host_info *hi)
 	fate = look_at(hi, &fd);
 	if (fd >= 0)
 		close(fd);
-	return fate == PROC_THERE;
+	return fate == PROC_THERE || fate == PROC_LATER;
 }
 
 /* ---- of this host ---------------------------------------------------------------------------- */

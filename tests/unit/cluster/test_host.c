@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -1057,6 +1058,42 @@ TEST(on_one_machine_who_was_stopped_in_its_own_test_and_set_is_killed_and_recove
 	unmake(&a);
 }
 
+/* Nothing can be opened from here on. */
+static void take_descriptors(struct rlimit *was)
+{
+	struct rlimit none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, was), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = was->rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
+TEST(on_one_machine_who_cannot_be_looked_at_for_want_of_descriptors_is_not_replayed)
+{
+	struct member a = {0}, b = {0};
+	pid_t pid = idle_child();
+	struct rlimit was;
+
+	plant(w, &a, pid);
+	kill(pid, SIGSTOP);
+	make(&b, w, "b");
+	b.dev->id.one_machine = true;
+	assert_int_equal(claim(&b), 0);
+	take_descriptors(&was);
+	rest(w, 4 * LEASE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_false(child_ended(pid)); /* so it may write as soon as it goes on */
+	assert_int_equal(b.replays, 0);
+	assert_int_equal(state_of(w, 0), LUNFS_SLOT_RECOVERING);
+	rest(w, 4 * LEASE);
+	assert_true(child_ends(pid, 10000));
+	UNTIL(w, state_of(w, 0) == LUNFS_SLOT_FREE);
+	assert_int_equal(b.replays, 1);
+	waitpid(pid, NULL, 0);
+	umount_host(&b);
+	unmake(&a);
+}
+
 TEST(a_process_that_beats_while_its_slot_cannot_be_taken_is_not_killed)
 {
 	struct holder o = {.w = w, .beats_ns = 350 * MS}; /* of a deadline of 400 ms */
@@ -1146,6 +1183,7 @@ int main(void)
 	    UNIT(on_one_machine_a_process_whose_lease_is_over_is_killed_before_the_replay),
 	    UNIT(on_one_machine_a_process_that_is_gone_is_recovered_without_waiting_for_its_lease),
 	    UNIT(on_one_machine_who_was_stopped_in_its_own_test_and_set_is_killed_and_recovered),
+	    UNIT(on_one_machine_who_cannot_be_looked_at_for_want_of_descriptors_is_not_replayed),
 	    UNIT(a_process_that_beats_while_its_slot_cannot_be_taken_is_not_killed),
 	    UNIT(whose_own_lease_ends_while_a_slot_cannot_be_taken_kills_nobody),
 	};
