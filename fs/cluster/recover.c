@@ -443,10 +443,16 @@ static int renew_one(struct host *h, unsigned slot, uint8_t *set, uint8_t *found
 		memcpy(j->cur, set, h->env.geo->sector_bytes);
 		return 0;
 	}
-	if (o != ATS_LOST_RACE)
+	if (o == ATS_LOST_RACE)
+		host_set_lost(h, "the recovery of %s was taken from it during a suspension",
+			      host_label(&j->dead, name));
+	else if (o == ATS_DAMAGED || o == ATS_WENT_BACK) /* that does not get better by itself */
+		host_set_lost(h,
+			      "the slot of %s, which it was recovering, is damaged since a "
+			      "suspension (run fsck.lunfs)",
+			      host_label(&j->dead, name));
+	else
 		return -EAGAIN;
-	host_set_lost(h, "the recovery of %s was taken from it during a suspension",
-		      host_label(&j->dead, name));
 	return -EIO;
 }
 

@@ -732,6 +732,28 @@ TEST(a_recoverer_renews_its_recoveries_after_a_suspension)
 	unmake(&a);
 }
 
+TEST(a_recoverer_of_a_slot_that_is_damaged_in_a_suspension_is_lost)
+{
+	struct member a = {0}, b = {0};
+	uint8_t junk = 0xee;
+
+	mount_host(&a, w, "a");
+	mount_host(&b, w, "b");
+	b.replay_blocks = true;
+	die(&a);
+	UNTIL(w, b.replays);
+	fail_all(&b, -EIO);
+	rest(w, 2 * LEASE);
+	simdev_poke(w->medium, geo_slot_off(0) + 0x60, 1, &junk);
+	simdev_inject_clear(b.dev);
+	UNTIL(w, b.lost == 1); /* else it would be suspended for as long as nobody runs fsck */
+	b.replay_blocks = false;
+	assert_int_equal(b.resumed, 0);
+	assert_int_equal(host_release(b.h), -EIO);
+	unmake(&a);
+	unmake(&b);
+}
+
 TEST(a_host_that_makes_no_progress_stops_beating_and_is_recovered)
 {
 	struct member a = {0}, b = {0};
@@ -1169,6 +1191,7 @@ int main(void)
 	    UNIT(a_host_that_hangs_where_nobody_takes_over_goes_on_in_the_end),
 	    UNIT(a_suspended_host_that_was_recovered_is_lost),
 	    UNIT(the_suspended_ends_its_writes_before_another_recovers_it),
+	    UNIT(a_recoverer_of_a_slot_that_is_damaged_in_a_suspension_is_lost),
 	    UNIT(a_paused_host_that_wakes_after_its_recovery_writes_nothing_more),
 	    UNIT(lost_replies_to_beats_do_not_end_the_lease),
 	    UNIT(the_lease_counts_from_the_first_submission_of_the_beat),
