@@ -56,8 +56,13 @@ void work_queue(struct locks *ls, struct lock *l, enum lock_work what)
 {
 	struct workpool *p = &ls->work;
 
-	if (l->queued || atomic_load(&ls->stopping))
+	if (atomic_load(&ls->stopping))
 		return;
+	if (l->queued) { /* nobody else ends what waited for the last pin */
+		if (what == WORK_FINISH)
+			l->queued = WORK_FINISH;
+		return;
+	}
 	l->queued = (uint8_t)what;
 	l->refs++;
 	mtx_lock(&p->mtx);

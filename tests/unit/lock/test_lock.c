@@ -335,6 +335,41 @@ static void interrupted_wait_ends_and_loses_nothing(void **state)
 		fix_run(body_interrupt, 512, seed);
 }
 
+/* It waits for a pin, and is asked for once more right before that goes. */
+static void body_asked_twice(struct fix *f)
+{
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
+	struct locks *ls;
+	struct stripe *s;
+	struct lock *l;
+	struct task *t;
+
+	for (unsigned i = 0; i < 2; i++)
+		fix_up(f, i);
+	ls = f->box[0].ls;
+	assert_int_equal(fix_pin(&f->box[0], 1, EX, LSH, 0, NULL, &l), 0);
+	t = fix_task(f, 1, fix_pinner, &j);
+	fix_sleep_ms(f, 100);
+	s = table_stripe(ls, l->addr);
+	mtx_lock(&s->mtx);
+	assert_true(l->parked && l->state == LST_REVOKE && !l->queued);
+	work_queue(ls, l, WORK_REVOKE);
+	mtx_unlock(&s->mtx);
+	fix_unpin(&f->box[0], l, EX, LSH);
+	fix_sleep_ms(f, 2000);
+	assert_true(j.done);
+	fix_join(f, t);
+	assert_int_equal(j.rc, 0);
+	fix_touch(&f->box[0], 1, EX);
+}
+
+static void revoke_that_is_asked_for_while_one_waits_for_a_pin_holds_up_nobody(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 20; seed++)
+		fix_run(body_asked_twice, 512, seed);
+}
+
 static void body_interrupt_pending(struct fix *f)
 {
 	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
@@ -570,6 +605,7 @@ int main(void)
 	    cmocka_unit_test(try_neither_waits_nor_asks),
 	    cmocka_unit_test(interrupted_wait_ends_and_loses_nothing),
 	    cmocka_unit_test(interrupted_upgrade_lets_sharers_in_again),
+	    cmocka_unit_test(revoke_that_is_asked_for_while_one_waits_for_a_pin_holds_up_nobody),
 	    cmocka_unit_test(forgotten_possession_is_settled_by_an_ats),
 	    cmocka_unit_test(oldest_wish_comes_first_and_the_others_are_noted),
 	    cmocka_unit_test(no_lock_is_given_for_a_withdrawn_wish),
