@@ -224,6 +224,71 @@ static int replace_left_over(struct host *h)
 	return r;
 }
 
+static int preempt_surely(struct host *h, uint64_t key)
+{
+	struct dev *d = h->env.dev;
+	struct again a = again_begin(d, h->env.clk);
+	struct pr_view *v;
+	int r;
+
+	do {
+		r = pr_of(d)->preempt_abort(d, h->nonce, key);
+	} while (again(&a, r));
+	if (r && r != -EBADE)
+		return r;
+	v = view_read(d, &r);
+	if (v && has_key(v, key))
+		r = -EBADE;
+	free(v);
+	return r;
+}
+
+/*
+ * The device keeps the key of a path that was away when this machine left. No fence looks for that
+ * one any more, so what comes along that path one day would get past all of them.
+ */
+static int take_off_left_over(struct host *h)
+{
+	struct pr_view *v;
+	int r;
+
+	v = view_read(h->env.dev, &r);
+	for (unsigned i = 0; !r && i < h->n; i++) {
+		struct slot_seen s;
+
+		watch_get(h, i, &s);
+		if (s.hi.state != LUNFS_SLOT_FREE || !ended_here(h, &s) || !has_key(v, s.hi.nonce))
+			continue;
+		r = preempt_surely(h, s.hi.nonce);
+		if (!r)
+			log_info("pr-key-taken-off",
+				 "The reservation key %016llx, which the earlier mount in slot %u "
+				 "left on another path to %s, was taken off.",
+				 (unsigned long long)s.hi.nonce, i, h->env.dev->id.name);
+	}
+	free(v);
+	return r;
+}
+
+/* The key is registered. */
+static int joined(struct host *h, char *why, size_t why_len)
+{
+	struct dev *d = h->env.dev;
+	int r = take_off_left_over(h);
+
+	if (!r) {
+		h->pr_key = h->nonce;
+		return 0;
+	}
+	register_surely(d, h->env.clk, h->nonce, 0);
+	snprintf(
+	    why, why_len,
+	    "A reservation key that an earlier mount here left on another path to %s cannot be "
+	    "taken off (error %d); look at the device and its reservations",
+	    d->id.name, r);
+	return r;
+}
+
 int pr_join(struct host *h, char *why, size_t why_len)
 {
 	struct dev *d = h->env.dev;
@@ -256,9 +321,7 @@ int pr_join(struct host *h, char *why, size_t why_len)
 	else if (r)
 		snprintf(why, why_len, "A reservation key cannot be registered with %s (error %d)",
 			 d->id.name, r);
-	if (!r)
-		h->pr_key = h->nonce;
-	return r;
+	return r ? r : joined(h, why, why_len);
 }
 
 int pr_refused(struct host *h, char *why, size_t why_len)

@@ -800,6 +800,28 @@ TEST(a_key_left_over_after_a_clean_unmount_is_replaced)
 	assert_false(simdev_pr_reserved(w->medium));
 }
 
+/* It would let a paused host write along that path after it was fenced. */
+TEST(a_key_left_on_a_path_that_was_away_at_the_unmount_is_taken_off)
+{
+	struct member a = {0};
+	struct dev *path;
+
+	with_pr(w);
+	on_machine(&a, 1, 1);
+	mount_host(&a, w, "a");
+	path = simdev_attach(w->medium);
+	assert_int_equal(path->ops->pr->register_key(path, 0, host_nonce(a.h)), 0);
+	umount_host(&a);
+	assert_int_not_equal(simdev_pr_key(w->medium, simdev_nexus(path)), 0);
+	mount_host(&a, w, "a");
+	assert_int_equal(simdev_pr_key(w->medium, simdev_nexus(path)), 0);
+	assert_int_equal(host_fence(a.h), LUNFS_FENCE_PR);
+	assert_true(key_of(&a) == host_nonce(a.h));
+	umount_host(&a);
+	assert_false(simdev_pr_reserved(w->medium));
+	dev_close(path);
+}
+
 static void hold_foreign(struct world *w, struct member *m)
 {
 	struct dev *d = simdev_attach(w->medium);
@@ -1095,6 +1117,7 @@ int main(void)
 	    UNIT(a_zombie_does_not_register_anew_when_it_was_fenced),
 	    UNIT(a_key_left_over_from_this_machine_is_replaced),
 	    UNIT(a_key_left_over_after_a_clean_unmount_is_replaced),
+	    UNIT(a_key_left_on_a_path_that_was_away_at_the_unmount_is_taken_off),
 	    UNIT(a_foreign_key_on_our_path_means_no_reservations),
 	    UNIT(two_live_hosts_on_one_path_are_refused),
 	    UNIT(a_tool_writes_while_it_is_registered_and_leaves_nothing_behind),
