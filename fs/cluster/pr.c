@@ -94,6 +94,17 @@ static int register_surely(struct dev *d, struct clock *clk, uint64_t old, uint6
 	return r;
 }
 
+static int register_anyway_surely(struct dev *d, struct clock *clk, uint64_t key)
+{
+	struct again a = again_begin(d, clk);
+	int r;
+
+	do {
+		r = pr_of(d)->register_anyway(d, key);
+	} while (again(&a, r));
+	return r;
+}
+
 static int reserve_surely(struct dev *d, struct clock *clk, uint64_t key)
 {
 	struct again a = again_begin(d, clk);
@@ -224,7 +235,8 @@ static int replace_left_over(struct host *h)
 	return r;
 }
 
-static int preempt_surely(struct host *h, uint64_t key)
+/* 0: @key is gone. This machine is registered with @own. */
+static int preempt_surely(struct host *h, uint64_t own, uint64_t key)
 {
 	struct dev *d = h->env.dev;
 	struct again a = again_begin(d, h->env.clk);
@@ -232,7 +244,7 @@ static int preempt_surely(struct host *h, uint64_t key)
 	int r;
 
 	do {
-		r = pr_of(d)->preempt_abort(d, h->nonce, key);
+		r = pr_of(d)->preempt_abort(d, own, key);
 	} while (again(&a, r));
 	if (r && r != -EBADE)
 		return r;
@@ -243,10 +255,7 @@ static int preempt_surely(struct host *h, uint64_t key)
 	return r;
 }
 
-/*
- * The device keeps the key of a path that was away when this machine left. No fence looks for that
- * one any more, so what comes along that path one day would get past all of them.
- */
+/* Where a machine could not do that itself when it left (unregister()). */
 static int take_off_left_over(struct host *h)
 {
 	struct pr_view *v;
@@ -259,7 +268,7 @@ static int take_off_left_over(struct host *h)
 		watch_get(h, i, &s);
 		if (s.hi.state != LUNFS_SLOT_FREE || !ended_here(h, &s) || !has_key(v, s.hi.nonce))
 			continue;
-		r = preempt_surely(h, s.hi.nonce);
+		r = preempt_surely(h, h->nonce, s.hi.nonce);
 		if (!r)
 			log_info("pr-key-taken-off",
 				 "The reservation key %016llx, which the earlier mount in slot %u "
@@ -398,6 +407,42 @@ static bool must_stay(struct host *h)
 	return fenced;
 }
 
+/* Our key is on no path that this machine has; is it on one that is away? */
+static int take_off_elsewhere(struct host *h)
+{
+	struct dev *d = h->env.dev;
+	struct clock *clk = h->env.clk;
+	uint64_t key = random_key(clk);
+	struct pr_view *v;
+	bool there;
+	int r, end;
+
+	v = view_read(d, &r);
+	if (!v)
+		return r;
+	there = has_key(v, h->pr_key);
+	free(v);
+	if (!there)
+		return 0;
+	r = register_surely(d, clk, 0, key);
+	if (r)
+		return r;
+	r = preempt_surely(h, key, h->pr_key);
+	end = register_surely(d, clk, key, 0);
+	return r ? r : end;
+}
+
+/*
+ * The device keeps the key of a path that is away. No fence looks for that one once we have left,
+ * so what comes along that path one day would get past all of them.
+ */
+static int unregister(struct host *h)
+{
+	int r = register_surely(h->env.dev, h->env.clk, h->pr_key, 0);
+
+	return r && r != -EBADE ? r : take_off_elsewhere(h);
+}
+
 void pr_leave(struct host *h)
 {
 	struct dev *d = h->env.dev;
@@ -414,8 +459,8 @@ void pr_leave(struct host *h)
 			 h->cfg.name, d->id.name);
 		return;
 	}
-	r = register_surely(d, h->env.clk, h->pr_key, 0);
-	if (r && r != -EBADE)
+	r = unregister(h);
+	if (r)
 		log_warn("pr-key-left",
 			 "The reservation key %016llx of host %s could not be taken off %s (error "
 			 "%d); the next mount of this machine replaces it.",
@@ -516,7 +561,11 @@ static int restore_failed(struct host *h, const char *what, int r)
 	return -EAGAIN;
 }
 
-static int register_anew(struct host *h, const struct pr_view *v)
+/*
+ * @partly: some path has the key, and keeps it, since with the last registration the reservation
+ * would go, and with that what keeps out a host that was fenced and is only paused.
+ */
+static int register_anew(struct host *h, bool partly)
 {
 	struct dev *d = h->env.dev;
 	int r;
@@ -531,9 +580,8 @@ static int register_anew(struct host *h, const struct pr_view *v)
 	}
 	if (r)
 		return restore_failed(h, "it does not say what has become of earlier writes", r);
-	if (has_key(v, h->pr_key)) /* perhaps not on every path */
-		register_surely(d, h->env.clk, h->pr_key, 0);
-	r = register_surely(d, h->env.clk, 0, h->pr_key);
+	r = partly ? register_anyway_surely(d, h->env.clk, h->pr_key)
+		   : register_surely(d, h->env.clk, 0, h->pr_key);
 	return r ? restore_failed(h, "this host cannot register again", r) : 0;
 }
 
@@ -563,7 +611,7 @@ int pr_restore(struct host *h)
 		return restore_failed(h, "the keys cannot be read", r);
 	own = has_key(v, h->pr_key);
 	type_7 = is_type_7(v);
-	r = own && !again ? 0 : register_anew(h, v);
+	r = own && !again ? 0 : register_anew(h, own);
 	free(v);
 	if (!r && !(own && type_7 && !again))
 		r = reserve_anew(h);

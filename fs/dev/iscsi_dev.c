@@ -405,6 +405,16 @@ static int iscsi_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
 	return rc;
 }
 
+static int iscsi_pr_register_anyway(struct dev *d, uint64_t key)
+{
+	struct spr_link l = pr_link(d);
+	int rc = spr_register_anyway(&l, key);
+
+	if (!rc)
+		scout_registered(&iscsi_of(d)->scout, key);
+	return rc;
+}
+
 static int iscsi_pr_reserve(struct dev *d, uint64_t key)
 {
 	struct spr_link l = pr_link(d);
@@ -429,6 +439,7 @@ static int iscsi_pr_read_state(struct dev *d, struct dev_pr_state *out)
 static const struct dev_pr_ops iscsi_pr_ops = {
     .probe = iscsi_pr_probe,
     .register_key = iscsi_pr_register,
+    .register_anyway = iscsi_pr_register_anyway,
     .reserve = iscsi_pr_reserve,
     .preempt_abort = iscsi_pr_preempt_abort,
     .read_state = iscsi_pr_read_state,

@@ -233,15 +233,12 @@ int spr_register(const struct spr_link *l, uint64_t old_key, uint64_t new_key)
 	return rc;
 }
 
-int spr_register_anyway(const struct spr_link *l, uint64_t new_key)
+int spr_register_anyway(const struct spr_link *l, uint64_t key)
 {
 	int rc = l->paths ? 0 : -ENODEV;
 
-	for (unsigned p = 0; p < l->paths && !rc; p++) {
-		rc = send_out(l, p, REGISTER_ANYWAY, 0, new_key);
-		if (rc && l->paths > 1)
-			take_back(l, rc == -ETIMEDOUT ? p + 1 : p, 0, new_key);
-	}
+	for (unsigned p = 0; p < l->paths && !rc; p++)
+		rc = send_out(l, p, REGISTER_ANYWAY, 0, key);
 	return rc;
 }
 

@@ -36,8 +36,8 @@ struct spr_link { /* how commands reach the device */
 /* As struct dev_pr_ops describes them; @name is the device's, for sentences. */
 int spr_probe(const struct spr_link *l, const char *name, char *why, size_t why_len);
 int spr_register(const struct spr_link *l, uint64_t old_key, uint64_t new_key);
-/* The same whatever key the paths have: the caller has proven that its owner is gone. */
-int spr_register_anyway(const struct spr_link *l, uint64_t new_key);
+/* Whatever keys the paths have: the caller has proven that they are its own or nobody's. */
+int spr_register_anyway(const struct spr_link *l, uint64_t key);
 int spr_reserve(const struct spr_link *l, uint64_t key);
 int spr_preempt_abort(const struct spr_link *l, uint64_t own_key, uint64_t victim_key);
 int spr_read_state(const struct spr_link *l, struct dev_pr_state *out);

@@ -143,6 +143,21 @@ static int sg_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
 	return rc;
 }
 
+static int sg_pr_register_anyway(struct dev *d, uint64_t key)
+{
+	struct sg_paths p;
+	struct spr_link l;
+	int rc = link_open(d, &p, &l);
+
+	if (rc)
+		return rc;
+	rc = spr_register_anyway(&l, key);
+	paths_close(&p);
+	if (!rc)
+		scout_registered(&sg_of(d)->scout, key);
+	return rc;
+}
+
 static int sg_pr_reserve(struct dev *d, uint64_t key)
 {
 	struct sg_paths p;
@@ -185,6 +200,7 @@ static int sg_pr_read_state(struct dev *d, struct dev_pr_state *out)
 const struct dev_pr_ops sg_pr_ops = {
     .probe = sg_pr_probe,
     .register_key = sg_pr_register,
+    .register_anyway = sg_pr_register_anyway,
     .reserve = sg_pr_reserve,
     .preempt_abort = sg_pr_preempt_abort,
     .read_state = sg_pr_read_state,

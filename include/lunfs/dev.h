@@ -322,6 +322,11 @@ struct dev_pr_ops {
 	 * with @new_key.
 	 */
 	int (*register_key)(struct dev *d, uint64_t old_key, uint64_t new_key);
+	/*
+	 * REGISTER AND IGNORE EXISTING KEY, APTPL=1, of the same @key (never 0) on every path: one
+	 * that has it keeps it at every moment. On failure the paths keep what they have got.
+	 */
+	int (*register_anyway)(struct dev *d, uint64_t key);
 	/* RESERVE type 7. 0 too where it is so reserved already (by whichever registrant). */
 	int (*reserve)(struct dev *d, uint64_t key);
 	/*

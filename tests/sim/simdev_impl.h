@@ -24,7 +24,7 @@
 #define SIMDEV_FIRST_NEXUS 0x10000u /* smaller ones are for simdev_attach_nexus() alone */
 #define SIMDEV_CHANGES (SIMDEV_WRITE | SIMDEV_CAW | SIMDEV_DISCARD)
 
-enum pr_action { PR_PROBE, PR_REGISTER, PR_RESERVE, PR_PREEMPT, PR_READ };
+enum pr_action { PR_PROBE, PR_REGISTER, PR_ANYWAY, PR_RESERVE, PR_PREEMPT, PR_READ };
 
 struct pr_cmd {
 	enum pr_action action;

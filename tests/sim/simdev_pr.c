@@ -122,6 +122,8 @@ int simdev_pr_effect(struct simdev_medium *m, const struct cmd *c)
 		return m->pr.aptpl ? 0 : -EOPNOTSUPP;
 	case PR_REGISTER:
 		return pr_register(&m->pr, c->s->nexus, c->pr.own, c->pr.other);
+	case PR_ANYWAY:
+		return pr_register(&m->pr, c->s->nexus, key_of(&m->pr, c->s->nexus), c->pr.own);
 	case PR_RESERVE:
 		return pr_reserve(&m->pr, c->s->nexus, c->pr.own);
 	case PR_PREEMPT:
@@ -144,6 +146,9 @@ void simdev_pr_text(const struct cmd *c, char *buf, size_t len)
 		return;
 	case PR_REGISTER:
 		snprintf(buf, len, "REGISTER %llx > %llx", own, other);
+		return;
+	case PR_ANYWAY:
+		snprintf(buf, len, "REGISTER AND IGNORE EXISTING KEY %llx", own);
 		return;
 	case PR_RESERVE:
 		snprintf(buf, len, "RESERVE key %llx", own);
@@ -185,6 +190,11 @@ static int sd_pr_register(struct dev *d, uint64_t old_key, uint64_t new_key)
 	return call(d, (struct pr_cmd){.action = PR_REGISTER, .own = old_key, .other = new_key});
 }
 
+static int sd_pr_register_anyway(struct dev *d, uint64_t key)
+{
+	return call(d, (struct pr_cmd){.action = PR_ANYWAY, .own = key});
+}
+
 static int sd_pr_reserve(struct dev *d, uint64_t key)
 {
 	return call(d, (struct pr_cmd){.action = PR_RESERVE, .own = key});
@@ -216,6 +226,7 @@ static int sd_pr_read(struct dev *d, struct dev_pr_state *out)
 const struct dev_pr_ops simdev_pr_ops = {
     .probe = sd_pr_probe,
     .register_key = sd_pr_register,
+    .register_anyway = sd_pr_register_anyway,
     .reserve = sd_pr_reserve,
     .preempt_abort = sd_pr_preempt,
     .read_state = sd_pr_read,

@@ -667,6 +667,36 @@ TEST(a_target_reset_that_nobody_noticed_is_put_right)
 	assert_false(simdev_pr_reserved(w->medium));
 }
 
+static void reserved_at_every_command(void *medium, struct dev *d, const struct simdev_cmd *cmd,
+				      struct simdev_fault *out)
+{
+	(void)d;
+	(void)cmd;
+	(void)out;
+	assert_true(simdev_pr_reserved(medium));
+}
+
+/* A path of several without the key, as one that comes back: only some commands are refused. */
+TEST(the_reservation_stands_while_the_only_host_registers_its_paths_anew)
+{
+	struct simdev_fault refuse = {.kind = SIMDEV_FAIL, .ops = SIMDEV_WRITE, .error = -EBADE};
+	struct member a = {0};
+
+	with_pr(w);
+	mount_host(&a, w, "a");
+	simdev_set_hook(w->medium, reserved_at_every_command, w->medium);
+	for (int i = 0; i < 2; i++) {
+		simdev_inject(a.dev, &refuse);
+		assert_int_equal(scribble(&a), -EBADE);
+		assert_int_equal(host_write_gate(a.h), 0);
+	}
+	simdev_set_hook(w->medium, NULL, NULL);
+	assert_true(key_of(&a) == host_nonce(a.h));
+	assert_int_equal(a.lost, 0);
+	umount_host(&a);
+	assert_false(simdev_pr_reserved(w->medium));
+}
+
 TEST(a_registration_is_not_made_anew_while_earlier_writes_are_on_their_way)
 {
 	struct member a = {0}, b = {0};
@@ -800,17 +830,46 @@ TEST(a_key_left_over_after_a_clean_unmount_is_replaced)
 	assert_false(simdev_pr_reserved(w->medium));
 }
 
-/* It would let a paused host write along that path after it was fenced. */
-TEST(a_key_left_on_a_path_that_was_away_at_the_unmount_is_taken_off)
+/* As one that was there at the mount, and is away. */
+static struct dev *another_path(struct member *m)
 {
+	struct dev *path = simdev_attach(m->w->medium);
+
+	assert_int_equal(path->ops->pr->register_key(path, 0, host_nonce(m->h)), 0);
+	return path;
+}
+
+/* It would let a paused host write along that path after it was fenced. */
+TEST(the_key_of_a_path_that_is_away_at_the_unmount_goes_too)
+{
+	struct member a = {0}, b = {0};
+	struct dev *path;
+
+	with_pr(w);
+	mount_host(&a, w, "a");
+	mount_host(&b, w, "b");
+	path = another_path(&a);
+	umount_host(&a);
+	assert_int_equal(simdev_pr_key(w->medium, simdev_nexus(path)), 0);
+	assert_int_equal(key_of(&a), 0);
+	assert_true(simdev_pr_reserved(w->medium));
+	umount_host(&b);
+	assert_false(simdev_pr_reserved(w->medium));
+	dev_close(path);
+}
+
+TEST(a_key_that_could_not_be_taken_off_at_the_unmount_goes_at_the_next_mount)
+{
+	struct simdev_fault fail = {
+	    .kind = SIMDEV_FAIL, .ops = SIMDEV_PR, .nth = 2, .count = UINT64_MAX, .error = -EIO};
 	struct member a = {0};
 	struct dev *path;
 
 	with_pr(w);
 	on_machine(&a, 1, 1);
 	mount_host(&a, w, "a");
-	path = simdev_attach(w->medium);
-	assert_int_equal(path->ops->pr->register_key(path, 0, host_nonce(a.h)), 0);
+	path = another_path(&a);
+	simdev_inject(a.dev, &fail);
 	umount_host(&a);
 	assert_int_not_equal(simdev_pr_key(w->medium, simdev_nexus(path)), 0);
 	mount_host(&a, w, "a");
@@ -1112,12 +1171,14 @@ int main(void)
 	    UNIT(writes_may_start_until_the_lease_ends_where_the_device_refuses_the_dead),
 	    UNIT(a_registration_that_got_lost_is_made_anew_and_nothing_dies),
 	    UNIT(a_target_reset_that_nobody_noticed_is_put_right),
+	    UNIT(the_reservation_stands_while_the_only_host_registers_its_paths_anew),
 	    UNIT(a_registration_is_not_made_anew_while_earlier_writes_are_on_their_way),
 	    UNIT(a_registration_is_not_made_anew_while_a_write_stands_between_gate_and_device),
 	    UNIT(a_zombie_does_not_register_anew_when_it_was_fenced),
 	    UNIT(a_key_left_over_from_this_machine_is_replaced),
 	    UNIT(a_key_left_over_after_a_clean_unmount_is_replaced),
-	    UNIT(a_key_left_on_a_path_that_was_away_at_the_unmount_is_taken_off),
+	    UNIT(the_key_of_a_path_that_is_away_at_the_unmount_goes_too),
+	    UNIT(a_key_that_could_not_be_taken_off_at_the_unmount_goes_at_the_next_mount),
 	    UNIT(a_foreign_key_on_our_path_means_no_reservations),
 	    UNIT(two_live_hosts_on_one_path_are_refused),
 	    UNIT(a_tool_writes_while_it_is_registered_and_leaves_nothing_behind),

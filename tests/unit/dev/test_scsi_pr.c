@@ -278,6 +278,22 @@ static void a_key_that_is_replaced_may_be_missing_on_a_path(void **state)
 	assert_true(all_have(&lun, KEY_B));
 }
 
+/* Each path has the key from the moment at which it gets it, whatever happens to the others. */
+static void registering_anyway_takes_no_key_off(void **state)
+{
+	struct lun lun;
+	struct spr_link l = link_of(&lun, PATHS);
+
+	(void)state;
+	lun_init(&lun);
+	lun.key[0] = KEY_A;
+	lun.fail[1] = -EIO;
+	assert_int_equal(spr_register_anyway(&l, KEY_A), -EIO);
+	assert_true(lun.key[0] == KEY_A && lun.key[1] == 0);
+	assert_int_equal(spr_register_anyway(&l, KEY_A), 0);
+	assert_true(all_have(&lun, KEY_A));
+}
+
 /* It asks whether the key is there; making it anew would let a fenced path in again. */
 static void a_key_that_stays_is_never_made_anew(void **state)
 {
@@ -443,6 +459,7 @@ int main(void)
 	    cmocka_unit_test(what_changes_between_the_questions_is_asked_again),
 	    cmocka_unit_test(a_registration_is_on_every_path_or_on_none),
 	    cmocka_unit_test(a_key_that_is_replaced_may_be_missing_on_a_path),
+	    cmocka_unit_test(registering_anyway_takes_no_key_off),
 	    cmocka_unit_test(a_key_that_stays_is_never_made_anew),
 	    cmocka_unit_test(unregistering_goes_on_past_a_path_that_fails),
 	    cmocka_unit_test(fencing_takes_any_path_that_works),
