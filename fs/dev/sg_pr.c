@@ -3,8 +3,8 @@
  * Persistent reservations of the sg backend. A registration belongs to one path, and a command to a
  * multipath device takes any of them, so the commands go to the paths themselves, as sysfs lists
  * them at that moment. A path that is down is left out: it comes back without a registration, what
- * it carries is refused, and the host then registers anew along all. Or it comes back with the key
- * of an earlier mount, which could not be taken off it then; the next mount does that (pr_join()).
+ * it carries is refused, and the host then registers anew along all. Or it comes back with a key
+ * that it had when it went, unless that was preempted since (pr_leave(), pr_join()).
  */
 #include "dev/scsi_pr.h"
 #include "dev/sg_impl.h"

@@ -271,6 +271,28 @@ static void the_key_of_a_process_that_died_gives_way(void **state)
 	dev_close(c);
 }
 
+/* As after a path came back: all of them have the key then, and nothing was open in between. */
+static void registering_anyway_keeps_key_and_reservation(void **state)
+{
+	struct two *t = *state;
+	const struct dev_pr_ops *pr = t->a->ops->pr;
+	uint64_t keys[DEV_PR_KEYS_MAX];
+	struct dev_pr_state st;
+	unsigned paths;
+
+	join(t->a, KEY_A);
+	paths = count_key(t->b, KEY_A);
+	assert_int_equal(pr->register_anyway(t->a, KEY_A), 0);
+	assert_int_equal(count_key(t->b, KEY_A), paths);
+	read_keys(t->b, &st, keys);
+	assert_true(st.reserved);
+	assert_int_equal(write_one(t->a, 1), 0);
+	assert_int_equal(write_one(t->b, 2), -EBADE);
+	assert_int_equal(pr->register_key(t->a, KEY_A, 0), 0);
+	assert_int_equal(pr->register_anyway(t->a, KEY_A), 0);
+	assert_int_equal(count_key(t->b, KEY_A), paths);
+}
+
 /* The host that reserved goes: the reservation belongs to all that are registered. */
 static void the_reservation_outlives_the_host_that_made_it(void **state)
 {
@@ -437,6 +459,7 @@ int main(int argc, char **argv)
 	    BETWEEN_TWO(a_host_without_a_key_can_read_but_not_write),
 	    BETWEEN_TWO(a_preempted_host_writes_no_more_until_it_registers_again),
 	    BETWEEN_TWO(the_key_of_a_process_that_died_gives_way),
+	    BETWEEN_TWO(registering_anyway_keeps_key_and_reservation),
 	    BETWEEN_TWO(the_reservation_outlives_the_host_that_made_it),
 	    BETWEEN_TWO(nothing_of_a_preempted_host_lands_afterwards),
 	    BETWEEN_TWO(a_drained_path_leaves_the_other_at_work),
