@@ -258,7 +258,8 @@ static bool went_back(struct host *h)
 	return true;
 }
 
-static int next_beat(struct host *h)
+/* *stands: a beat of this host does, not only its slot. */
+static int next_beat(struct host *h, bool *stands)
 {
 	int r = 0;
 
@@ -266,11 +267,14 @@ static int next_beat(struct host *h)
 		return -EIO;
 	if (atomic_load(&h->conflict))
 		r = host_why_refused(h);
+	if (!r && !works(h))
+		return look_at_own_slot(h);
 	if (!r)
-		r = works(h) ? beat_once(h) : look_at_own_slot(h);
+		r = beat_once(h);
+	*stands = !r;
 	/* A device may serve reads and fail all else; what the watch has read is final. */
-	if (r == -EAGAIN && slot_seen_gone(h))
-		r = look_at_own_slot(h);
+	if (r == -EAGAIN && slot_seen_gone(h) && look_at_own_slot(h) == -EIO)
+		r = -EIO;
 	return r;
 }
 
@@ -336,9 +340,8 @@ void beat_main(void *arg)
 			return;
 		start = b.sent_ns = host_now(h);
 		b.lease_end_ns = atomic_load(&h->lease_end_ns);
-		r = next_beat(h);
+		r = next_beat(h, &b.stands);
 		b.returned_ns = host_now(h);
-		b.stands = !r;
 		health_beat(&h->ats->health, &b);
 		if (r == -EIO) {
 			leave_when_lost(h);

@@ -364,6 +364,34 @@ TEST(lost_answers_to_beats_are_said_as_rising_doubts)
 	umount_host(&a);
 }
 
+static uint64_t beats_that_stood(struct member *m)
+{
+	struct dist_copy c;
+
+	dist_read(&m->ats.health.lease_left, &c);
+	return c.n;
+}
+
+TEST(a_host_that_stopped_beating_counts_no_beats)
+{
+	struct member a = {0};
+	uint64_t stood;
+
+	said_forget();
+	mount_host(&a, w, "a");
+	a.idle = true;
+	UNTIL(w, said_count("host-stuck"));
+	stood = beats_that_stood(&a);
+	assert_true(stood > 0);
+	UNTIL(w, a.suspended == 1);
+	assert_int_equal(beats_that_stood(&a), stood);
+	assert_true(atomic_load(&a.ats.health.lease_left_min_us) > (LEASE - 2 * BEAT) * 1000);
+	a.idle = false;
+	UNTIL(w, a.resumed == 1);
+	assert_true(beats_that_stood(&a) > stood);
+	umount_host(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +412,7 @@ int main(void)
 	    UNIT(a_healthy_host_is_never_warned),
 	    UNIT(a_slow_device_is_said_before_the_lease_runs_out),
 	    UNIT(lost_answers_to_beats_are_said_as_rising_doubts),
+	    UNIT(a_host_that_stopped_beating_counts_no_beats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
