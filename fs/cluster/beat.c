@@ -96,6 +96,13 @@ static const char *name_of(struct host *h, uint64_t owner, char buf[HOST_LABEL_B
 	return buf;
 }
 
+/* What fsck.lunfs makes anew, or an array rolls back, counts its generations again. */
+static bool own_live(const struct host *h, const struct host_info *hi)
+{
+	return hi->state == LUNFS_SLOT_LIVE && hi->generation == h->generation &&
+	       hi->nonce == h->nonce;
+}
+
 /* Another image than ours stands in our slot. */
 static int slot_changed(struct host *h)
 {
@@ -110,7 +117,7 @@ static int slot_changed(struct host *h)
 		host_set_lost(h, "its slot holds no valid record any more");
 		return -EIO;
 	}
-	if (hi.state == LUNFS_SLOT_LIVE && hi.generation == h->generation && hi.nonce == h->nonce) {
+	if (own_live(h, &hi)) {
 		memcpy(h->cur, h->found, h->env.geo->sector_bytes);
 		return -EAGAIN;
 	}
@@ -119,7 +126,7 @@ static int slot_changed(struct host *h)
 			      "it did not beat for its lease of %u ms and is being %srecovered by "
 			      "%s%s",
 			      h->cfg.lease_ms, fenced, name_of(h, hi.recoverer, name), refused);
-	else if (hi.generation == h->generation)
+	else if (hi.generation == h->generation && hi.state == LUNFS_SLOT_FREE)
 		host_set_lost(h,
 			      "it did not beat for its lease of %u ms and was %srecovered by %s%s",
 			      h->cfg.lease_ms, fenced, name_of(h, setter, name), refused);
@@ -212,9 +219,7 @@ static int look_at_own_slot(struct host *h)
 	if (dev_read(h->env.dev, h->sec.off_bytes, g->sector_bytes, h->found) ||
 	    slot_decode(g, h->found, h->slot, &hi))
 		return -EAGAIN;
-	if (hi.state == LUNFS_SLOT_LIVE && hi.generation == h->generation)
-		return 0;
-	return slot_changed(h);
+	return own_live(h, &hi) ? 0 : slot_changed(h);
 }
 
 /*

@@ -2,6 +2,7 @@
 /* Fencing: persistent reservations, their loss, what is refused, and the watchdog. */
 #include "member.h"
 
+#include "base/crc.h"
 #include "cluster/pr.h"
 #include "cluster/watchdog.h"
 
@@ -770,6 +771,46 @@ TEST(a_zombie_does_not_register_anew_when_it_was_fenced)
 	unmake(&a);
 }
 
+/* The LIVE image of another host, which claimed the slot as it was before @m did. */
+static void claimed_by_another(struct member *m)
+{
+	struct world *w = m->w;
+	struct lunfs_slot_rec *rec = (void *)w->buf;
+	uint64_t off = geo_slot_off(host_slot(m->h));
+
+	simdev_peek(w->medium, off, w->geo.sector_bytes, w->buf);
+	rec->nonce = le64_make(~le64_get(rec->nonce));
+	rec->hdr.setter_nonce = rec->nonce;
+	crc_seal(w->buf, 512, offsetof(struct lunfs_ats_hdr, crc));
+	simdev_poke(w->medium, off, w->geo.sector_bytes, w->buf);
+}
+
+TEST(a_host_does_not_register_anew_for_a_slot_of_another_incarnation_of_that_number)
+{
+	struct member a = {0}, b = {0};
+	struct host_info hi;
+
+	with_pr(w);
+	mount_host(&a, w, "a");
+	mount_host(&b, w, "b");
+	rest(w, BEAT / 2);
+	claimed_by_another(&a);
+	look(w, 0, &hi);
+	assert_true(hi.generation == LUNFS_OWNER_GEN(host_owner(a.h)));
+	watched_dev = a.dev;
+	watched_prs = 0;
+	simdev_set_hook(w->medium, count_prs, NULL);
+	simdev_pr_forget(w->medium, a.nexus);
+	assert_int_equal(scribble(&a), -EBADE);
+	UNTIL(w, a.lost);
+	simdev_set_hook(w->medium, NULL, NULL);
+	assert_int_equal(watched_prs, 0);
+	assert_non_null(strstr(a.lost_why, "its slot now belongs to"));
+	host_abandon(a.h);
+	umount_host(&b);
+	unmake(&a);
+}
+
 /* ---- left-over keys ---------------------------------------------------------------------------
  */
 
@@ -1175,6 +1216,7 @@ int main(void)
 	    UNIT(a_registration_is_not_made_anew_while_earlier_writes_are_on_their_way),
 	    UNIT(a_registration_is_not_made_anew_while_a_write_stands_between_gate_and_device),
 	    UNIT(a_zombie_does_not_register_anew_when_it_was_fenced),
+	    UNIT(a_host_does_not_register_anew_for_a_slot_of_another_incarnation_of_that_number),
 	    UNIT(a_key_left_over_from_this_machine_is_replaced),
 	    UNIT(a_key_left_over_after_a_clean_unmount_is_replaced),
 	    UNIT(the_key_of_a_path_that_is_away_at_the_unmount_goes_too),
