@@ -484,16 +484,6 @@ static bool repairer_dead(struct claim *c)
 /* ---- in the way ---------------------------------------------------------------------------------
  */
 
-static int leave_spare(struct host *h)
-{
-	if (h->slot == LUNFS_NO_SLOT)
-		return 0;
-	host_stop_threads(h);
-	if (atomic_load(&h->state) == HOST_LOST)
-		return -EIO;
-	return host_free_slot(h);
-}
-
 /* Be somebody, so that the dead can be recovered: claim a spare slot for that. */
 static int enter_spare(struct claim *c)
 {
@@ -734,7 +724,7 @@ static int claim_round(struct claim *c)
 	slot = choose(h);
 	if (slot == h->n)
 		return none_free(c);
-	r = leave_spare(h);
+	r = host_release(h);
 	if (r)
 		return say(c, r, "The spare slot used for a recovery on %s was lost; mount again.",
 			   h->env.dev->id.name);
@@ -803,6 +793,6 @@ int host_claim(struct host *h, char *why, size_t why_len)
 			wait_a_bit(h);
 	}
 	if (r && h->slot != LUNFS_NO_SLOT)
-		leave_spare(h);
+		host_release(h);
 	return r;
 }

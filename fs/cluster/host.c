@@ -439,12 +439,13 @@ int host_free_slot(struct host *h)
 
 int host_release(struct host *h)
 {
-	host_stop_threads(h);
-	if (atomic_load(&h->state) == HOST_LOST)
-		return -EIO;
 	if (h->slot == LUNFS_NO_SLOT)
 		return 0;
-	return host_free_slot(h);
+	host_stop_threads(h);
+	if (atomic_load(&h->state) != HOST_LOST)
+		return host_free_slot(h);
+	fence_abandoned(h);
+	return -EIO;
 }
 
 /*

@@ -1124,6 +1124,21 @@ TEST(a_beat_that_took_too_long_does_not_put_off_the_watchdog)
 	umount_host(&a);
 }
 
+TEST(who_finds_its_place_lost_at_the_unmount_leaves_no_watchdog_armed)
+{
+	struct member a = {0};
+	struct fake f;
+
+	watched(&a, &f, w);
+	mount_host(&a, w, "a");
+	claimed_by_another(&a);
+	UNTIL(w, a.lost);
+	assert_true(f.fires_ns > clock_now_ns(w->clk));
+	assert_int_equal(host_release(a.h), -EIO);
+	assert_int_equal(f.fires_ns, 0);
+	unmake(&a);
+}
+
 TEST(a_claim_that_fails_leaves_no_watchdog_armed)
 {
 	struct member a = {0};
@@ -1228,6 +1243,7 @@ int main(void)
 	    UNIT(beats_keep_the_watchdog_quiet_and_a_clean_unmount_disarms_it),
 	    UNIT(a_host_that_cannot_beat_is_reset_before_it_is_recovered),
 	    UNIT(a_beat_that_took_too_long_does_not_put_off_the_watchdog),
+	    UNIT(who_finds_its_place_lost_at_the_unmount_leaves_no_watchdog_armed),
 	    UNIT(a_claim_that_fails_leaves_no_watchdog_armed),
 	    UNIT(a_lease_too_short_for_a_watchdog_is_refused),
 	    UNIT(a_host_whose_recovery_hangs_stops_beating_and_another_takes_over),
