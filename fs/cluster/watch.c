@@ -94,33 +94,39 @@ struct news {
 	char line[2 * HOST_LABEL_BYTES + 64];
 };
 
-/* An incarnation that was there is no more: to be told. mtx held. */
+/*
+ * An incarnation that was there is no more: to be told. A recovery may begin and end between two
+ * looks; then @setter, who set the image that stands there now, tells it from a clean end. mtx
+ * held.
+ */
 static void note_over(struct host *h, struct slot_seen *s, const struct host_info *now,
-		      struct news *news)
+		      uint64_t setter, struct news *news)
 {
 	const struct host_info *was = &s->hi;
-	bool live = was->state == LUNFS_SLOT_LIVE;
+	uint64_t owner = LUNFS_OWNER(was->generation, was->slot);
+	bool freed = now->state == LUNFS_SLOT_FREE && now->generation == was->generation;
+	bool left = was->state == LUNFS_SLOT_LIVE && (!freed || setter == owner);
 	char name[HOST_LABEL_BYTES];
 
 	if (was->state == LUNFS_SLOT_FREE ||
 	    (now->state != LUNFS_SLOT_FREE && now->generation == was->generation))
 		return;
-	s->over = LUNFS_OWNER(was->generation, was->slot);
+	s->over = owner;
 	cond_signal(&h->note_wake);
-	news->event = live ? "host-left" : "host-recovered";
-	snprintf(news->line, sizeof(news->line), live ? "%s has left." : "%s has been recovered.",
+	news->event = left ? "host-left" : "host-recovered";
+	snprintf(news->line, sizeof(news->line), left ? "%s has left." : "%s has been recovered.",
 		 host_label(was, name));
 }
 
 static void note_change(struct host *h, struct slot_seen *s, const struct host_info *now,
-			struct news news[2])
+			uint64_t setter, struct news news[2])
 {
 	char name[HOST_LABEL_BYTES], by[HOST_LABEL_BYTES];
 
 	if (now->slot == h->slot)
 		return;
 	if (s->valid)
-		note_over(h, s, now, &news[0]);
+		note_over(h, s, now, setter, &news[0]);
 	host_label(now, name);
 	if (now->state == LUNFS_SLOT_LIVE && s->valid && now->generation == s->hi.generation) {
 		s->moved = true;
@@ -180,7 +186,7 @@ int watch_note(struct host *h, unsigned slot, const void *sector, uint64_t start
 		struct host_info was = s->hi;
 		uint64_t was_read_ns = s->read_ns;
 
-		note_change(h, s, &hi, news);
+		note_change(h, s, &hi, le64_get(rec->hdr.setter_owner), news);
 		s->hi = hi;
 		s->rec = *rec;
 		s->since_ns = s->read_ns = end_ns;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Distributions tell no quantile too low, and a warning comes before trouble, under the word of
- * what is to blame, and not without reason.
+ * what is to blame, and not without reason. What hosts say of each other is so.
  */
 #include "member.h"
 #include "said.h"
 
+#include "base/crc.h"
 #include "base/dist.h"
 
 #define DEADLINE 400u
@@ -392,6 +393,43 @@ TEST(a_host_that_stopped_beating_counts_no_beats)
 	umount_host(&a);
 }
 
+/* Dead, RECOVERING and FREE between two looks of the others: set free by another host. */
+static void recovered_at_once(struct member *m)
+{
+	struct world *w = m->w;
+	struct lunfs_slot_rec *rec = (void *)w->buf;
+	uint64_t off = geo_slot_off(host_slot(m->h));
+
+	die(m);
+	simdev_peek(w->medium, off, w->geo.sector_bytes, w->buf);
+	rec->state = le16_make(LUNFS_SLOT_FREE);
+	rec->hdr.image_seq = le64_make(le64_get(rec->hdr.image_seq) + 2);
+	rec->hdr.setter_owner = le64_make(LUNFS_OWNER(1, 3));
+	crc_seal(w->buf, 512, offsetof(struct lunfs_ats_hdr, crc));
+	simdev_poke(w->medium, off, w->geo.sector_bytes, w->buf);
+}
+
+TEST(who_was_recovered_between_two_looks_is_not_said_to_have_left)
+{
+	struct member a = {0}, b = {0}, c = {0};
+
+	said_forget();
+	mount_host(&a, w, "a");
+	mount_host(&b, w, "b");
+	mount_host(&c, w, "c");
+	rest(w, LEASE);
+	recovered_at_once(&a);
+	UNTIL(w, c.recovered == 1);
+	assert_int_equal(said_count("host-left"), 0);
+	SAYS("host-recovered", "host a (slot 0, generation 1) has been recovered");
+	umount_host(&b);
+	UNTIL(w, c.recovered == 2);
+	assert_int_equal(said_count("host-left"), 1);
+	SAYS("host-left", "host b (slot 1, generation 1) has left");
+	umount_host(&c);
+	unmake(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +451,7 @@ int main(void)
 	    UNIT(a_slow_device_is_said_before_the_lease_runs_out),
 	    UNIT(lost_answers_to_beats_are_said_as_rising_doubts),
 	    UNIT(a_host_that_stopped_beating_counts_no_beats),
+	    UNIT(who_was_recovered_between_two_looks_is_not_said_to_have_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
