@@ -282,8 +282,7 @@ static void judge_queue(struct health *h, const struct health_beat *b,
 	    "Test and sets to %s waited longer in lunfs's own queue (%" PRIu64 " us on average, 99 "
 	    "%% up to %" PRIu64 " us) than they took in the device (%" PRIu64
 	    " us on average): more "
-	    "is sent at once than goes to the device at once; look at its queue depth%s "
-	    "%s.",
+	    "is sent at once than goes to the device at once; look at its queue depth%s%s.",
 	    h->dev->id.name, queue->sum_us / queue->n, p99,
 	    device->n ? device->sum_us / device->n : 0, facts(h, look), more_text(untold, more));
 }

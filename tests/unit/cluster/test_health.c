@@ -286,7 +286,7 @@ TEST(a_queue_that_takes_longer_than_the_device_is_said)
 	end_window(w, h);
 	assert_int_equal(warned(h, HEALTH_QUEUE), 1);
 	SAYS("ats-queue-long", "40000 us on average");
-	SAYS("ats-queue-long", "queue depth");
+	SAYS("ats-queue-long", "look at its queue depth.");
 	assert_int_equal(warned_of_anything(h), 1);
 	for (unsigned i = 0; i < 50; i++) /* longer, yet nothing to speak of */
 		health_count(h, HEALTH_LOCK, 100000, 20000);
