@@ -170,23 +170,40 @@ static struct iocb batch_iocb(const struct aio *q, struct aio_io *io)
 	};
 }
 
+/*
+ * At most TOGETHER, of which those go out whose time is not over; the kernel may keep us waiting
+ * while its queue is full, so the next look at the clock. Returns how many it has taken.
+ */
+static size_t send_part(const struct aio *q, const struct slot *s, struct aio_io *io, size_t of)
+{
+	struct iocb cb[TOGETHER], *list[TOGETHER];
+	uint64_t now_ns = dev_now_ns();
+	long n = 0, sent;
+
+	for (size_t k = 0; k < of; k++) {
+		if (io[k].until_ns <= now_ns)
+			continue;
+		cb[n] = batch_iocb(q, &io[k]);
+		list[n] = &cb[n];
+		n++;
+	}
+	sent = n ? syscall(SYS_io_submit, s->ctx, n, list) : 0;
+	return sent > 0 ? (size_t)sent : 0;
+}
+
 void aio_batch(struct aio *q, struct aio_io *io, size_t n)
 {
-	struct iocb cb[AIO_BATCH_MAX], *list[AIO_BATCH_MAX];
 	struct slot *s = slot_get(q);
-	long sent;
+	size_t sent = 0;
 
 	lunfs_assert(n <= AIO_BATCH_MAX);
-	for (size_t k = 0; k < n; k++) {
+	for (size_t k = 0; k < n; k++)
 		io[k].result = -EAGAIN;
-		cb[k] = batch_iocb(q, &io[k]);
-		list[k] = &cb[k];
-	}
 	if (!s)
 		return;
-	sent = syscall(SYS_io_submit, s->ctx, (long)n, list);
-	if (sent > 0)
-		slot_wait(s, (size_t)sent);
+	for (size_t k = 0; k < n; k += TOGETHER)
+		sent += send_part(q, s, io + k, n - k < TOGETHER ? n - k : TOGETHER);
+	slot_wait(s, sent);
 	slot_put(q, s);
 }
 

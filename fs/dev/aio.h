@@ -23,7 +23,8 @@ struct aio_io { /* one transfer */
 	uint64_t off_bytes;
 	const struct iovec *iov; /* until aio_batch() returns; the memory itself until the end */
 	unsigned iovs;
-	int64_t result; /* out: bytes, or a negative errno; -EAGAIN: not sent */
+	int64_t result;	   /* out: bytes, or a negative errno; -EAGAIN: not sent */
+	uint64_t until_ns; /* of CLOCK_BOOTTIME: it is not sent later */
 };
 
 struct aio_one { /* one that nobody waits for */

@@ -457,7 +457,8 @@ static size_t some_runs(struct fdio *f, struct aio *q, const struct batch *b)
 		a[runs++] = (struct aio_io){.write = r->io[0].op == DEV_WRITE,
 					    .off_bytes = r->io[0].off_bytes,
 					    .iov = iov + vecs,
-					    .iovs = (unsigned)r->n};
+					    .iovs = (unsigned)r->n,
+					    .until_ns = r->until_ns};
 		vecs += r->n;
 		i += r->n;
 	}

@@ -163,7 +163,7 @@ int aio_lane_start(struct aio_lane *l, const struct aio_one *io)
 void aio_lane_turn(struct aio_lane *l)
 {
 	struct iovec iov = {l->one.buf, l->one.len_bytes};
-	struct aio_io io = {l->one.write, l->one.off_bytes, &iov, 1, 0};
+	struct aio_io io = {l->one.write, l->one.off_bytes, &iov, 1, 0, l->one.until_ns};
 
 	assert_true(l->one.until_ns > dev_now_ns());
 	l->ended(l->ctx, l->one.data, aio_do(l->q, &io));
