@@ -327,6 +327,7 @@ void beat_main(void *arg)
 	uint64_t next = host_now(h) + beat_ns(h);
 	struct beat_turn turn = {.moved = false};
 
+	health_beats_begin(&h->ats->health);
 	for (;;) {
 		struct health_beat b = {.beat_ms = h->cfg.beat_ms,
 					.deadline_ms = h->cfg.deadline_ms};

@@ -334,11 +334,16 @@ static void judge_window(struct health *h, const struct health_beat *b)
 	w->began_ns = clock_now_ns(h->clk);
 }
 
+void health_beats_begin(struct health *h)
+{
+	h->beat_queue_ns = h->beat_device_ns = 0;
+}
+
 void health_beat(struct health *h, const struct health_beat *b)
 {
 	count_beat(h, b);
 	judge_beat(h, b);
-	h->beat_queue_ns = h->beat_device_ns = 0;
+	health_beats_begin(h);
 	if (clock_now_ns(h->clk) - h->window.began_ns >= WINDOW_BEATS * b->beat_ms * MS_NS)
 		judge_window(h, b);
 }

@@ -76,6 +76,8 @@ struct health_beat { /* one attempt to beat; moments by the clock */
 	uint32_t beat_ms, deadline_ms;
 	bool stands;
 };
+/* Before the first of them: a beat that somebody else made is none of this thread's. */
+void health_beats_begin(struct health *h);
 /* After each attempt, on the thread that made it. Logs the warnings; may read sysfs for them. */
 void health_beat(struct health *h, const struct health_beat *b);
 

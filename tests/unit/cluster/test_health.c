@@ -348,6 +348,21 @@ TEST(a_slow_device_is_said_before_the_lease_runs_out)
 	umount_host(&a);
 }
 
+TEST(the_time_of_the_beat_that_ends_the_claim_is_not_that_of_the_next)
+{
+	struct simdev_fault slow = {
+	    .kind = SIMDEV_DELAY, .ops = SIMDEV_CAW, .count = 3, .delay_ns = 250 * MS};
+	struct member a = {0};
+
+	said_forget();
+	make(&a, w, "a");
+	simdev_inject(a.dev, &slow);
+	assert_int_equal(claim(&a), 0);
+	UNTIL(w, warned(&a.ats.health, HEALTH_BEAT_LATE) == 1);
+	SAYS("beat-late", "(250 ms in the test and set");
+	umount_host(&a);
+}
+
 TEST(lost_answers_to_beats_are_said_as_rising_doubts)
 {
 	struct simdev_fault lie = {.kind = SIMDEV_LIE_MISCOMPARE, .ops = SIMDEV_CAW, .count = 1};
@@ -449,6 +464,7 @@ int main(void)
 	    UNIT(a_device_that_refuses_one_in_ten_is_busy),
 	    UNIT(a_healthy_host_is_never_warned),
 	    UNIT(a_slow_device_is_said_before_the_lease_runs_out),
+	    UNIT(the_time_of_the_beat_that_ends_the_claim_is_not_that_of_the_next),
 	    UNIT(lost_answers_to_beats_are_said_as_rising_doubts),
 	    UNIT(a_host_that_stopped_beating_counts_no_beats),
 	    UNIT(who_was_recovered_between_two_looks_is_not_said_to_have_left),
