@@ -29,6 +29,7 @@ struct verdict {
 	enum verdict_act act;
 	bool died;  /* an exclusive holder is over: the payload may be newer than recorded */
 	bool yield; /* blocked by an EX-pending host that waits for our own share, too */
+	bool dark;  /* the slot of one of these could not be judged */
 	unsigned n; /* whom to ask */
 	uint64_t who[BOARD_COLS];
 };
@@ -52,7 +53,7 @@ struct acq {
 	uint64_t read_ns; /* ... by a read that began then */
 	bool cold;
 	bool fresh;	  /* judge by slots read now */
-	uint64_t dark_ns; /* since then no slot that matters could be judged; 0: all could */
+	uint64_t dark_ns; /* since then a slot that matters could not be judged; 0: all could */
 };
 
 /* ---- judging a record ----------------------------------------------------------------------- */
@@ -66,19 +67,15 @@ uint64_t lock_sharer(struct locks *ls, const struct lunfs_lock_rec *r, unsigned 
 	return host_tag_owner(ls->host, slot, ent & LUNFS_ENT_TAG_MASK);
 }
 
-static enum owner_state state_of(struct acq *a, uint64_t owner)
+/* @dark: it cannot be judged now, so it is waited for and looked at again. */
+static enum owner_state state_of(struct acq *a, uint64_t owner, bool *dark)
 {
 	enum owner_state st;
 
 	if (LUNFS_OWNER_SLOT(owner) == a->ls->slot && owner < a->ls->owner)
 		return OWNER_OVER; /* an earlier incarnation of ours */
-	if (host_owner_state(a->ls->host, owner, a->fresh, &st)) {
-		if (!a->dark_ns)
-			a->dark_ns = lock_now(a->ls);
-		return OWNER_RECOVERING; /* not known now: wait and look again */
-	}
-	a->dark_ns = 0;
-	return st;
+	*dark = host_owner_state(a->ls->host, owner, a->fresh, &st);
+	return *dark ? OWNER_RECOVERING : st;
 }
 
 static void judge_excl(struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
@@ -90,7 +87,7 @@ static void judge_excl(struct acq *a, const struct lunfs_lock_rec *r, struct ver
 		v->act = V_TAKE_EX;
 		return;
 	}
-	st = state_of(a, owner);
+	st = state_of(a, owner, &v->dark);
 	v->died = true;
 	if (st == OWNER_OVER)
 		v->act = a->w->mode == LOCK_EX ? V_TAKE_EX : V_JOIN_SH;
@@ -105,16 +102,37 @@ static void judge_excl(struct acq *a, const struct lunfs_lock_rec *r, struct ver
 static uint64_t pending_other(struct acq *a, const struct lunfs_lock_rec *r)
 {
 	uint64_t p = le64_get(r->ex_pending);
+	bool dark;
 
-	if (!p || p == a->ls->owner || state_of(a, p) != OWNER_ALIVE)
+	if (!p || p == a->ls->owner || state_of(a, p, &dark) != OWNER_ALIVE)
 		return 0;
 	return p;
+}
+
+/*
+ * Those who share it. As long as they answer that costs no I/O; the slots of those who do not are
+ * looked at. Who is over is found out by its tag: where no slot is known its generation is a guess.
+ */
+static void find_sharers(struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
+{
+	unsigned slots = geo_all_slots(a->ls->env.geo);
+
+	for (unsigned i = 0; i < slots && i < LUNFS_MAX_SLOTS; i++) {
+		uint64_t o = lock_sharer(a->ls, r, i);
+		bool dark = false;
+
+		if (!o)
+			continue;
+		v->who[v->n++] = o;
+		if (a->fresh || a->dark_ns)
+			state_of(a, o, &dark);
+		v->dark |= dark;
+	}
 }
 
 static void judge_shared(struct acq *a, const struct lunfs_lock_rec *r, struct verdict *v)
 {
 	uint64_t pending = pending_other(a, r);
-	unsigned slots = geo_all_slots(a->ls->env.geo);
 
 	if (pending) {
 		v->act = V_ASK;
@@ -126,12 +144,7 @@ static void judge_shared(struct acq *a, const struct lunfs_lock_rec *r, struct v
 		v->act = V_JOIN_SH;
 		return;
 	}
-	for (unsigned i = 0; i < slots && i < LUNFS_MAX_SLOTS; i++) {
-		uint64_t o = lock_sharer(a->ls, r, i);
-
-		if (o)
-			v->who[v->n++] = o;
-	}
+	find_sharers(a, r, v);
 	if (!v->n)
 		v->act = V_TAKE_EX;
 	else if (le64_get(r->ex_pending) != a->ls->owner)
@@ -145,7 +158,7 @@ static void judge(struct acq *a, struct verdict *v)
 	const struct lunfs_lock_rec *r = &a->l->known;
 
 	v->act = V_BAD;
-	v->died = v->yield = false;
+	v->died = v->yield = v->dark = false;
 	v->n = 0;
 	switch (le16_get(r->mode)) {
 	case LUNFS_LOCK_FREE:
@@ -435,16 +448,26 @@ static int watch(struct acq *a)
 	return 0;
 }
 
-static int wait_recovered(struct acq *a, uint64_t owner)
+/* One of those in the way will never let go, nor be known to be over. */
+static bool in_vain(struct acq *a, const struct verdict *v)
 {
 	uint64_t dark_limit = 2ull * a->ls->env.geo->lease_ms * 1000000;
+	uint64_t now = lock_now(a->ls);
 
-	if (a->w->flags & LOCK_TRY)
-		return -EAGAIN;
-	if (a->dark_ns && lock_now(a->ls) > a->dark_ns + dark_limit)
-		return -EIO; /* a record or a slot is damaged; the host layer has said which */
-	if (host_recovery_hopeless(a->ls->host, owner))
-		return -EIO; /* the journal is; it has said so, too */
+	if (!v->dark)
+		a->dark_ns = 0;
+	else if (!a->dark_ns)
+		a->dark_ns = now;
+	if (a->dark_ns && now > a->dark_ns + dark_limit)
+		return true; /* a record or a slot is damaged; the host layer has said which */
+	for (unsigned i = 0; i < v->n; i++)
+		if (host_recovery_hopeless(a->ls->host, v->who[i]))
+			return true; /* the journal is; it has said so, too */
+	return false;
+}
+
+static int wait_recovered(struct acq *a)
+{
 	host_kick(a->ls->host);
 	nap(a, RECOVERY_NAP_NS);
 	a->fresh = true;
@@ -507,8 +530,6 @@ static int pend(struct acq *a)
 {
 	struct lunfs_lock_rec next = a->l->known;
 
-	if (a->w->flags & LOCK_TRY)
-		return -EAGAIN;
 	next.ex_pending = le64_make(a->ls->owner);
 	return after_ats(a, lock_ats(a->ls, a->l, &next));
 }
@@ -576,8 +597,6 @@ static int ask_back(struct acq *a, bool *asked)
 
 static int ask(struct acq *a, const struct verdict *v)
 {
-	if (a->w->flags & LOCK_TRY)
-		return -EAGAIN;
 	if (v->yield && a->l->held == LOCK_SH)
 		return yield(a);
 	if (v->yield && rec_holds(&a->l->known, a->ls->owner) == LOCK_SH)
@@ -591,6 +610,17 @@ static int ask(struct acq *a, const struct verdict *v)
 	return watch(a);
 }
 
+static int wait(struct acq *a, const struct verdict *v)
+{
+	if (a->w->flags & LOCK_TRY)
+		return -EAGAIN;
+	if (in_vain(a, v))
+		return -EIO;
+	if (v->act == V_ASK)
+		return ask(a, v);
+	return v->act == V_PEND ? pend(a) : wait_recovered(a);
+}
+
 static int step(struct acq *a)
 {
 	struct verdict v;
@@ -601,6 +631,7 @@ static int step(struct acq *a)
 	if (!host_lease_ok(a->ls->host)) {
 		if (a->w->flags & LOCK_TRY)
 			return -EAGAIN;
+		a->dark_ns = 0; /* what cannot be read while this host cannot beat proves nothing */
 		nap(a, LEASE_NAP_NS);
 		return 0;
 	}
@@ -612,14 +643,10 @@ static int step(struct acq *a)
 	case V_TAKE_EX:
 	case V_JOIN_SH:
 		return take(a, &v);
-	case V_ASK:
-		return ask(a, &v);
-	case V_PEND:
-		return pend(a);
-	case V_WAIT:
-		return wait_recovered(a, v.who[0]);
-	default:
+	case V_BAD:
 		return -EUCLEAN;
+	default:
+		return wait(a, &v);
 	}
 }
 

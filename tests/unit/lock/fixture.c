@@ -297,7 +297,7 @@ static int cb_replay(void *ctx, unsigned slot, uint64_t owner, uint64_t nonce)
 	(void)owner;
 	(void)nonce;
 	b->replayed++;
-	return 0;
+	return b->replay_rc;
 }
 
 static void cb_recovered(void *ctx, unsigned slot, uint64_t owner)

@@ -43,6 +43,7 @@ struct box { /* one host */
 	bool open[FIX_CELLS];
 	unsigned loaded, prepared, invalidated, flushed, replayed;
 	int fail_flush; /* that many flushes fail */
+	int replay_rc;	/* of each replay */
 	void (*on_prepare)(struct box *b, uint64_t addr);
 	void (*on_invalidate)(struct box *b, uint64_t addr);
 	unsigned in_vain; /* so often, invalidations leave something */

@@ -137,6 +137,106 @@ static void guards_of_the_same_possession_are_renewed_and_live(void **state)
 	fix_run(body_renew, 512, 15);
 }
 
+/* Host 0 shares cell 1 with host 2, and its slot fails its checks from now on. */
+static void damage_sharer(struct fix *f, struct lunfs_slot_rec *was)
+{
+	uint8_t junk[16];
+
+	memset(junk, 0xff, sizeof(junk));
+	fix_touch(&f->box[0], 1, SH);
+	fix_touch(&f->box[2], 1, SH);
+	fix_kill(f, 0);
+	simdev_peek(f->medium, geo_slot_off(0), sizeof(*was), was);
+	simdev_poke(f->medium, geo_slot_off(0) + 0x60, sizeof(junk), junk);
+}
+
+/* Who joins after that finds the lock as it was. */
+static void joins(struct box *b)
+{
+	struct lunfs_lock_rec r;
+
+	fix_touch(b, 1, SH);
+	fix_record(b->f, 1, &r);
+	assert_int_equal(le64_get(r.ex_pending), 0);
+	assert_int_equal(le16_get(r.mode), LUNFS_LOCK_SHARED);
+}
+
+static void body_dark_sharer(struct fix *f)
+{
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
+	struct lunfs_slot_rec was;
+	struct task *t;
+
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	damage_sharer(f, &was);
+	t = fix_task(f, 1, fix_pinner, &j);
+	fix_sleep_ms(f, 2 * FIX_LEASE_MS);
+	assert_false(j.done);
+	fix_sleep_ms(f, FIX_LEASE_MS);
+	assert_true(j.done);
+	fix_join(f, t);
+	assert_int_equal(j.rc, -EIO);
+	assert_int_equal(lock_held(f->box[2].ls, fix_addr(f, 1)), LOCK_NONE); /* it was asked */
+	joins(&f->box[1]);
+}
+
+static void sharer_whose_slot_stays_damaged_is_an_error_not_a_hang(void **state)
+{
+	(void)state;
+	fix_run(body_dark_sharer, 512, 33);
+	fix_run(body_dark_sharer, 4096, 34);
+}
+
+static void body_dark_for_a_while(struct fix *f)
+{
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
+	struct lunfs_slot_rec was;
+	struct task *t;
+
+	for (unsigned i = 0; i < 3; i++)
+		fix_up(f, i);
+	damage_sharer(f, &was);
+	t = fix_task(f, 1, fix_pinner, &j);
+	fix_sleep_ms(f, 3 * FIX_LEASE_MS / 2);
+	assert_false(j.done);
+	simdev_poke(f->medium, geo_slot_off(0), sizeof(was), &was);
+	fix_join(f, t);
+	assert_int_equal(j.rc, 0);
+	assert_int_equal(f->box[1].replayed + f->box[2].replayed, 1);
+}
+
+static void sharer_whose_slot_is_sound_again_is_recovered(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 6; seed++)
+		fix_run(body_dark_for_a_while, 512, seed);
+}
+
+static void body_hopeless_sharer(struct fix *f)
+{
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
+	struct task *t;
+
+	fix_up(f, 0);
+	fix_up(f, 1);
+	f->box[1].replay_rc = -EUCLEAN;
+	fix_touch(&f->box[0], 1, SH);
+	fix_kill(f, 0);
+	t = fix_task(f, 1, fix_pinner, &j);
+	fix_sleep_ms(f, 4 * FIX_LEASE_MS);
+	assert_true(j.done);
+	fix_join(f, t);
+	assert_int_equal(j.rc, -EIO);
+	joins(&f->box[1]);
+}
+
+static void sharer_whose_journal_is_damaged_is_an_error_not_a_hang(void **state)
+{
+	(void)state;
+	fix_run(body_hopeless_sharer, 512, 36);
+}
+
 /* ---- unknown fates -------------------------------------------------------------------------- */
 
 static void body_fates(struct fix *f)
@@ -430,6 +530,9 @@ int main(void)
 	    cmocka_unit_test(lock_of_a_dead_host_waits_for_its_recovery),
 	    cmocka_unit_test(pending_mark_of_a_dead_host_is_ignored),
 	    cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
+	    cmocka_unit_test(sharer_whose_slot_stays_damaged_is_an_error_not_a_hang),
+	    cmocka_unit_test(sharer_whose_slot_is_sound_again_is_recovered),
+	    cmocka_unit_test(sharer_whose_journal_is_damaged_is_an_error_not_a_hang),
 	    cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
 	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
 	    cmocka_unit_test(unknown_fate_in_a_bad_sector_is_an_error_not_a_hang),
