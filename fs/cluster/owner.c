@@ -113,10 +113,10 @@ uint64_t host_live_owner(struct host *h, unsigned slot)
 	return LUNFS_OWNER(s.hi.generation, slot);
 }
 
-/* The lowest generation from the cached one on that has this tag. */
+/* The lowest generation from the cached one on that has this tag; none that was is below 1. */
 static uint64_t generation_of_tag(const struct slot_seen *s, uint16_t tag, unsigned *ahead)
 {
-	uint64_t base = s->valid ? s->hi.generation : 0;
+	uint64_t base = s->valid ? s->hi.generation : 1;
 
 	*ahead = ((unsigned)tag - (unsigned)(base & LUNFS_ENT_TAG_MASK)) & LUNFS_ENT_TAG_MASK;
 	return base + *ahead;

@@ -213,6 +213,34 @@ static void sharer_whose_slot_is_sound_again_is_recovered(void **state)
 		fix_run(body_dark_for_a_while, 512, seed);
 }
 
+/* The newcomer knows no generation of that slot, and the tag in the record is that of number 0. */
+static void body_dark_newcomer(struct fix *f)
+{
+	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
+	struct lunfs_slot_rec was;
+	struct lunfs_lock_rec r;
+	struct task *t;
+
+	fix_up(f, 0);
+	fix_up(f, 2);
+	damage_sharer(f, &was);
+	fix_record(f, 1, &r);
+	r.entry[0] = le16_make(LUNFS_ENT_SHARED);
+	fix_poke_record(f, 1, &r);
+	fix_up(f, 1);
+	t = fix_task(f, 1, fix_pinner, &j);
+	fix_sleep_ms(f, 3 * FIX_LEASE_MS);
+	assert_true(j.done);
+	fix_join(f, t);
+	assert_int_equal(j.rc, -EIO);
+}
+
+static void sharer_of_a_generation_not_known_is_not_over(void **state)
+{
+	(void)state;
+	fix_run(body_dark_newcomer, 512, 35);
+}
+
 static void body_hopeless_sharer(struct fix *f)
 {
 	struct fix_job j = {.b = &f->box[1], .cell = 1, .mode = EX};
@@ -532,6 +560,7 @@ int main(void)
 	    cmocka_unit_test(guards_of_the_same_possession_are_renewed_and_live),
 	    cmocka_unit_test(sharer_whose_slot_stays_damaged_is_an_error_not_a_hang),
 	    cmocka_unit_test(sharer_whose_slot_is_sound_again_is_recovered),
+	    cmocka_unit_test(sharer_of_a_generation_not_known_is_not_over),
 	    cmocka_unit_test(sharer_whose_journal_is_damaged_is_an_error_not_a_hang),
 	    cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
 	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
