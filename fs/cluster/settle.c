@@ -225,10 +225,37 @@ static void bufs_fill(struct locks *ls, struct lock *l, const struct lunfs_lock_
 		  lock_off(l->addr));
 }
 
-/* What gave the lock away had no answer: who has got it may have given it on by now. */
-static bool may_have_given(struct locks *ls, const struct ats_op *op, enum lock_mode was)
+/*
+ * The command gave the lock away, and did not say that it was done: who has got the lock may have
+ * given it on by now. A miscompare alone tells that where what stands there follows the command's
+ * own image; what took the lock from this host would follow the one before. In its lease nobody
+ * takes it for dead.
+ */
+static bool may_have_given(struct locks *ls, const struct ats_op *op,
+			   const struct lunfs_lock_rec *found, enum lock_mode was)
 {
-	return op->error && rec_holds(op->set, ls->owner) < was;
+	const struct lunfs_lock_rec *set = op->set;
+	bool follows = le64_get(found->hdr.image_seq) > le64_get(set->hdr.image_seq);
+
+	return rec_holds(set, ls->owner) < was &&
+	       (op->error || (follows && host_lease_ok(ls->host)));
+}
+
+static void tell_lost(struct lock *l, const struct ats_op *op, bool given)
+{
+	if (given && !op->error)
+		log_warn(
+		    "lock-resent",
+		    "This host gave lock %llu away and was told that the record did not match, "
+		    "but others have gone on from what it wrote: the command was carried out "
+		    "twice, and no harm was done. Look for what sends commands again below "
+		    "lunfs: the paths, the adapter's driver, a gateway.",
+		    (unsigned long long)l->addr);
+	else if (!given)
+		log_err("lock-lost",
+			"Somebody else changed the record of lock %llu that this host held; the "
+			"device may have lost a write, or this host was declared dead.",
+			(unsigned long long)l->addr);
 }
 
 static int lost_race(struct locks *ls, struct lock *l, const struct ats_op *op)
@@ -239,12 +266,8 @@ static int lost_race(struct locks *ls, struct lock *l, const struct ats_op *op)
 	if (lock_rec_decode(ls->env.geo, op->found, l->addr, &r))
 		return -EUCLEAN;
 	adopt(ls, l, &r, was, false);
-	if (was != LOCK_NONE && l->held < was && le64_get(r.hdr.setter_nonce) != ls->nonce &&
-	    !may_have_given(ls, op, was))
-		log_err("lock-lost",
-			"Somebody else changed the record of lock %llu that this host held; the "
-			"device may have lost a write, or this host was declared dead.",
-			(unsigned long long)l->addr);
+	if (was != LOCK_NONE && l->held < was && le64_get(r.hdr.setter_nonce) != ls->nonce)
+		tell_lost(l, op, may_have_given(ls, op, &r, was));
 	return -EAGAIN;
 }
 

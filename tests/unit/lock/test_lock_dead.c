@@ -2,6 +2,8 @@
 /* Locks of hosts that are gone, and commands whose fate is unknown. */
 #include "fixture.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -505,24 +507,103 @@ static void body_passed_on(struct fix *f)
 	assert_int_equal(f->box[0].val[1].value, 4);
 }
 
-static void a_hand_over_that_was_passed_on_before_its_answer_is_no_loss(void **state)
+/* The same, but it was executed twice: the answer of the second time is that nothing matched. */
+static void body_passed_on_twice(struct fix *f)
+{
+	struct simdev_fault fault = {.kind = SIMDEV_RESENT,
+				     .ops = SIMDEV_CAW,
+				     .off_bytes = geo_blk_off(fix_addr(f, 1)),
+				     .len_bytes = 512};
+
+	log_open("test", LOG_LVL_WARN, 0);
+	for (unsigned n = 0; n < 3; n++)
+		fix_up(f, n);
+	fix_touch(&f->box[0], 1, EX);
+	simdev_inject(f->box[0].dev, &fault);
+	fault.kind = SIMDEV_DELAY; /* the look at what stands there */
+	fault.ops = SIMDEV_READ;
+	fault.delay_ns = 3 * FIX_DEADLINE_MS / 4 * 1000000ull;
+	simdev_inject(f->box[0].dev, &fault);
+	fix_touch(&f->box[1], 1, EX);
+	fix_touch(&f->box[2], 1, EX);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)),
+			 LOCK_EX); /* it does not know yet */
+	fix_sleep_ms(f, FIX_DEADLINE_MS);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), LOCK_NONE);
+	fix_touch(&f->box[0], 1, EX);
+	assert_int_equal(f->box[0].val[1].value, 4);
+}
+
+/* Somebody takes it away from its holder, which gives it back right after. */
+static void body_taken_away(struct fix *f)
+{
+	struct lunfs_lock_rec r;
+	struct lock *l;
+
+	fix_up(f, 0);
+	assert_int_equal(fix_pin(&f->box[0], 1, EX, LSH, 0, NULL, &l), 0);
+	fix_unpin(&f->box[0], l, EX, LSH);
+	fix_record(f, 1, &r);
+	r.mode = le16_make(LUNFS_LOCK_FREE);
+	r.owner = le64_make(0);
+	r.hdr.setter_nonce = le64_make(1);
+	r.hdr.image_seq = le64_make(le64_get(r.hdr.image_seq) + 1);
+	fix_poke_record(f, 1, &r);
+	lock_drop(f->box[0].ls, fix_addr(f, 1));
+	fix_sleep_ms(f, FIX_DEADLINE_MS);
+	assert_int_equal(lock_held(f->box[0].ls, fix_addr(f, 1)), LOCK_NONE);
+}
+
+struct said {
+	bool lost, resent;
+};
+
+/* What @body has its hosts say. */
+static struct said listen(void (*body)(struct fix *f))
 {
 	FILE *log = tmpfile();
 	int err = dup(STDERR_FILENO);
+	struct said s = {false, false};
 	char line[1024];
 
-	(void)state;
 	assert_non_null(log);
 	fflush(stderr);
 	dup2(fileno(log), STDERR_FILENO);
-	fix_run(body_passed_on, 512, 31);
+	fix_run(body, 512, 31);
 	fflush(stderr);
 	dup2(err, STDERR_FILENO);
 	close(err);
 	rewind(log);
-	while (fgets(line, sizeof(line), log))
-		assert_null(strstr(line, "lock-lost"));
+	while (fgets(line, sizeof(line), log)) {
+		s.lost |= strstr(line, "lock-lost") != NULL;
+		s.resent |= strstr(line, "lock-resent") != NULL;
+	}
 	fclose(log);
+	return s;
+}
+
+static void a_hand_over_that_was_passed_on_before_its_answer_is_no_loss(void **state)
+{
+	(void)state;
+	assert_false(listen(body_passed_on).lost);
+}
+
+static void a_hand_over_that_was_executed_twice_is_said_as_that(void **state)
+{
+	struct said s = listen(body_passed_on_twice);
+
+	(void)state;
+	assert_true(s.resent);
+	assert_false(s.lost);
+}
+
+static void a_lock_that_was_taken_away_is_said_to_be_lost(void **state)
+{
+	struct said s = listen(body_taken_away);
+
+	(void)state;
+	assert_true(s.lost);
+	assert_false(s.resent);
 }
 
 /* ---- the lease ------------------------------------------------------------------------------ */
@@ -569,6 +650,8 @@ int main(void)
 	    cmocka_unit_test(owner_that_never_was_is_an_error_not_a_hang),
 	    cmocka_unit_test(a_record_from_before_a_hand_over_stops_who_gave_it),
 	    cmocka_unit_test(a_hand_over_that_was_passed_on_before_its_answer_is_no_loss),
+	    cmocka_unit_test(a_hand_over_that_was_executed_twice_is_said_as_that),
+	    cmocka_unit_test(a_lock_that_was_taken_away_is_said_to_be_lost),
 	    cmocka_unit_test(host_that_lost_its_lease_gets_no_pin),
 	};
 
