@@ -40,7 +40,11 @@
 
 /* ---- one command -------------------------------------------------------------------------- */
 
-static int os_error(int err)
+/*
+ * @changes: of a command that changes something nothing is taken for not sent that may have been.
+ * Older kernels end the wait for an answer with ENODEV, too, when /dev/sgN goes away.
+ */
+static int os_error(int err, bool changes)
 {
 	switch (err) {
 	case EAGAIN:
@@ -51,6 +55,7 @@ static int os_error(int err)
 	case EACCES:
 		return -EACCES;
 	case ENODEV:
+		return changes ? -ETIMEDOUT : -ENXIO;
 	case ENXIO:
 		return -ENXIO; /* not sent: it is offline, or gone */
 	case ENOTTY:
@@ -69,13 +74,15 @@ static struct sbc_sense_key sense_of(struct sg_pt_base *pt, const uint8_t *sense
 	return sbc_sense_decode(sense, len > 0 ? (size_t)len : 0);
 }
 
-static int judge(struct sg_pt_base *pt, int submitted, const struct sbc_sense_key *key)
+/* An adapter may say that nobody is there of what it had sent to somebody who went away. */
+static int judge(struct sg_pt_base *pt, int submitted, const struct sbc_sense_key *key,
+		 bool changes)
 {
 	unsigned status = (unsigned)get_scsi_pt_status_response(pt);
 	int host = get_scsi_pt_transport_err(pt) & 0xff;
 
 	if (submitted < 0)
-		return os_error(-submitted);
+		return os_error(-submitted, changes);
 	if (submitted > 0)
 		return submitted == SCSI_PT_DO_TIMEOUT ? -ETIMEDOUT : -EOPNOTSUPP;
 	if (status == STATUS_CONFLICT || host == NEXUS_FAILURE)
@@ -90,9 +97,9 @@ static int judge(struct sg_pt_base *pt, int submitted, const struct sbc_sense_ke
 	case SCSI_PT_RESULT_SENSE:
 		return sbc_outcome(STATUS_CHECK, key);
 	case SCSI_PT_RESULT_TRANSPORT_ERR:
-		return host == BAD_TARGET ? -ENODEV : -ETIMEDOUT;
+		return host == BAD_TARGET && !changes ? -ENODEV : -ETIMEDOUT;
 	default:
-		return os_error(get_scsi_pt_os_err(pt));
+		return os_error(get_scsi_pt_os_err(pt), changes);
 	}
 }
 
@@ -105,7 +112,8 @@ static enum dev_cause cause(struct sg_pt_base *pt, const struct sbc_sense_key *k
 
 	if (!why && rc == -EAGAIN && !status)
 		return DEV_CAUSE_NOT_SENT;
-	if (!why && rc == -ETIMEDOUT && host && host != TIME_OUT)
+	if (!why && rc == -ETIMEDOUT &&
+	    ((host && host != TIME_OUT) || get_scsi_pt_os_err(pt) == ENODEV))
 		return DEV_CAUSE_TRANSPORT;
 	return why;
 }
@@ -135,7 +143,7 @@ int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c)
 		set_scsi_pt_data_out(pt, c->out, (int)c->out_len);
 	rc = do_scsi_pt(pt, -1, timeout_s(&s->dev), 0);
 	key = sense_of(pt, sense);
-	rc = judge(pt, rc, &key);
+	rc = judge(pt, rc, &key, c->out_len);
 	c->host = get_scsi_pt_transport_err(pt) & 0xff;
 	c->cause = cause(pt, &key, rc);
 	rc = sbc_fate(c->cdb, rc, &key, &c->cause);

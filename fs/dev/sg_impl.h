@@ -32,7 +32,7 @@ struct sg_cmd {
 	size_t cdb_len;
 	void *in;
 	size_t in_len;
-	const void *out;
+	const void *out; /* what comes with data changes something */
 	size_t out_len;
 	size_t got;	      /* out: bytes that came in */
 	int host;	      /* out: host byte */
@@ -44,7 +44,10 @@ static inline struct sg_dev *sg_of(struct dev *d)
 	return (struct sg_dev *)d;
 }
 
-/* Send @c once by @fd. As sbc_outcome(); -EACCES: this user may not send it. */
+/*
+ * Send @c once by @fd. As sbc_outcome(); -EACCES: this user may not send it; -ENODEV, -EAGAIN: it
+ * changed nothing.
+ */
 int sg_send_by(const struct sg_dev *s, int fd, struct sg_cmd *c);
 /* A descriptor for one path of a multipath device, or a negative errno. */
 int sg_path_open(const char *node);

@@ -15,6 +15,7 @@
 #include "dev/sg_impl.h"
 
 static struct { /* the answer to the next command */
+	int errnum; /* of the call that sends it; 0: there was an answer */
 	int status, host, category;
 	uint8_t sense[18];
 	int sense_len;
@@ -35,7 +36,13 @@ int do_scsi_pt(struct sg_pt_base *pt, int fd, int timeout_s, int verbose)
 	(void)verbose;
 	assert_true(timeout_s > 0);
 	memcpy(answer.room, answer.sense, (size_t)answer.sense_len);
-	return 0;
+	return -answer.errnum;
+}
+
+int get_scsi_pt_os_err(const struct sg_pt_base *pt)
+{
+	(void)pt;
+	return answer.errnum;
 }
 
 int get_scsi_pt_status_response(const struct sg_pt_base *pt)
@@ -76,8 +83,9 @@ static void check_condition(uint8_t format, uint8_t key, uint8_t asc, int len)
 
 static int send_caw(enum dev_cause *cause)
 {
+	static const uint8_t both[1024];
 	struct sg_dev s = {.sg_fd = -1};
-	struct sg_cmd c = {0};
+	struct sg_cmd c = {.out = both, .out_len = sizeof(both)};
 	int rc;
 
 	c.cdb_len = sbc_cdb_caw(c.cdb, 8, true);
@@ -136,11 +144,44 @@ static void a_check_condition_without_usable_sense_is_no_success(void **state)
 	assert_int_equal(send_caw(&cause), DEV_CAW_GOOD);
 }
 
+static int send_test_unit_ready(void)
+{
+	struct sg_dev s = {.sg_fd = -1};
+	struct sg_cmd c = {0};
+
+	c.cdb_len = sbc_cdb_test_unit_ready(c.cdb);
+	return sg_send_by(&s, -1, &c);
+}
+
+static void a_change_that_was_under_way_when_the_device_went_is_of_unknown_fate(void **state)
+{
+	enum dev_cause cause;
+
+	(void)state;
+	memset(&answer, 0, sizeof(answer));
+	answer.host = 0x04; /* DID_BAD_TARGET */
+	answer.category = SCSI_PT_RESULT_TRANSPORT_ERR;
+	assert_int_equal(send_caw(&cause), -ETIMEDOUT);
+	assert_int_equal(cause, DEV_CAUSE_TRANSPORT);
+	assert_int_equal(send_test_unit_ready(), -ENODEV);
+	answer.host = 0x01; /* DID_NO_CONNECT */
+	assert_int_equal(send_caw(&cause), -ETIMEDOUT);
+	assert_int_equal(cause, DEV_CAUSE_TRANSPORT);
+	memset(&answer, 0, sizeof(answer));
+	answer.errnum = ENODEV;
+	assert_int_equal(send_caw(&cause), -ETIMEDOUT);
+	assert_int_equal(cause, DEV_CAUSE_TRANSPORT);
+	assert_int_equal(send_test_unit_ready(), -ENODEV);
+	answer.errnum = ENXIO; /* the kernel looks before it sends */
+	assert_int_equal(send_caw(&cause), -ENODEV);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_failed_compare_and_write_is_of_unknown_fate),
 	    cmocka_unit_test(a_check_condition_without_usable_sense_is_no_success),
+	    cmocka_unit_test(a_change_that_was_under_way_when_the_device_went_is_of_unknown_fate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
