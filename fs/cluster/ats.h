@@ -126,7 +126,8 @@ enum ats_outcome ats(struct ats *a, struct ats_sector *s, const void *test, void
  * a read never settles). @make builds the fresh image in @set from what stands there now (it may
  * keep everything but the header: return 0), or refuses (-errno) and the sector stays unknown.
  * On ats_ok() @found holds the image now on disk and s->unresolved is 0. *@error -EIO: the device
- * answers, and fails the read or the command; waiting alone will not settle it.
+ * answers, and fails the read or the command; -ENODEV: it is gone. Waiting alone will not settle
+ * it.
  */
 enum ats_outcome ats_resolve(struct ats *a, struct ats_sector *s,
 			     int (*make)(void *ctx, const void *now, void *set), void *ctx,

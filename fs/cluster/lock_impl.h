@@ -412,7 +412,7 @@ void lock_ats_many(struct locks *ls, struct lock **l, const struct lunfs_lock_re
 		   size_t n, bool wait);
 /*
  * Try once to settle an unknown fate. 0: settled, known and held tell. Else it stays unsettled.
- * -EINPROGRESS: not yet. -EIO: the device fails that sector, so nobody should wait for it.
+ * -EINPROGRESS: not yet. -EIO: the device fails that sector, or is gone: nobody should wait.
  */
 int lock_settle(struct locks *ls, struct lock *l);
 /* Does the record name us in a way we do not know of? Then an ATS of our own puts that right. */

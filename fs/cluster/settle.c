@@ -388,7 +388,7 @@ int lock_settle(struct locks *ls, struct lock *l)
 	else if (o == ATS_DAMAGED || error == -EUCLEAN)
 		rc = -EUCLEAN;
 	else
-		rc = error == -EIO ? -EIO : -EINPROGRESS;
+		rc = error == -EIO || error == -ENODEV ? -EIO : -EINPROGRESS;
 	free(found);
 	return rc;
 }

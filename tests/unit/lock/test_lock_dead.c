@@ -349,7 +349,7 @@ static void fails_nobody_for_ever(struct fix *f)
 	}
 }
 
-static void body_unreadable(struct fix *f)
+static void unreadable(struct fix *f, int error)
 {
 	struct simdev_fault lost = {
 	    .kind = SIMDEV_LOST_COMMAND,
@@ -363,6 +363,7 @@ static void body_unreadable(struct fix *f)
 	bad.kind = SIMDEV_FAIL;
 	bad.ops = SIMDEV_READ;
 	bad.nth = 2; /* the first one fetches the record */
+	bad.error = error;
 	fix_up(f, 0);
 	simdev_inject(f->box[0].dev, &lost);
 	simdev_inject(f->box[0].dev, &bad);
@@ -370,6 +371,16 @@ static void body_unreadable(struct fix *f)
 	simdev_inject_clear(f->box[0].dev);
 	fix_touch(&f->box[0], 1, EX);
 	assert_int_equal(f->box[0].val[1].value, 1);
+}
+
+static void body_unreadable(struct fix *f)
+{
+	unreadable(f, -EIO);
+}
+
+static void body_gone(struct fix *f)
+{
+	unreadable(f, -ENODEV);
 }
 
 static struct {
@@ -406,6 +417,12 @@ static void body_unwritable(struct fix *f)
 	d->ops = unwritable.real;
 	fix_touch(&f->box[0], 1, EX);
 	assert_int_equal(f->box[0].val[1].value, 1);
+}
+
+static void unknown_fate_on_a_device_that_is_gone_is_an_error_not_a_hang(void **state)
+{
+	(void)state;
+	fix_run(body_gone, 512, 37);
 }
 
 static void unknown_fate_in_a_bad_sector_is_an_error_not_a_hang(void **state)
@@ -646,6 +663,7 @@ int main(void)
 	    cmocka_unit_test(ats_of_unknown_fate_is_settled_before_anything_else),
 	    cmocka_unit_test(unknown_fate_counts_as_neither_held_nor_free),
 	    cmocka_unit_test(unknown_fate_in_a_bad_sector_is_an_error_not_a_hang),
+	    cmocka_unit_test(unknown_fate_on_a_device_that_is_gone_is_an_error_not_a_hang),
 	    cmocka_unit_test(read_without_an_answer_is_tried_again),
 	    cmocka_unit_test(owner_that_never_was_is_an_error_not_a_hang),
 	    cmocka_unit_test(a_record_from_before_a_hand_over_stops_who_gave_it),
