@@ -530,6 +530,18 @@ static void *rest_run(void *arg)
 	return NULL;
 }
 
+/*
+ * There is no thread for it. Who started the transfer may wait, and sends it again: all of it, and
+ * after a drain where it is in doubt.
+ */
+static void rest_leave(struct rest *s)
+{
+	s->a->io.result = s->given_up ? -ETIMEDOUT : -ECANCELED;
+	dev_started_done(s->a);
+	rests_add(s->f, -1);
+	free(s);
+}
+
 /* It may take as long as the device likes, and others wait for the thread of the lane. */
 static void rest_apart(const struct rest *s)
 {
@@ -543,7 +555,7 @@ static void rest_apart(const struct rest *s)
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	if (pthread_create(&t, &attr, rest_run, own))
-		rest_run(own);
+		rest_leave(own);
 	pthread_attr_destroy(&attr);
 }
 

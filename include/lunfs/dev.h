@@ -151,7 +151,8 @@ static inline void cond_broadcast(struct cond *cv)
  * it is on its way any more. But after its deadline no call sends a write or a discard, be it again
  * or for the first time: the caller's right to change the device may have ended. It is -ECANCELED
  * then: nothing of it is on its way, whatever of it has landed. (A discard or zeroing of more than
- * one command has a deadline for each.)
+ * one command has a deadline for each.) The same is a started transfer that ended short, where
+ * there is no thread to send the rest; -ETIMEDOUT if the kernel does not tell how it ended.
  * A backend may have threads: fork before dev_open(), not after it.
  */
 struct dev;

@@ -3,6 +3,7 @@
  * What is sent again after the kernel gave it up, and until when. The system calls that write, and
  * the kernel's asynchronous I/O, are replaced by those here: they take their time and fail.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -37,7 +38,16 @@ static struct {
 	bool short_first;  /* the first writes one block instead, and says so */
 	atomic_uint reads, writes, discards, doubts;
 	int doubt_says; /* 0: send it again */
+	bool no_threads;
 } k;
+
+int pthread_create(pthread_t *t, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+	return k.no_threads ? EAGAIN : real(t, attr, fn, arg);
+}
 
 /* 0: go on; else what the call returns. */
 static ssize_t hang_and_fail(size_t len)
@@ -70,8 +80,12 @@ ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
 {
-	ssize_t done = hang_and_fail((size_t)n * BLOCK), all = 0;
+	ssize_t done, all = 0;
+	size_t len = 0;
 
+	for (int i = 0; i < n; i++)
+		len += iov[i].iov_len;
+	done = hang_and_fail(len);
 	atomic_fetch_add(&k.writes, 1);
 	for (int i = 0; !done && i < n; i++) {
 		all += syscall(SYS_pwrite64, fd, iov[i].iov_base, iov[i].iov_len, off + all);
@@ -476,6 +490,24 @@ static void what_may_be_on_its_way_counts_as_that_also_when_it_is_late(void **st
 	assert_int_equal(start_and_wait(fx), -ETIMEDOUT);
 }
 
+/* Who looks after a lane waits for nothing else, also where no thread is to be had. */
+static void without_a_thread_a_rest_is_left_to_who_started_it(void **state)
+{
+	struct fixture *fx = *state;
+
+	fx->f.block = fx->f.direct = true;
+	k.no_threads = true;
+	k.short_first = true;
+	fail_soon(fx, 1);
+	assert_int_equal(start_and_wait(fx), -ECANCELED);
+	assert_int_equal(k.writes, 1);
+	k.short_first = false;
+	fail_soon(fx, 1);
+	assert_int_equal(start_and_wait(fx), -ETIMEDOUT);
+	assert_int_equal(k.writes, 1);
+	assert_int_equal(k.doubts, 0);
+}
+
 #define ON_FILE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -492,6 +524,7 @@ int main(void)
 	    ON_FILE(what_does_not_fit_beside_them_is_sent_within_the_deadline_only),
 	    ON_FILE(a_started_write_is_sent_again_within_the_deadline_only),
 	    ON_FILE(what_may_be_on_its_way_counts_as_that_also_when_it_is_late),
+	    ON_FILE(without_a_thread_a_rest_is_left_to_who_started_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
