@@ -365,3 +365,8 @@ bool aio_lane_due(const struct aio_lane *l)
 {
 	return l->unsent >= TOGETHER || (l->on_way && has_ended(l));
 }
+
+int aio_lane_fd(const struct aio_lane *l)
+{
+	return l->signal_fd;
+}

@@ -58,5 +58,6 @@ int aio_lane_start(struct aio_lane *l, const struct aio_one *io);
 void aio_lane_turn(struct aio_lane *l);
 void aio_lane_wait(struct aio_lane *l, int fd);
 bool aio_lane_due(const struct aio_lane *l);
+int aio_lane_fd(const struct aio_lane *l);
 
 #endif

@@ -239,6 +239,11 @@ bool dev_lane_due(const struct dev_lane *l)
 	return l->ops->due(l);
 }
 
+int dev_lane_fd(const struct dev_lane *l)
+{
+	return l->ops->fd(l);
+}
+
 void dev_started_done(struct dev_async *a)
 {
 	count_io(a->dev, a->io.op, a->io.len_bytes);

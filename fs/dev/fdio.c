@@ -619,6 +619,11 @@ static bool lane_due(const struct dev_lane *lane)
 	return aio_lane_due(((const struct fdio_lane *)lane)->aio);
 }
 
+static int lane_fd(const struct dev_lane *lane)
+{
+	return aio_lane_fd(((const struct fdio_lane *)lane)->aio);
+}
+
 static void lane_free(struct dev_lane *lane)
 {
 	aio_lane_free(((struct fdio_lane *)lane)->aio);
@@ -630,6 +635,7 @@ static const struct dev_lane_ops lane_ops = {
     .turn = lane_turn,
     .wait = lane_wait,
     .due = lane_due,
+    .fd = lane_fd,
     .free = lane_free,
 };
 

@@ -3,16 +3,23 @@
 
 #include "base/log.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 struct lanes {
 	struct dev *dev;
 	pthread_mutex_t mtx; /* a leaf */
-	pthread_cond_t to_mind;
+	int news;	     /* an eventfd: for the minder */
 	pthread_t minder;
 	struct lane *left, *idle;
+	struct lane *minded; /* the minder's alone, as what follows */
+	struct pollfd *polled;
+	unsigned nminded;
 	unsigned stranded; /* of those that were left: so many more than readers will come */
 	bool closed, end;
 	atomic_bool some;    /* there ever was one */
@@ -36,32 +43,82 @@ static void push(struct lane **list, struct lane *n)
 	*list = n;
 }
 
-/* One that no reader will come for. l->mtx held. */
-static struct lane *to_mind(struct lanes *l)
+static void tell(struct lanes *l)
 {
-	if (!l->stranded && !l->closed)
-		return NULL;
-	l->stranded -= l->stranded > 0;
-	return pop(&l->left);
+	lunfs_assert(eventfd_write(l->news, 1) == 0);
+}
+
+static void keep_minding(struct lanes *l, struct lane *n)
+{
+	if (!n->dev->on_way) {
+		lanes_give(l, n);
+		return;
+	}
+	push(&l->minded, n);
+	l->nminded++;
+}
+
+/* Take what no reader will come for, and send what waits there. False: that was all, for ever. */
+static bool take_over(struct lanes *l)
+{
+	struct lane *n, *came = NULL;
+	bool end;
+
+	pthread_mutex_lock(&l->mtx);
+	while (l->left && (l->stranded || l->closed)) {
+		l->stranded -= l->stranded > 0;
+		push(&came, pop(&l->left));
+	}
+	l->stranded = 0; /* the others were taken by readers after all */
+	end = l->end;
+	pthread_mutex_unlock(&l->mtx);
+	while ((n = pop(&came)) != NULL) {
+		dev_lane_turn(n->dev);
+		keep_minding(l, n);
+	}
+	return l->minded || !end;
+}
+
+/* Sleep until there is news, or something has ended on one of them. */
+static void poll_all(struct lanes *l)
+{
+	struct pollfd *p = realloc(l->polled, (l->nminded + 1) * sizeof(*p));
+	eventfd_t count;
+
+	lunfs_assert(p);
+	l->polled = p;
+	*p++ = (struct pollfd){.fd = l->news, .events = POLLIN};
+	for (const struct lane *n = l->minded; n; n = n->next)
+		*p++ = (struct pollfd){.fd = dev_lane_fd(n->dev), .events = POLLIN};
+	while (poll(l->polled, l->nminded + 1, -1) < 0)
+		lunfs_assert(errno == EINTR);
+	if (l->polled[0].revents)
+		lunfs_assert(eventfd_read(l->news, &count) == 0);
+}
+
+/* What has ended on one does not wait for what has not on another. */
+static void bring_back(struct lanes *l)
+{
+	const struct pollfd *p = l->polled + 1;
+	struct lane *n, *rest = l->minded;
+
+	l->minded = NULL;
+	l->nminded = 0;
+	for (; (n = pop(&rest)) != NULL; p++) {
+		if (p->revents)
+			dev_lane_wait(n->dev, -1);
+		keep_minding(l, n);
+	}
 }
 
 static void *mind(void *arg)
 {
 	struct lanes *l = arg;
 
-	pthread_mutex_lock(&l->mtx);
-	while (!l->end) {
-		struct lane *n = to_mind(l);
-
-		if (n) {
-			pthread_mutex_unlock(&l->mtx);
-			lanes_end(l, n);
-			pthread_mutex_lock(&l->mtx);
-		} else if (!l->stranded) {
-			pthread_cond_wait(&l->to_mind, &l->mtx);
-		}
+	while (take_over(l)) {
+		poll_all(l);
+		bring_back(l);
 	}
-	pthread_mutex_unlock(&l->mtx);
 	return NULL;
 }
 
@@ -72,10 +129,11 @@ struct lanes *lanes_new(struct dev *d)
 	lunfs_assert(l);
 	l->dev = d;
 	pthread_mutex_init(&l->mtx, NULL);
-	pthread_cond_init(&l->to_mind, NULL);
-	if (pthread_create(&l->minder, NULL, mind, l) == 0)
+	l->news = eventfd(0, EFD_CLOEXEC);
+	if (l->news >= 0 && pthread_create(&l->minder, NULL, mind, l) == 0)
 		return l;
-	pthread_cond_destroy(&l->to_mind);
+	if (l->news >= 0)
+		close(l->news);
 	pthread_mutex_destroy(&l->mtx);
 	free(l);
 	return NULL;
@@ -87,16 +145,17 @@ void lanes_free(struct lanes *l)
 
 	pthread_mutex_lock(&l->mtx);
 	l->end = true;
-	pthread_cond_signal(&l->to_mind);
 	pthread_mutex_unlock(&l->mtx);
+	tell(l);
 	pthread_join(l->minder, NULL);
 	lunfs_assert(!l->left);
 	while ((n = pop(&l->idle)) != NULL) {
 		dev_lane_free(n->dev);
 		free(n);
 	}
-	pthread_cond_destroy(&l->to_mind);
+	close(l->news);
 	pthread_mutex_destroy(&l->mtx);
+	free(l->polled);
 	free(l);
 }
 
@@ -134,7 +193,7 @@ struct lane *lanes_take(struct lanes *l, bool beside, bool *left)
 			n = n ? n : pop(&l->idle);
 		} else if (l->left) {
 			l->stranded++;
-			pthread_cond_signal(&l->to_mind);
+			tell(l);
 		}
 		pthread_mutex_unlock(&l->mtx);
 	}
@@ -146,7 +205,7 @@ void lanes_leave(struct lanes *l, struct lane *n)
 	pthread_mutex_lock(&l->mtx);
 	push(&l->left, n);
 	if (l->closed)
-		pthread_cond_signal(&l->to_mind);
+		tell(l);
 	pthread_mutex_unlock(&l->mtx);
 }
 
@@ -154,7 +213,7 @@ void lanes_strand(struct lanes *l)
 {
 	pthread_mutex_lock(&l->mtx);
 	l->stranded++;
-	pthread_cond_signal(&l->to_mind);
+	tell(l);
 	pthread_mutex_unlock(&l->mtx);
 }
 
@@ -177,6 +236,6 @@ void lanes_close(struct lanes *l)
 {
 	pthread_mutex_lock(&l->mtx);
 	l->closed = true;
-	pthread_cond_signal(&l->to_mind);
+	tell(l);
 	pthread_mutex_unlock(&l->mtx);
 }

@@ -17,7 +17,7 @@ struct lane {
 	struct dev_lane *dev;
 };
 
-struct lanes *lanes_new(struct dev *d); /* NULL: no thread can be had */
+struct lanes *lanes_new(struct dev *d); /* NULL: no thread or descriptor can be had */
 void lanes_free(struct lanes *l);	/* none is in use or left */
 /*
  * For who reads next. *@left: somebody had to leave it, and it may have been passed on unsent more

@@ -259,6 +259,7 @@ struct dev_lane_ops {
 	void (*turn)(struct dev_lane *l);
 	void (*wait)(struct dev_lane *l, int fd);
 	bool (*due)(const struct dev_lane *l);
+	int (*fd)(const struct dev_lane *l);
 	void (*free)(struct dev_lane *l);
 };
 
@@ -390,6 +391,11 @@ void dev_lane_turn(struct dev_lane *l);
 void dev_lane_wait(struct dev_lane *l, int fd);
 /* Cheap: is there so much to send, or anything to bring back, that a turn is due? */
 bool dev_lane_due(const struct dev_lane *l);
+/*
+ * For poll(2), of who looks after several: it can be read when something has ended since the last
+ * turn, maybe before that; dev_lane_wait() does not sleep then, and some such waits make it unread.
+ */
+int dev_lane_fd(const struct dev_lane *l);
 void dev_started_done(struct dev_async *a); /* for backends */
 static inline int dev_drain(struct dev *d) /* see ops->drain */
 {

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <lunfs/dev.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -824,6 +825,30 @@ static void a_turn_is_due_when_there_is_much_to_send_or_something_ended(void **s
 	free(buf);
 }
 
+static void who_looks_after_several_is_woken_by_each_end(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t *buf = dev_buf_alloc(8 * 4096);
+	struct watch w = new_watch(fx->d);
+	struct started s[8];
+
+	if (!fx->d)
+		skip();
+	for (unsigned k = 0; k < 8; k++)
+		assert_int_equal(start(fx->d, &w, &s[k], DEV_READ, k * 4096, 4096, buf + k * 4096),
+				 0);
+	dev_lane_turn(w.lane);
+	while (w.lane->on_way) {
+		struct pollfd p = {.fd = dev_lane_fd(w.lane), .events = POLLIN};
+
+		assert_int_equal(poll(&p, 1, 20000), 1);
+		dev_lane_wait(w.lane, -1);
+	}
+	assert_int_equal(w.left, 0);
+	end_watch(&w);
+	free(buf);
+}
+
 /* As after a process was stopped in between. */
 static void what_is_to_be_sent_too_late_is_not_sent(void **state)
 {
@@ -882,6 +907,7 @@ int main(void)
 	    ON_LOOP(a_started_transfer_that_fails_says_so),
 	    ON_LOOP(a_lane_is_handed_on_with_what_is_on_its_way),
 	    ON_LOOP(a_turn_is_due_when_there_is_much_to_send_or_something_ended),
+	    ON_LOOP(who_looks_after_several_is_woken_by_each_end),
 	    ON_LOOP(what_is_to_be_sent_too_late_is_not_sent),
 	    ON_LOOP(a_file_takes_either_sector_size_and_a_device_its_own),
 	    cmocka_unit_test(what_cannot_be_opened_is_explained),

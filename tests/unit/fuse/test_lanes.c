@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Who looks after a lane next: the one who reads, or where nobody does, a thread kept for that. */
 #include <lunfs/dev.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -13,6 +17,8 @@
 
 struct fake { /* a lane of the device */
 	struct dev_lane lane; /* first */
+	int fd;		      /* can be read: nothing hangs */
+	bool seen;	      /* somebody looks after it */
 	unsigned freed;
 };
 
@@ -24,9 +30,31 @@ static struct {
 	pthread_cond_t back;
 } k;
 
+static void see(struct dev_lane *l)
+{
+	pthread_mutex_lock(&k.mtx);
+	((struct fake *)l)->seen = true;
+	pthread_cond_signal(&k.back);
+	pthread_mutex_unlock(&k.mtx);
+}
+
+static void fake_turn(struct dev_lane *l)
+{
+	see(l);
+}
+
+static int fake_fd(const struct dev_lane *l)
+{
+	return ((const struct fake *)l)->fd;
+}
+
 static void fake_wait(struct dev_lane *l, int fd)
 {
+	struct pollfd p = {.fd = fake_fd(l), .events = POLLIN};
+
 	assert_int_equal(fd, -1);
+	see(l);
+	assert_int_equal(poll(&p, 1, -1), 1);
 	pthread_mutex_lock(&k.mtx);
 	l->on_way--;
 	pthread_cond_signal(&k.back);
@@ -35,10 +63,12 @@ static void fake_wait(struct dev_lane *l, int fd)
 
 static void fake_free(struct dev_lane *l)
 {
+	close(fake_fd(l));
 	((struct fake *)l)->freed++;
 }
 
-static const struct dev_lane_ops fake_ops = {.wait = fake_wait, .free = fake_free};
+static const struct dev_lane_ops fake_ops = {
+    .turn = fake_turn, .wait = fake_wait, .fd = fake_fd, .free = fake_free};
 
 static struct dev_lane *fake_new(struct dev *d)
 {
@@ -47,7 +77,8 @@ static struct dev_lane *fake_new(struct dev *d)
 	if (k.made == k.most)
 		return NULL;
 	k.made++;
-	*f = (struct fake){.lane = {.dev = d, .ops = &fake_ops}};
+	*f = (struct fake){.lane = {.dev = d, .ops = &fake_ops}, .fd = eventfd(1, EFD_CLOEXEC)};
+	assert_true(f->fd >= 0);
 	return &f->lane;
 }
 
@@ -73,12 +104,34 @@ static int tear_down(void **state)
 	return 0;
 }
 
+static void wait_more(void) /* k.mtx held */
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	if (pthread_cond_timedwait(&k.back, &k.mtx, &until)) {
+		print_error("nobody looks after it\n");
+		abort(); /* nothing can be torn down */
+	}
+}
+
 /* Somebody else looks after it until all is back. */
 static void wait_back(const struct lane *n)
 {
 	pthread_mutex_lock(&k.mtx);
 	while (n->dev->on_way)
-		pthread_cond_wait(&k.back, &k.mtx);
+		wait_more();
+	pthread_mutex_unlock(&k.mtx);
+}
+
+static void wait_seen(const struct lane *n)
+{
+	const struct fake *f = (const struct fake *)n->dev;
+
+	pthread_mutex_lock(&k.mtx);
+	while (!f->seen)
+		wait_more();
 	pthread_mutex_unlock(&k.mtx);
 }
 
@@ -137,6 +190,24 @@ static void one_for_which_no_reader_comes_is_looked_after(void **state)
 	lanes_leave(l, n);
 	lanes_strand(l);
 	wait_back(n);
+}
+
+static void one_that_hangs_keeps_no_other_waiting(void **state)
+{
+	struct lanes *l = *state;
+	struct lane *hangs = busy_lane(l), *other = busy_lane(l);
+	eventfd_t count;
+
+	assert_int_equal(eventfd_read(dev_lane_fd(hangs->dev), &count), 0);
+	lanes_leave(l, hangs);
+	lanes_strand(l);
+	wait_seen(hangs);
+	lanes_leave(l, other);
+	lanes_strand(l);
+	wait_back(other);
+	assert_int_equal(hangs->dev->on_way, 3);
+	assert_int_equal(eventfd_write(dev_lane_fd(hangs->dev), 1), 0);
+	wait_back(hangs);
 }
 
 static void one_that_a_reader_has_taken_after_all_is_his(void **state)
@@ -203,6 +274,7 @@ int main(void)
 	    ON_LANES(what_is_left_comes_before_what_is_idle),
 	    ON_LANES(who_cannot_read_beside_one_takes_none),
 	    ON_LANES(one_for_which_no_reader_comes_is_looked_after),
+	    ON_LANES(one_that_hangs_keeps_no_other_waiting),
 	    ON_LANES(one_that_a_reader_has_taken_after_all_is_his),
 	    ON_LANES(what_is_left_when_nobody_reads_any_more_is_looked_after),
 	    ON_LANES(without_one_it_goes_on),
