@@ -44,7 +44,6 @@
 
 #define DEPTH 96u   /* on their way in all lanes: less than a block device takes without blocking */
 #define TOGETHER 8u /* so many are sent at once, if nothing comes in between */
-#define REAP 64	    /* taken from the kernel together */
 
 struct slot { /* a context for one batch at a time */
 	struct slot *next;
@@ -323,8 +322,9 @@ static bool has_ended(const struct aio_lane *l)
 static long take(struct aio_lane *l)
 {
 	struct timespec at_once = {0};
-	struct io_event ev[REAP];
-	long n = has_ended(l) ? syscall(SYS_io_getevents, l->ctx, 0l, (long)REAP, ev, &at_once) : 0;
+	struct io_event ev[DEPTH]; /* all: a signal is read once for what it tells of */
+	long n =
+	    has_ended(l) ? syscall(SYS_io_getevents, l->ctx, 0l, (long)DEPTH, ev, &at_once) : 0;
 
 	for (long k = 0; k < n; k++) {
 		void *data = (void *)(uintptr_t)ev[k].data;
