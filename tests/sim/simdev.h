@@ -178,6 +178,8 @@ enum simdev_outage_how {
 };
 void simdev_outage(struct dev *d, uint64_t until_ns, enum simdev_outage_how how);
 void simdev_outage_all(struct simdev_medium *m, uint64_t until_ns, enum simdev_outage_how how);
+/* Has the transport been gone since then, maybe still is? Of a closed handle, too. */
+bool simdev_was_away(struct dev *d, uint64_t since_ns);
 
 /* Reads of these sectors answer -EIO until each is written again. */
 void simdev_rot(struct simdev_medium *m, uint64_t off_bytes, uint64_t len_bytes);

@@ -266,6 +266,17 @@ void simdev_outage_all(struct simdev_medium *m, uint64_t until_ns, enum simdev_o
 	medium_unlock(m);
 }
 
+bool simdev_was_away(struct dev *d, uint64_t since_ns)
+{
+	struct simdev *s = simdev_of(d);
+	bool yes;
+
+	medium_lock(s->m);
+	yes = simdev_outage_of(s, since_ns);
+	medium_unlock(s->m);
+	return yes;
+}
+
 /* ---- contents that are bad or old ------------------------------------------------------------ */
 
 bool simdev_rotten(const struct simdev_medium *m, uint64_t off_bytes, uint64_t len_bytes)
