@@ -239,7 +239,7 @@ static int exit_code(const struct run *r, int rc)
 	if (p->cancelled)
 		return EX_FSCK_CANCELED;
 	if (rc)
-		code |= p->total && r->opt.mode == MODE_CHECK ? EX_FSCK_LEFT : EX_FSCK_OPERATIONAL;
+		code |= EX_FSCK_OPERATIONAL;
 	else if ((p->fixed && !p->stopped) || r->log_finished)
 		code |= EX_FSCK_REPAIRED;
 	if (left(&r->f) || p->stopped)
