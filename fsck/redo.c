@@ -149,12 +149,10 @@ static size_t but_claim(const struct store *s, struct redo_item *items, size_t n
 /* The nonce of who logged them, where slots are made anew; else 0. */
 static uint64_t setter_of_slots(const struct store *s, const struct redo_item *items, size_t n)
 {
-	uint64_t first = geo_slot_off(0) / BLK, end = geo_slot_off(geo_all_slots(s->geo)) / BLK;
-
 	for (size_t i = 0; i < n; i++) {
 		const struct lunfs_slot_rec *rec = (const void *)items[i].data;
 
-		if (items[i].blk >= first && items[i].blk < end)
+		if (store_is_slot(s, items[i].blk))
 			return le64_get(rec->hdr.setter_nonce);
 	}
 	return 0;

@@ -186,11 +186,16 @@ void store_forget(struct store *s, uint64_t off_bytes, size_t len_bytes)
 	}
 }
 
+bool store_is_slot(const struct store *s, uint64_t blk)
+{
+	static_assert(LUNFS_SLOT_STRIDE == BLK, "a block holds one slot and nothing else");
+	return blk >= geo_slot_off(0) / BLK && blk < geo_slot_off(geo_all_slots(s->geo)) / BLK;
+}
+
 bool store_is_claim(const struct store *s, uint64_t blk)
 {
 	unsigned slot = maint_slot(s->maint);
 
-	static_assert(LUNFS_SLOT_STRIDE == BLK, "a block holds one slot and nothing else");
 	return slot != LUNFS_NO_SLOT && blk == geo_slot_off(slot) / BLK;
 }
 
@@ -377,6 +382,21 @@ static int mark(struct store *s, bool on)
 	return maint_set(s->maint, &mi);
 }
 
+/*
+ * A journal that was given up is never replayed once anything else of the repair is under way: the
+ * next run replays what a slot calls for before it finishes a log.
+ */
+static int commit_slots(struct store *s, const struct redo_item *items, size_t n)
+{
+	struct redo_item slot[LUNFS_MAX_SLOTS + LUNFS_SPARE_SLOTS];
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (store_is_slot(s, items[i].blk))
+			slot[k++] = items[i];
+	return k ? redo_apply(s, slot, k) : 0;
+}
+
 /* One log and what it says. */
 static int commit_some(struct store *s, const struct redo_item *items, size_t n)
 {
@@ -431,6 +451,8 @@ int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_
 		rc = maint_flush(s->maint);
 	if (rc == 0)
 		rc = mark(s, true);
+	if (rc == 0)
+		rc = commit_slots(s, items, n);
 	for (size_t at = 0, some; at < n && rc == 0; at += some) {
 		some = next_step(items + at, n - at, room);
 		rc = commit_some(s, items + at, some);

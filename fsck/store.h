@@ -59,11 +59,12 @@ void store_forget(struct store *s, uint64_t off_bytes, size_t len_bytes);
 int store_write_now(struct store *s, uint64_t off_bytes, size_t len_bytes, const void *buf);
 /*
  * Write all changes, durable on return. While it runs the volume carries the must-check mark. On
- * failure the mark stays, and with it a whole log or an untouched volume. @tell (may be NULL) is
- * told how far it is.
+ * failure the mark stays, and with it a whole log or a volume untouched but for slots made free.
+ * @tell (may be NULL) is told how far it is.
  */
 int store_commit(struct store *s, void (*tell)(void *ctx, uint64_t done, uint64_t total),
 		 void *ctx);
+bool store_is_slot(const struct store *s, uint64_t blk); /* of the host table */
 /*
  * Is @blk that of the slot in which this run beats? What an earlier run logged or saved of it must
  * not be written: it would take the claim from us.

@@ -312,7 +312,20 @@ static int read_rec(int fd, const struct store *s, uint64_t *blk, uint8_t *data)
 	return *blk >= LUNFS_SB_OFF / BLK && *blk < s->geo->dev_blks ? 0 : -EUCLEAN;
 }
 
-static int walk(struct store *s, int fd, bool write, uint64_t *n)
+/*
+ * Slots come last. One may be that of a dead host again, and what its journal holds is replayed by
+ * the next run, whether the rest is back or not.
+ */
+enum part { NOTHING, ALL_BUT_SLOTS, SLOTS };
+
+static bool is_of(const struct store *s, enum part part, uint64_t blk)
+{
+	return part != NOTHING && store_is_slot(s, blk) == (part == SLOTS) &&
+	       !store_is_claim(s, blk);
+}
+
+/* Read all, and write what is of @part. */
+static int walk(struct store *s, int fd, enum part part, uint64_t *n)
 {
 	uint8_t *data = dev_buf_alloc(BLK);
 	int rc;
@@ -326,12 +339,13 @@ static int walk(struct store *s, int fd, bool write, uint64_t *n)
 
 			rc = read_rec(fd, s, &blk, data);
 			io.off_bytes = blk * BLK;
-			if (rc == 0 && write && !store_is_claim(s, blk))
+			if (rc == 0 && is_of(s, part, blk))
 				rc = maint_write(s->maint, &io, 1);
 			*n += rc == 0;
 		}
 	free(data);
-	return rc == -ENODATA ? 0 : rc;
+	rc = rc == -ENODATA ? 0 : rc;
+	return rc || part == NOTHING ? rc : maint_flush(s->maint);
 }
 
 /* All of it, before anything is written. */
@@ -353,7 +367,7 @@ static int check_file(struct store *s, int fd, bool force, char *why, size_t why
 			 slot);
 		return -ESTALE;
 	}
-	rc = walk(s, fd, false, &n);
+	rc = walk(s, fd, NOTHING, &n);
 	if (rc == 0 && n < le64_get(h.records)) {
 		snprintf(why, why_len,
 			 "It was cut short: %llu of %llu blocks are left; nothing was written.",
@@ -383,9 +397,9 @@ int undo_put_back(struct store *s, const char *path, bool force, char *why, size
 	if (rc == 0)
 		rc = maint_set(s->maint, &mi);
 	if (rc == 0) {
-		rc = walk(s, fd, true, &n);
+		rc = walk(s, fd, ALL_BUT_SLOTS, &n);
 		if (rc == 0)
-			rc = maint_flush(s->maint);
+			rc = walk(s, fd, SLOTS, &n);
 		if (rc)
 			snprintf(why, why_len, "Writing to %s failed: %s.", s->dev->id.name,
 				 strerror(-rc));

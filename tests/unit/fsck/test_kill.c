@@ -112,6 +112,55 @@ static void log_leaves_the_claim_of_who_finishes_it_alone(void **s)
 	fu_run(spare_body, 4096);
 }
 
+/* ---- a journal that was given up ------------------------------------------------------------- */
+
+static bool calls_for_replay(struct fu *u)
+{
+	uint8_t buf[LUNFS_BLOCK_BYTES];
+	struct host_info hi;
+
+	for (unsigned i = 0; i < u->t->geo.slots; i++) {
+		simdev_peek(u->t->medium, geo_slot_off(i), sizeof(buf), buf);
+		assert_int_equal(slot_decode(&u->t->geo, buf, i, &hi), 0);
+		if (u->t->geo.journal_blk[i] && hi.state != LUNFS_SLOT_FREE)
+			return true;
+	}
+	return false;
+}
+
+static void given_up_body(struct fu *u)
+{
+	struct maint_info mi;
+	unsigned logs = 0;
+	bool killed = true;
+
+	for (unsigned n = 1; killed; n++) {
+		uint8_t lock[512];
+
+		fu_restore(u);
+		fu_lose_replay(u, lock);
+		killed = fu_fsck_killed(u, n, false);
+		if (fu_log(u, &mi)) {
+			logs++;
+			SC_CHECK(u->t, !calls_for_replay(u),
+				 "killed at %u: a journal would be replayed under a log", n);
+		} else if (killed && calls_for_replay(u)) {
+			simdev_poke(u->t->medium, geo_blk_off(u->id[FU_SMALL].ino), sizeof(lock),
+				    lock);
+		}
+		check_clean_end(u, n);
+		fu_verify(u, ONLY(FU_SMALL));
+	}
+	assert_true(logs > 1);
+}
+
+static void journal_that_was_given_up_is_never_replayed_beside_a_log(void **s)
+{
+	(void)s;
+	fu_run(given_up_body, 512);
+	fu_run(given_up_body, 4096);
+}
+
 /* ---- more than one log holds ----------------------------------------------------------------- */
 
 #define LATE 600u     /* names in /late */
@@ -500,6 +549,7 @@ int main(void)
 	    cmocka_unit_test(killed_repair_is_finished_by_the_next_one),
 	    cmocka_unit_test(repair_is_finished_after_a_power_cut),
 	    cmocka_unit_test(log_leaves_the_claim_of_who_finishes_it_alone),
+	    cmocka_unit_test(journal_that_was_given_up_is_never_replayed_beside_a_log),
 	    cmocka_unit_test(log_that_the_medium_has_lost_holds_up_no_repair),
 	    cmocka_unit_test(log_is_not_given_up_where_the_device_is_gone),
 	    cmocka_unit_test(log_mends_what_a_power_cut_has_torn),

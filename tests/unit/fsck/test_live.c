@@ -71,21 +71,6 @@ static void what_is_left_at_a_no_does_not_hold_up_the_rest(void **s)
 	fu_run(no_body, 512);
 }
 
-/* A host dies, and its journal names a lock that is noise: what stood there goes to @lock. */
-static void lose_replay(struct fu *u, uint8_t *lock)
-{
-	uint64_t at = geo_blk_off(u->id[FU_SMALL].ino);
-	uint8_t noise[512];
-
-	sc_up(u->t, 0);
-	sc_write(u->t, 0, u->id[FU_SMALL], 0, "journal", 7);
-	SC_OK(u->t, vol_syncfs(u->t->v[0]));
-	sc_kill(u->t, 0);
-	simdev_peek(u->t->medium, at, sizeof(noise), lock);
-	memset(noise, 0xee, sizeof(noise));
-	simdev_poke(u->t->medium, at, sizeof(noise), noise);
-}
-
 static void kept_body(struct fu *u)
 {
 	uint8_t lock[512];
@@ -94,7 +79,7 @@ static void kept_body(struct fu *u)
 	fu_get_inode(u, FU_PLAIN, &pl);
 	pl.nlink = le32_make(5);
 	fu_put(u, u->id[FU_PLAIN].ino, &pl);
-	lose_replay(u, lock);
+	fu_lose_replay(u, lock);
 	answers(u, "n\ny\ny\ny\ny\ny\n");
 	assert_true(u->rc == 0 && u->count[PROBLEM_HOST_NOT_FREE] == 1 && u->left > 0);
 	fu_get_inode(u, FU_PLAIN, &pl);

@@ -247,6 +247,63 @@ static void slot_that_a_log_has_made_anew_is_no_mount(void **s)
 	fu_run(finished_body, 512);
 }
 
+/* ---- the slot of a dead host whose journal was given up ---------------------------------------
+ */
+
+struct order { /* of the writes */
+	const struct geo *g;
+	unsigned slots, rest;
+	bool unflushed, wrong;
+};
+
+static void look_at_order(void *ctx, struct dev *d, const struct simdev_cmd *cmd,
+			  struct simdev_fault *out)
+{
+	struct order *o = ctx;
+
+	(void)d;
+	(void)out;
+	if (cmd->op == SIMDEV_FLUSH)
+		o->unflushed = false;
+	if (cmd->op != SIMDEV_WRITE)
+		return;
+	if (cmd->off_bytes >= geo_slot_off(0) &&
+	    cmd->off_bytes < geo_slot_off(geo_all_slots(o->g))) {
+		o->wrong |= o->unflushed;
+		o->slots++;
+	} else {
+		o->wrong |= o->slots > 0;
+		o->unflushed = true;
+		o->rest++;
+	}
+}
+
+static void dead_slot_body(struct fu *u)
+{
+	struct order o = {.g = &u->t->geo};
+	uint8_t lock[512];
+
+	damage_file(u);
+	fu_lose_replay(u, lock);
+	repair_with_undo(u);
+	assert_int_equal(u->count[PROBLEM_HOST_NOT_FREE], 1);
+	simdev_set_hook(u->t->medium, look_at_order, &o);
+	expect_put_back(u);
+	simdev_set_hook(u->t->medium, NULL, NULL);
+	assert_true(o.slots > 0 && o.rest > 0 && !o.wrong);
+	fu_fsck(u, MODE_YES);
+	SC_CHECK(u->t, u->rc == 0 && u->left == 0, "it cannot be repaired again");
+	assert_int_equal(u->count[PROBLEM_HOST_NOT_FREE], 1);
+	unlink(path);
+}
+
+/* Or a run that comes after a death in between replays that over half of the rest. */
+static void slot_is_put_back_when_all_else_is(void **s)
+{
+	(void)s;
+	fu_run(dead_slot_body, 512);
+}
+
 /* ---- no room for the file -------------------------------------------------------------------- */
 
 #define REC_BYTES (16u + LUNFS_BLOCK_BYTES)
@@ -309,6 +366,7 @@ int main(void)
 	    cmocka_unit_test(slot_that_the_repair_has_made_anew_is_no_mount),
 	    cmocka_unit_test(claim_of_who_puts_back_is_no_mount),
 	    cmocka_unit_test(slot_that_a_log_has_made_anew_is_no_mount),
+	    cmocka_unit_test(slot_is_put_back_when_all_else_is),
 	    cmocka_unit_test(undo_file_that_is_full_changes_nothing),
 	};
 

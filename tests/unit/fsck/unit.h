@@ -99,6 +99,11 @@ void fu_get_inode(struct fu *u, enum fu_file file, struct lunfs_inode_pl *pl);
 /* The slot without a journal that is claimed for a repair wherever that can be. */
 unsigned fu_spare(const struct fu *u);
 void fu_damage_slot(struct fu *u, unsigned slot);
+/*
+ * A host dies, and its journal cannot be replayed, since it names a lock that is noise: of
+ * FU_SMALL. What stood there (512 bytes) goes to @lock.
+ */
+void fu_lose_replay(struct fu *u, uint8_t *lock);
 /* Cell of child @i of the data root, which has children. */
 uint64_t fu_child(struct fu *u, enum fu_file file, unsigned i);
 struct lunfs_bt_head *fu_head(uint8_t *area);

@@ -512,6 +512,20 @@ void fu_damage_slot(struct fu *u, unsigned slot)
 	simdev_poke(u->t->medium, geo_slot_off(slot), sizeof(noise), noise);
 }
 
+void fu_lose_replay(struct fu *u, uint8_t *lock)
+{
+	uint64_t at = geo_blk_off(u->id[FU_SMALL].ino);
+	uint8_t noise[512];
+
+	sc_up(u->t, 0);
+	sc_write(u->t, 0, u->id[FU_SMALL], 0, "journal", 7);
+	SC_OK(u->t, vol_syncfs(u->t->v[0]));
+	sc_kill(u->t, 0);
+	simdev_peek(u->t->medium, at, sizeof(noise), lock);
+	memset(noise, 0xee, sizeof(noise));
+	simdev_poke(u->t->medium, at, sizeof(noise), noise);
+}
+
 uint64_t fu_child(struct fu *u, enum fu_file file, unsigned i)
 {
 	const struct lunfs_bt_inner_slot *s;
