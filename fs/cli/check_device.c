@@ -34,12 +34,13 @@
 
 struct run {
 	const char *name;
+	char shown[sizeof(((struct dev_identity *)0)->name)]; /* the same without a password */
 	bool json, quiet, facts_only, destructive, provoke, yes, force;
 	unsigned seconds, hosts, wait_s, sessions, tasks;
 	struct geo geo;
 	bool volume;
 	uint32_t sector_bytes;
-	char note[512]; /* about a volume that cannot be read */
+	char note[1024]; /* about a volume that cannot be read */
 	char why[512];
 	struct clock *clk;
 	struct check_facts facts;
@@ -193,6 +194,7 @@ static int parse(struct run *r, int argc, char **argv)
 		return EX_CLI_USAGE;
 	}
 	r->name = argv[optind];
+	dev_name_shown(r->name, r->shown, sizeof(r->shown));
 	return -1;
 }
 
@@ -248,7 +250,7 @@ static int maint_is_there(struct run *r, struct dev *d, const struct geo *g)
 		snprintf(r->note, sizeof(r->note),
 			 "%s: behind the superblock there is no volume any more, or its "
 			 "maintenance sector is damaged (fsck.lunfs)",
-			 r->name);
+			 r->shown);
 	free(sector);
 	return rc;
 }
@@ -260,7 +262,7 @@ static int nothing_else_is_there(struct run *r, struct dev *d)
 
 	if (!rc && found.others) {
 		snprintf(r->note, sizeof(r->note),
-			 "%s: a lunfs superblock is not all that stands there: %s", r->name,
+			 "%s: a lunfs superblock is not all that stands there: %s", r->shown,
 			 found.names);
 		rc = -EEXIST;
 	}
@@ -284,7 +286,7 @@ static int look_at_volume(struct run *r, struct dev *d, struct geo *g)
 		    r->note, sizeof(r->note),
 		    "%s: only a copy of the superblock is left; if the volume is still in use, "
 		    "run fsck.lunfs",
-		    r->name);
+		    r->shown);
 		return -EUCLEAN;
 	}
 	rc = maint_is_there(r, d, g);
@@ -320,7 +322,7 @@ static int ask(const struct run *r)
 	fprintf(stderr,
 		"This overwrites 512 KiB of %s, tries discards there and reserves the device for "
 		"a moment.\nGo on? [y/N] ",
-		r->name);
+		r->shown);
 	if (!fgets(line, sizeof(line), stdin) || (line[0] != 'y' && line[0] != 'Y')) {
 		fputs("lunfs: nothing was done\n", stderr);
 		return -1;
@@ -496,7 +498,7 @@ static void catch_signals(void)
 
 static int finish(struct run *r, const struct check_config *cfg)
 {
-	struct check_report rep = {.device = r->name,
+	struct check_report rep = {.device = r->shown,
 				   .volume = r->volume,
 				   .note = r->note,
 				   .facts = &r->facts,

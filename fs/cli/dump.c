@@ -95,7 +95,7 @@ static int run(struct dump *d, char **what, int n, struct json_object *out)
 	return rc;
 }
 
-static int run_all(const char *device, char **what, int n, bool json, struct dump *d)
+static int run_all(char **what, int n, bool json, struct dump *d)
 {
 	static char *first[] = {"superblock"};
 	struct json_object *out = json ? json_object_new_object() : NULL;
@@ -104,7 +104,7 @@ static int run_all(const char *device, char **what, int n, bool json, struct dum
 
 	if (out) {
 		cli_uuid_string(d->geo.uuid, uuid);
-		cli_add_text(out, "device", device);
+		cli_add_text(out, "device", d->in.dev->id.name);
 		json_object_object_add(out, "uuid", d->bare ? NULL : json_object_new_string(uuid));
 	}
 	rc = n ? run(d, what, n, out) : run(d, first, 1, out);
@@ -140,7 +140,7 @@ int cmd_dump(int argc, char **argv, bool json)
 		fprintf(stderr, "lunfs: %s\n", why);
 		return EX_CLI_FAIL;
 	}
-	rc = run_all(argv[optind], argv + optind + 1, argc - optind - 1, json, &d);
+	rc = run_all(argv + optind + 1, argc - optind - 1, json, &d);
 	d.clk->ops->destroy(d.clk);
 	dev_close(d.in.dev);
 	return rc;

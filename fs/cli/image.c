@@ -16,6 +16,7 @@
 
 struct image_cmd {
 	const char *device, *file;
+	char shown[sizeof(((struct dev_identity *)0)->name)]; /* the device, without a password */
 	bool json, quiet, scramble;
 };
 
@@ -58,6 +59,7 @@ static int options(int argc, char **argv, struct image_cmd *c)
 		return EX_CLI_USAGE;
 	}
 	c->device = argv[optind];
+	dev_name_shown(c->device, c->shown, sizeof(c->shown));
 	c->file = argv[optind + 1];
 	return -1;
 }
@@ -91,7 +93,7 @@ static void print_json(const struct image_cmd *c, const struct image *im, const 
 {
 	struct json_object *o = json_object_new_object();
 
-	cli_add_text(o, "device", c->device);
+	cli_add_text(o, "device", c->shown);
 	cli_add_text(o, "file", c->file);
 	json_object_object_add(o, "read_from", json_object_new_string(began));
 	json_object_object_add(o, "read_to", json_object_new_string(ended));
@@ -117,7 +119,7 @@ static void print_text(const struct image_cmd *c, const struct image *im, const 
 {
 	printf("%s: %.1f MiB of metadata of %s: %llu groups, %llu inodes, %llu tree nodes, %llu "
 	       "transactions in journals\n",
-	       c->file, (double)im->copied_blks * LUNFS_BLOCK_BYTES / (1u << 20), c->device,
+	       c->file, (double)im->copied_blks * LUNFS_BLOCK_BYTES / (1u << 20), c->shown,
 	       (unsigned long long)im->groups_done, (unsigned long long)im->inodes,
 	       (unsigned long long)im->nodes, (unsigned long long)im->transactions);
 	if (im->live_hosts)
@@ -245,7 +247,7 @@ static int run(const struct image_cmd *c, struct image *im, char *why, size_t wh
 		snprintf(why, why_len,
 			 "%s: a repair was cut off and names stand in its log: run fsck.lunfs to "
 			 "finish it, or make the image without --scramble-names",
-			 c->device);
+			 c->shown);
 		return -EBUSY;
 	}
 	when(im, began);

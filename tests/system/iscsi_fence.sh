@@ -32,6 +32,16 @@ load() { # host: writes on and on, until it cannot
 }
 
 make_image 512M
+for tool in dump "check-device --dry-run" "image $WORK/image"; do
+	read -ra words <<<"$tool"
+	"$LUNFS" --json "${words[0]}" "iscsi://user%secret@${DEV#iscsi://}" "${words[@]:1}" >"$WORK/out" 2>&1 ||
+		[ $? -eq 5 ] || # undecided, of a check that writes nothing
+		fail "lunfs $tool: $(cat "$WORK/out")"
+	[ "$(jq -r .device "$WORK/out")" = "$DEV" ] || fail "lunfs $tool does not name the device: $(cat "$WORK/out")"
+	if grep secret "$WORK/out"; then fail "lunfs $tool shows the password of a URL"; fi
+done
+say "no password of a URL is shown"
+
 for h in a b c; do mount_host "$h" fence=pr; done
 for h in a b c; do
 	is "$h" .fence '"pr"' || fail "host $h is not fenced by pr: $(hosts)"
