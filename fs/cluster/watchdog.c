@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 struct wd_real {
@@ -37,6 +39,31 @@ static void magic_close(struct wd_real *r)
 	r->fd = -1;
 }
 
+static bool attr_is_set(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	bool set = f && getc(f) == '1';
+
+	if (f)
+		fclose(f);
+	return set;
+}
+
+/* To be asked before it is opened, which arms it: one that is set so is never disarmed again. */
+static bool no_way_out(const struct wd_real *r)
+{
+	char attr[64];
+	struct stat st;
+
+	if (stat(r->path, &st))
+		return false;
+	if (st.st_rdev == makedev(10, 130)) /* the old name of the first one */
+		return attr_is_set("/sys/class/watchdog/watchdog0/nowayout");
+	snprintf(attr, sizeof(attr), "/sys/dev/char/%u:%u/nowayout", major(st.st_rdev),
+		 minor(st.st_rdev));
+	return attr_is_set(attr);
+}
+
 static int set_timeout(struct wd_real *r, unsigned timeout_s, unsigned *actual_s)
 {
 	struct watchdog_info info = {0};
@@ -56,6 +83,13 @@ static int real_start(struct watchdog *w, unsigned timeout_s, unsigned *actual_s
 	struct wd_real *r = real_of(w);
 	int rc;
 
+	if (no_way_out(r)) {
+		snprintf(why, why_len,
+			 "The watchdog %s is set to nowayout, so that an unmount would not disarm "
+			 "it; load its driver without, or use another watchdog.",
+			 r->path);
+		return -EOPNOTSUPP;
+	}
 	r->fd = open(r->path, O_WRONLY | O_CLOEXEC);
 	if (r->fd < 0) {
 		rc = -errno;

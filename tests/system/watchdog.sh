@@ -24,7 +24,7 @@ wait_until 30 machine_gone || {
 	fail "the machine was not reset"
 }
 say "reset $(($(now_ms) - start)) ms after the daemon was stopped (lease 4000 ms)"
-for what in refused label fed unmount disarmed; do
+for what in refused nowayout label fed unmount disarmed; do
 	grep -q "^result $what 0" "$VM/console.log" || {
 		tail -n 30 "$VM/console.log"
 		fail "$what"
