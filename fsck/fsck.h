@@ -87,6 +87,7 @@ struct fsck {
 	bool was_marked; /* it could not be mounted before it was checked */
 
 	uint64_t max_generation; /* of any host incarnation that the volume mentions */
+	uint64_t cell_group;	 /* no group before it has a cell to take */
 	/* A bit a window of each group: the chunk is to be written anew; its used cells are
 	 * guessed. */
 	uint8_t *rebuild_chunk, *doubt_chunk;

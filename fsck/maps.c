@@ -10,6 +10,7 @@
 
 int maps_init(struct fsck *f)
 {
+	f->cell_group = 0;
 	f->group = calloc(f->watermark ? f->watermark : 1, sizeof(*f->group));
 	if (!f->group)
 		return -ENOMEM;

@@ -70,6 +70,7 @@ static int make_chunk_in(struct fsck *f, uint64_t g, unsigned window)
 	bit_set(fg->cell_claimed, first);
 	fg->chunk[window] = 1;
 	fg->rewrite = true;
+	f->cell_group = g;
 	mark_chunk(f, g, first);
 	return 0;
 }
@@ -91,7 +92,8 @@ static int make_chunk(struct fsck *f)
 int take_cell(struct fsck *f, uint64_t *addr)
 {
 	for (int tries = 0; tries < 2; tries++) {
-		for (uint64_t g = 0; g < f->watermark; g++) {
+		for (; f->cell_group < f->watermark; f->cell_group++) {
+			uint64_t g = f->cell_group;
 			struct fsck_group *fg = &f->group[g];
 			uint32_t bit;
 
@@ -115,6 +117,7 @@ int take_cell(struct fsck *f, uint64_t *addr)
 
 void drop_cell(struct fsck *f, uint64_t addr)
 {
+	uint64_t g;
 	uint32_t bit;
 	struct fsck_group *fg = map_find(f, addr, &bit);
 
@@ -122,7 +125,10 @@ void drop_cell(struct fsck *f, uint64_t addr)
 		return;
 	bit_clear(fg->cell_used, bit);
 	bit_clear(fg->cell_claimed, bit);
-	mark_chunk(f, geo_group_of(&f->geo, addr), bit);
+	g = geo_group_of(&f->geo, addr);
+	if (g < f->cell_group)
+		f->cell_group = g;
+	mark_chunk(f, g, bit);
 }
 
 void rewrite_chunk(struct fsck *f, uint64_t cell)
