@@ -94,24 +94,15 @@ static int register_surely(struct dev *d, struct clock *clk, uint64_t old, uint6
 	return r;
 }
 
-static int register_anyway_surely(struct dev *d, struct clock *clk, uint64_t key)
+/* @cmd: one that changes nothing when it lands again. */
+static int send_surely(struct dev *d, struct clock *clk, int (*cmd)(struct dev *d, uint64_t key),
+		       uint64_t key)
 {
 	struct again a = again_begin(d, clk);
 	int r;
 
 	do {
-		r = pr_of(d)->register_anyway(d, key);
-	} while (again(&a, r));
-	return r;
-}
-
-static int reserve_surely(struct dev *d, struct clock *clk, uint64_t key)
-{
-	struct again a = again_begin(d, clk);
-	int r;
-
-	do {
-		r = pr_of(d)->reserve(d, key);
+		r = cmd(d, key);
 	} while (again(&a, r));
 	return r;
 }
@@ -359,7 +350,7 @@ int pr_reserve(struct host *h, char *why, size_t why_len)
 {
 	struct dev *d = h->env.dev;
 	struct pr_view *v;
-	int r = reserve_surely(d, h->env.clk, h->pr_key);
+	int r = send_surely(d, h->env.clk, pr_of(d)->reserve, h->pr_key);
 
 	v = r && r != -EBADE ? NULL : view_read(d, &r);
 	if (!v) {
@@ -580,7 +571,7 @@ static int register_anew(struct host *h, bool partly)
 	}
 	if (r)
 		return restore_failed(h, "it does not say what has become of earlier writes", r);
-	r = partly ? register_anyway_surely(d, h->env.clk, h->pr_key)
+	r = partly ? send_surely(d, h->env.clk, pr_of(d)->register_anyway, h->pr_key)
 		   : register_surely(d, h->env.clk, 0, h->pr_key);
 	return r ? restore_failed(h, "this host cannot register again", r) : 0;
 }
