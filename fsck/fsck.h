@@ -95,7 +95,8 @@ struct fsck {
 	/* A bit a window, NULL: none. For all rounds until it is written: cells of it are in use
 	 * and its header calls them free. */
 	uint8_t *unmarked;
-	bool watermark_told; /* in this round: it is too low */
+	bool watermark_told;	/* in this round: it is too low */
+	bool watermark_guessed; /* in this round: it was lost */
 	bool restart;	 /* the round is to begin anew at once: its maps are wrong */
 	unsigned no_place; /* directories that the superblock names where no cell can be */
 

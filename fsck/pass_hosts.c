@@ -203,18 +203,23 @@ static int check_board(struct fsck *f)
 
 /* ---- anchors --------------------------------------------------------------------------------- */
 
+static bool header_ok(struct fsck *f, uint64_t g)
+{
+	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
+	struct group_info gi;
+
+	return peek_cell(f, geo_group_header(&f->geo, g), sector, payload) == 0 &&
+	       group_decode(&f->geo, payload, g, &gi) == 0;
+}
+
 /* Groups are initialised in order; what an older volume left has another volume id. */
 static uint64_t count_groups(struct fsck *f)
 {
-	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
 	uint64_t last = 0;
 
 	for (uint64_t g = 0; g < f->geo.groups; g++) {
-		struct group_info gi;
-
 		progress(f, "watermark", g, f->geo.groups);
-		if (peek_cell(f, geo_group_header(&f->geo, g), sector, payload) == 0 &&
-		    group_decode(&f->geo, payload, g, &gi) == 0)
+		if (header_ok(f, g))
 			last = g;
 	}
 	progress(f, "watermark", 1, 1);
@@ -233,6 +238,13 @@ static int write_anchor(struct fsck *f, enum lunfs_anchor a, uint64_t value)
 	return write_cell(f, addr, payload, true);
 }
 
+/* The last group that is in use may have lost its header, too (low_watermark()). */
+static void guess_watermark(struct fsck *f)
+{
+	f->watermark = count_groups(f);
+	f->watermark_guessed = true;
+}
+
 static int check_watermark(struct fsck *f, const struct lunfs_anchor_pl *pl)
 {
 	uint64_t addr = geo_anchor_cell(LUNFS_ANCHOR_WATERMARK);
@@ -243,34 +255,35 @@ static int check_watermark(struct fsck *f, const struct lunfs_anchor_pl *pl)
 		return 0;
 	fix = problem(&f->problems, PROBLEM_WATERMARK, addr, "%llu of %llu groups",
 		      (unsigned long long)f->watermark, (unsigned long long)f->geo.groups);
-	f->watermark = count_groups(f);
+	guess_watermark(f);
 	return fix ? write_anchor(f, LUNFS_ANCHOR_WATERMARK, f->watermark) : 0;
 }
 
 /*
  * A group's header alone tells nothing: that of a host that died before it had raised the watermark
  * stands there as well, and the next one writes the group again. So only what is wanted of it does.
+ * Where the watermark was lost and had to be taken from the headers, the one behind the last of
+ * them is believed without.
  */
 bool low_watermark(struct fsck *f, uint64_t blk)
 {
-	uint8_t sector[LUNFS_BLOCK_BYTES], payload[LUNFS_PAYLOAD_BYTES];
-	uint64_t addr = geo_anchor_cell(LUNFS_ANCHOR_WATERMARK), g;
-	struct group_info gi;
+	uint64_t g, n;
 
 	if (f->restart)
 		return true;
 	if (f->watermark_told || !blk_range_ok(&f->geo, blk, 1))
 		return false;
 	g = geo_group_of(&f->geo, blk);
-	if (g < f->watermark || peek_cell(f, geo_group_header(&f->geo, g), sector, payload) ||
-	    group_decode(&f->geo, payload, g, &gi))
+	if (g < f->watermark || !(header_ok(f, g) || (f->watermark_guessed && g == f->watermark)))
 		return false;
 	f->watermark_told = true;
-	if (!problem(&f->problems, PROBLEM_WATERMARK, addr,
+	if (!problem(&f->problems, PROBLEM_WATERMARK, geo_anchor_cell(LUNFS_ANCHOR_WATERMARK),
 		     "%llu groups, but block %llu of group %llu is in use",
 		     (unsigned long long)f->watermark, (unsigned long long)blk,
-		     (unsigned long long)g) ||
-	    write_anchor(f, LUNFS_ANCHOR_WATERMARK, count_groups(f)))
+		     (unsigned long long)g))
+		return false;
+	n = count_groups(f);
+	if (write_anchor(f, LUNFS_ANCHOR_WATERMARK, n > g ? n : g + 1))
 		return false;
 	f->restart = true;
 	return true;
@@ -296,7 +309,7 @@ static int check_anchor(struct fsck *f, enum lunfs_anchor a)
 			    rc == -EUCLEAN ? "it fails its checks" : strerror(-rc));
 
 		if (mark)
-			f->watermark = count_groups(f);
+			guess_watermark(f);
 		if (fix)
 			fix = lose_cell(f, addr) == 0; /* parts of it may be unreadable */
 		return fix ? write_anchor(f, a, mark ? f->watermark : 0) : 0;
@@ -309,6 +322,7 @@ static int check_anchors(struct fsck *f)
 {
 	int rc = 0;
 
+	f->watermark_guessed = false;
 	for (int a = 0; a < LUNFS_ANCHORS; a++) {
 		int rc2 = check_anchor(f, (enum lunfs_anchor)a);
 
