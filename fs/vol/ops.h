@@ -62,6 +62,7 @@ int vol_getattr(struct volume *v, const struct op_ctx *c, struct nodeid id, stru
  * any case.
  */
 #define VSET_KILL_SUIDGID 0x200u
+/* @set 0 is a change, too: chown(path, -1, -1) sets ctime. */
 int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, const struct stat *st,
 		unsigned set, struct vattr *out);
 

@@ -133,7 +133,7 @@ static int setattr_body(struct op *o, void *arg)
 		rc = set_size(o, a, i);
 	if (rc == 0 && (a->set & VSET_MODE))
 		rc = acl_for_mode(o, i, a->st->st_mode, &ma);
-	if (rc == 0 && (a->set & ~VSET_SIZE))
+	if (rc == 0 && a->set != VSET_SIZE)
 		rc = set_rest(o, a, i, &ma);
 	if (rc == 0)
 		attr_fill(o->v, i, a->out);
@@ -148,8 +148,6 @@ int vol_setattr(struct volume *v, const struct op_ctx *c, struct nodeid id, cons
 	struct op o;
 	int rc;
 
-	if (set == 0)
-		return vol_getattr(v, c, id, out);
 	op_init(&o, v, c);
 	op_plan(&o, id.ino, LOCK_EX, LOCAL_EXCL);
 	rc = op_run(&o, setattr_body, &a);

@@ -397,6 +397,29 @@ static void attributes_are_set_as_asked(void **s)
 	sc_run(attrs_body, NULL);
 }
 
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static void nothing_set_body(struct simcluster *t)
+{
+	struct nodeid f = sc_mkfile(t, 0, root_of(t), "f");
+	struct stat st = {0}, before = sc_stat(t, 0, f);
+	struct vattr va;
+
+	SC_OK(t, vol_setattr(t->v[0], &sc_root, f, &st, 0, &va));
+	assert_false(same_time(va.st.st_ctim, before.st_ctim));
+	assert_true(same_time(va.st.st_mtim, before.st_mtim));
+	assert_true(va.st.st_mode == before.st_mode && va.st.st_uid == before.st_uid);
+}
+
+static void a_chown_to_nobody_else_sets_ctime(void **s)
+{
+	(void)s;
+	sc_run(nothing_set_body, NULL);
+}
+
 static void xattr_body(struct simcluster *t)
 {
 	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
@@ -667,6 +690,7 @@ int main(void)
 	    cmocka_unit_test(unused_inode_is_given_up_with_its_last_name),
 	    cmocka_unit_test(inode_of_many_pieces_is_left_to_the_orphan_worker),
 	    cmocka_unit_test(attributes_are_set_as_asked),
+	    cmocka_unit_test(a_chown_to_nobody_else_sets_ctime),
 	    cmocka_unit_test(xattrs_of_all_sizes_come_back),
 	    cmocka_unit_test(large_xattrs_can_be_removed_and_rewritten),
 	    cmocka_unit_test(trusted_names_are_shown_to_root),
