@@ -167,6 +167,8 @@ static int set_body(struct op *o, void *arg)
 		return -EEXIST;
 	if ((a->flags & XATTR_REPLACE) && !found)
 		return -ENODATA;
+	if (!store && !found && mode == i->mode) /* an ACL that the mode says already, or no ACL */
+		return 0;
 	return change_xattr(o, a, i, mode, store, found);
 }
 

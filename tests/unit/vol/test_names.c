@@ -575,6 +575,33 @@ static void acls_are_inherited_and_follow_the_mode(void **s)
 	sc_run(acl_body, NULL);
 }
 
+static void same_acl_body(struct simcluster *t)
+{
+	/* The mode 0644, and no more. */
+	static const uint8_t plain[] = {2,    0,   0, 0, 1,   0,   6,	0,   255, 255,
+					255,  255, 4, 0, 4,   0,   255, 255, 255, 255,
+					0x20, 0,   4, 0, 255, 255, 255, 255};
+	struct nodeid f = sc_mkfile(t, 0, root_of(t), "f");
+	struct stat before = sc_stat(t, 0, f);
+	struct volume *v = t->v[0];
+
+	assert_int_equal(before.st_mode & 0777, 0644);
+	SC_OK(t, vol_setxattr(v, &sc_root, f, ACL_ACCESS_NAME, plain, sizeof(plain), 0));
+	SC_OK(t, vol_removexattr(v, &sc_root, f, ACL_ACCESS_NAME));
+	assert_true(same_time(sc_stat(t, 0, f).st_ctim, before.st_ctim));
+	SC_OK(t, vol_setxattr(v, &sc_root, f, ACL_ACCESS_NAME, acl, sizeof(acl), 0));
+	before = sc_stat(t, 0, f);
+	SC_OK(t, vol_setxattr(v, &sc_root, f, ACL_ACCESS_NAME, plain, sizeof(plain), 0));
+	assert_false(same_time(sc_stat(t, 0, f).st_ctim, before.st_ctim));
+	assert_int_equal(sc_stat(t, 0, f).st_mode & 0777, 0644);
+}
+
+static void an_acl_that_says_what_the_mode_says_changes_nothing(void **s)
+{
+	(void)s;
+	sc_run(same_acl_body, NULL);
+}
+
 /* ---- read-only
  * --------------------------------------------------------------------------------------------- */
 
@@ -696,6 +723,7 @@ int main(void)
 	    cmocka_unit_test(trusted_names_are_shown_to_root),
 	    cmocka_unit_test(an_acl_of_another_group_takes_the_set_group_id_bit),
 	    cmocka_unit_test(acls_are_inherited_and_follow_the_mode),
+	    cmocka_unit_test(an_acl_that_says_what_the_mode_says_changes_nothing),
 	    cmocka_unit_test(read_only_mount_changes_nothing),
 	    cmocka_unit_test(what_a_name_led_to_before_is_let_go),
 	    cmocka_unit_test(files_in_an_own_directory_cost_no_lock_io),
