@@ -91,6 +91,9 @@ static ssize_t wire_read(int fd, void *buf, size_t len, void *userdata)
 	if (n > 0 && !atomic_load(&f->initialised))
 		note_init(f, buf, (size_t)n);
 	kills_suidgid = n > 0 && asks_to_kill(buf, (size_t)n);
+	/* The kernel had no memory to hand that request over and has failed it: the next may do. */
+	if (n < 0 && errno == ENOMEM)
+		errno = EINTR;
 	return n;
 }
 
