@@ -123,6 +123,9 @@ int blk_free_prepare(struct alloc *a, struct free_res *r, uint64_t blk, uint32_t
 #define BLK_FREE_CREDITS 11u /* header and bitmaps; an extent never crosses a group */
 void blk_free(struct txn_handle *h, struct alloc *a, struct free_res *r, uint64_t blk,
 	      uint32_t len);
+/* Transaction blocks that all frees by what was prepared dirty, payloads that are forgotten aside.
+ */
+unsigned free_res_credits(const struct free_res *r);
 void free_res_end(struct alloc *a, struct free_res *r); /* unpins; always call */
 
 /* ---- giving free space back to the device ---------------------------------------------------- */

@@ -316,6 +316,18 @@ int free_res_pin(struct alloc *a, struct free_res *r, enum aobj_kind kind, uint6
 	return 0;
 }
 
+unsigned free_res_credits(const struct free_res *r)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->n; i++) {
+		const struct aobj *o = r->obj[i];
+
+		n += o->kind == AOBJ_GROUP ? BLK_FREE_CREDITS : CELL_FREE_CREDITS;
+	}
+	return n;
+}
+
 void free_res_end(struct alloc *a, struct free_res *r)
 {
 	(void)a;

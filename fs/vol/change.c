@@ -6,9 +6,6 @@
  */
 #include "vol/vol_impl.h"
 
-/* For each lock that frees draw on: a group's header and bitmaps; a chunk is less. */
-#define FREE_CREDITS_EACH BLK_FREE_CREDITS
-
 void change_init(struct change *ch, struct op *o)
 {
 	ch->o = o;
@@ -105,7 +102,7 @@ int change_begin(struct change *ch, uint64_t goal, unsigned flags)
 	ch->freed = ch->frees.n;
 	credits = ch->credits + ch->want_cells * CELL_TAKE_CREDITS;
 	if (!ch->counted)
-		credits += ch->frees.n * FREE_CREDITS_EACH;
+		credits += free_res_credits(&ch->frees);
 	rc = txn_begin(ch->o->v->txns, credits, &ch->nt.h);
 	if (rc)
 		ch->nt.h = NULL;

@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <sys/xattr.h>
 
+#define SCATTERED_FIRST 9000u /* files, before all blocks are taken */
+#define SCATTERED_MAX 16384u
+#define SCATTERED_BLKS 150u /* from one free cell to the next */
+
 static struct nodeid root_of(struct simcluster *t)
 {
 	sc_up(t, 0);
@@ -479,6 +483,69 @@ static void large_xattrs_can_be_removed_and_rewritten(void **s)
 	sc_run(large_xattr_body, NULL);
 }
 
+static int by_number(const void *a, const void *b)
+{
+	const struct vattr *x = a, *y = b;
+
+	return (x->id.ino > y->id.ino) - (x->id.ino < y->id.ino);
+}
+
+/* The only cells that are free lie one here, one there. */
+static void scatter_free_cells(struct simcluster *t, struct nodeid dir)
+{
+	struct vattr *f = calloc(SCATTERED_MAX, sizeof(*f));
+	struct nodeid fill = sc_mkfile(t, 0, dir, "fill");
+	struct volume *v = t->v[0];
+	uint64_t last = 0, at = 0;
+	char name[24];
+	unsigned n = 0;
+	int rc = 0;
+
+	while (rc == 0 && n < SCATTERED_MAX) {
+		if (n == SCATTERED_FIRST)
+			for (uint64_t step = 1 << 20; step >= LUNFS_BLOCK_BYTES; step /= 2)
+				while (vol_fallocate(v, &sc_root, fill, 0, at, step) == 0)
+					at += step;
+		snprintf(name, sizeof(name), "%u", n);
+		rc = vol_mknod(v, &sc_root, dir, name, S_IFREG, 0, &f[n]);
+		f[n].st.st_uid = n; /* its name */
+		n += rc == 0;
+	}
+	assert_int_equal(rc, -ENOSPC);
+	qsort(f, n, sizeof(*f), by_number);
+	for (unsigned k = 0; k < n; k++)
+		if (f[k].id.ino - last >= SCATTERED_BLKS) {
+			last = f[k].id.ino;
+			snprintf(name, sizeof(name), "%u", f[k].st.st_uid);
+			SC_OK(t, vol_unlink(v, &sc_root, dir, name));
+		}
+	SC_OK(t, vol_syncfs(v));
+	free(f);
+}
+
+/* As above where each cell of the tree lies in another chunk. */
+static void scattered_xattr_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
+	size_t size = 65536;
+	char *big = calloc(1, size);
+	struct volume *v = t->v[0];
+
+	scatter_free_cells(t, sc_mkdir(t, 0, root, "d"));
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "user.a", big, size, 0));
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "user.b", big, size, 0));
+	SC_OK(t, vol_removexattr(v, &sc_root, f, "user.a"));
+	SC_OK(t, vol_setxattr(v, &sc_root, f, "user.b", big, 1, 0));
+	SC_OK(t, vol_removexattr(v, &sc_root, f, "user.b"));
+	free(big);
+}
+
+static void a_large_xattr_in_as_many_chunks_as_cells_can_be_removed(void **s)
+{
+	(void)s;
+	sc_run(scattered_xattr_body, &(struct sc_shape){.journal_bytes = 1 << 20});
+}
+
 static void trusted_body(struct simcluster *t)
 {
 	struct nodeid root = root_of(t), f = sc_mkfile(t, 0, root, "f");
@@ -720,6 +787,7 @@ int main(void)
 	    cmocka_unit_test(a_chown_to_nobody_else_sets_ctime),
 	    cmocka_unit_test(xattrs_of_all_sizes_come_back),
 	    cmocka_unit_test(large_xattrs_can_be_removed_and_rewritten),
+	    cmocka_unit_test(a_large_xattr_in_as_many_chunks_as_cells_can_be_removed),
 	    cmocka_unit_test(trusted_names_are_shown_to_root),
 	    cmocka_unit_test(an_acl_of_another_group_takes_the_set_group_id_bit),
 	    cmocka_unit_test(acls_are_inherited_and_follow_the_mode),
