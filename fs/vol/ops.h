@@ -79,7 +79,10 @@ int vol_link(struct volume *v, const struct op_ctx *c, struct nodeid id, struct 
 	     const char *name, struct vattr *out);
 int vol_unlink(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name);
 int vol_rmdir(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name);
-/* @flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE of <linux/fs.h>. */
+/*
+ * @flags of <linux/fs.h>: RENAME_EXCHANGE; or RENAME_NOREPLACE, RENAME_WHITEOUT, both, none. The
+ * caller may make device nodes if he may ask for a whiteout.
+ */
 int vol_rename(struct volume *v, const struct op_ctx *c, struct nodeid dir, const char *name,
 	       struct nodeid newdir, const char *newname, unsigned flags);
 

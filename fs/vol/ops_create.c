@@ -97,16 +97,11 @@ static void new_attrs(struct op *o, const struct inode *dir, const struct create
 
 /* ---- the new cell ---------------------------------------------------------------------------- */
 
-struct newcell {
-	struct cell_res res;
-	struct lock *l;
-};
-
 /*
  * A cell whose own lock is to be had at once: its last user may still hold it, then take another;
  * if it is the same one each time, wait for its lock with nothing pinned.
  */
-static int get_cell(struct op *o, uint64_t goal, struct newcell *nc)
+int newcell_get(struct op *o, uint64_t goal, struct newcell *nc)
 {
 	struct volume *v = o->v;
 	uint64_t addr = 0;
@@ -132,7 +127,7 @@ static int get_cell(struct op *o, uint64_t goal, struct newcell *nc)
 	return -EAGAIN;
 }
 
-static void put_cell(struct op *o, struct newcell *nc)
+void newcell_put(struct op *o, struct newcell *nc)
 {
 	lock_unpin(o->v->locks, nc->l, LOCAL_EXCL);
 	cell_unreserve(o->v->alloc, &nc->res);
@@ -212,7 +207,7 @@ static int create_in(struct op *o, const struct create *a, const struct acls *ac
 	change_init(&ch, o);
 	rc = create_needs(&ch, dir, a, acl, mode);
 	if (rc == 0)
-		rc = get_cell(o, dir->ino, &nc);
+		rc = newcell_get(o, dir->ino, &nc);
 	if (rc)
 		return rc;
 	new_attrs(o, dir, a, mode, &i);
@@ -226,8 +221,20 @@ static int create_in(struct op *o, const struct create *a, const struct acls *ac
 		inode_put(&o->v->ne, &i);
 	}
 	change_end(&ch);
-	put_cell(o, &nc);
+	newcell_put(o, &nc);
 	return rc;
+}
+
+void whiteout_create(struct change *ch, struct newcell *nc, const struct inode *dir,
+		     struct inode *i)
+{
+	const struct create a = {.mode = S_IFCHR}; /* and device 0:0 */
+	struct volume *v = ch->o->v;
+	struct cell cell = cell_take(ch->nt.h, v->alloc, &nc->res);
+
+	new_attrs(ch->o, dir, &a, a.mode, i);
+	inode_create(&v->ne, ch->nt.h, nc->l, &cell, i);
+	inode_update(ch->nt.h, i);
 }
 
 /* The directory can take a new name. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rename, replace and exchange. When a directory moves to another parent, the volume-wide rename
- * lock is held, and the ancestors of its new place are walked with nothing else pinned: nobody else
- * moves directories meanwhile, so what the walk saw stays true until the names are changed.
+ * Rename, replace and exchange; a whiteout may stay in the place of what moved. When a directory
+ * moves to another parent, the volume-wide rename lock is held, and the ancestors of its new place
+ * are walked with nothing else pinned: nobody else moves directories meanwhile, so what the walk
+ * saw stays true until the names are changed.
  */
 #include "vol/vol_impl.h"
 #include <linux/fs.h>
@@ -13,7 +14,7 @@
 struct renaming {
 	struct nodeid dir, newdir;
 	const char *name, *newname;
-	bool noreplace, exchange;
+	bool noreplace, exchange, whiteout;
 	uint64_t walked_src, walked_tgt; /* the ancestors were walked for these ... */
 	bool cycle;			 /* ... and they are among them */
 	struct nodeid gone;		 /* out: an orphan by this */
@@ -24,6 +25,8 @@ struct rn {					/* what one round found */
 	struct dir_entry src_de, tgt_de;
 	struct parting tgt_parts;
 	bool tgt_last;
+	struct newcell wh_cell;
+	struct inode wh; /* made in the transaction */
 };
 
 /* ---- ancestors ------------------------------------------------------------------------------- */
@@ -189,7 +192,8 @@ static int rename_needs(struct op *o, struct change *ch, const struct renaming *
 	int rc;
 
 	change_credits(ch, 2);
-	rc = a->exchange ? change_need(ch, r->dir, FORK_DATA, 1) : change_need_removal(ch, r->dir);
+	rc = a->exchange || a->whiteout ? change_need(ch, r->dir, FORK_DATA, 1)
+					: change_need_removal(ch, r->dir);
 	if (rc == 0)
 		rc = change_need(ch, r->newdir, FORK_DATA, 1);
 	if (rc || a->exchange)
@@ -197,9 +201,13 @@ static int rename_needs(struct op *o, struct change *ch, const struct renaming *
 	r->tgt_last = r->tgt && (S_ISDIR(r->tgt->mode) || r->tgt->nlink <= 1);
 	if (r->tgt_last)
 		rc = parting_prepare(ch, r->tgt, &r->tgt_parts);
-	if (rc == 0 && dir_remove_prepare(&o->v->ne, r->dir, a->name, &ch->frees) == -EIO)
-		rc = -EIO;
-	return rc;
+	if (rc)
+		return rc;
+	if (a->whiteout) {
+		change_credits(ch, 1 + CELL_TAKE_CREDITS);
+		return newcell_get(o, r->dir->ino, &r->wh_cell);
+	}
+	return dir_remove_prepare(&o->v->ne, r->dir, a->name, &ch->frees) == -EIO ? -EIO : 0;
 }
 
 static void move_parent(struct inode *moved, struct inode *from, struct inode *to)
@@ -225,7 +233,13 @@ static int write_names(struct change *ch, const struct renaming *a, struct rn *r
 					 r->src->generation, src_type);
 		return rc;
 	}
-	rc = dir_remove(ne, &ch->nt, r->dir, a->name);
+	if (a->whiteout) {
+		whiteout_create(ch, &r->wh_cell, r->dir, &r->wh);
+		rc = dir_replace(ne, &ch->nt, r->dir, a->name, r->wh.ino, r->wh.generation,
+				 mode_to_dtype(r->wh.mode));
+	} else {
+		rc = dir_remove(ne, &ch->nt, r->dir, a->name);
+	}
 	if (rc == 0 && r->tgt)
 		rc = dir_replace(ne, &ch->nt, r->newdir, a->newname, r->src->ino,
 				 r->src->generation, src_type);
@@ -302,7 +316,11 @@ static int rename_body(struct op *o, void *arg)
 		rc = change_begin(&ch, r.newdir->ino, r.tgt ? ALLOC_RESERVE_OK : 0);
 	if (rc == 0)
 		rc = write_rename(&ch, a, &r);
+	if (r.wh.ino)
+		inode_put(&o->v->ne, &r.wh);
 	change_end(&ch);
+	if (r.wh_cell.l)
+		newcell_put(o, &r.wh_cell);
 	return rc;
 }
 
@@ -327,14 +345,15 @@ int vol_rename(struct volume *v, const struct op_ctx *c, struct nodeid dir, cons
 			     .name = name,
 			     .newname = newname,
 			     .noreplace = flags & RENAME_NOREPLACE,
-			     .exchange = flags & RENAME_EXCHANGE};
+			     .exchange = flags & RENAME_EXCHANGE,
+			     .whiteout = flags & RENAME_WHITEOUT};
 	struct op o;
 	int rc = check_names(&a);
 
 	if (rc)
 		return rc;
-	if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) ||
-	    (a.noreplace && a.exchange))
+	if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) ||
+	    (a.exchange && (a.noreplace || a.whiteout)))
 		return -EINVAL;
 	op_init(&o, v, c);
 	o.first = walk_body;

@@ -302,6 +302,22 @@ struct parting {
 int parting_prepare(struct change *ch, struct inode *i, struct parting *p);
 int parting_commit(struct change *ch, struct inode *i, struct parting *p, struct nodeid *gone);
 
+/* ---- ops_create.c ---------------------------------------------------------------------------- */
+
+struct newcell {
+	struct cell_res res;
+	struct lock *l;
+};
+/*
+ * A cell near @goal for a new inode, and its lock; before the transaction, with everything else
+ * that is pinned. -EAGAIN: op->want.
+ */
+int newcell_get(struct op *o, uint64_t goal, struct newcell *nc);
+void newcell_put(struct op *o, struct newcell *nc);
+/* What overlayfs takes for "no such name"; its first name is the caller's. To be inode_put(). */
+void whiteout_create(struct change *ch, struct newcell *nc, const struct inode *dir,
+		     struct inode *i);
+
 /* ---- ops_write.c ----------------------------------------------------------------------------- */
 
 /* Time stamps of a change of data, and the size if it grew to @end. */

@@ -148,6 +148,10 @@ def renames():
     renameat2(A + "/ra", A + "/rb", 2)
     assert read(B + "/ra") == b"rb" and read(B + "/rb") == b"ra"
     renameat2(B + "/ra", B + "/rc", 1)
+    open(A + "/rw", "w").close()
+    renameat2(A + "/rw", A + "/rv", 4)  # RENAME_WHITEOUT
+    st = os.lstat(B + "/rw")
+    assert st.st_mode == stat.S_IFCHR and st.st_rdev == 0 and os.path.isfile(B + "/rv")
     assert not os.path.exists(A + "/ra")
     os.makedirs(A + "/d1/sub")
     os.mkdir(A + "/d2")

@@ -157,7 +157,8 @@ static int some_op(struct actor *a)
 		return vol_rename(v, &sc_root, some_dir(a), name, some_dir(a), some_name(a, other),
 				  rnd(a, 3)   ? 0
 				  : rnd(a, 2) ? RENAME_EXCHANGE
-					      : RENAME_NOREPLACE);
+				  : rnd(a, 2) ? RENAME_NOREPLACE
+					      : RENAME_WHITEOUT);
 	case 7:
 		rc = vol_lookup(v, &sc_root, some_dir(a), some_name(a, name), &va);
 		return rc ? rc

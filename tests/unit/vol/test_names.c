@@ -371,6 +371,52 @@ static void inode_of_many_pieces_is_left_to_the_orphan_worker(void **s)
 	sc_run(many_pieces_body, NULL);
 }
 
+/* What stands there is a whiteout. */
+static void assert_whiteout(struct simcluster *t, struct nodeid dir, const char *name)
+{
+	struct nodeid id;
+	struct stat st;
+
+	SC_OK(t, sc_lookup(t, 1, dir, name, &id));
+	st = sc_stat(t, 1, id);
+	assert_true(st.st_mode == S_IFCHR && st.st_rdev == 0 && st.st_nlink == 1);
+}
+
+static void whiteout_body(struct simcluster *t)
+{
+	struct nodeid root = root_of(t), a, b, d, f, g, id;
+
+	sc_up(t, 1);
+	a = sc_mkdir(t, 0, root, "a");
+	b = sc_mkdir(t, 0, root, "b");
+	f = sc_mkfile(t, 0, a, "f");
+	g = sc_mkfile(t, 0, b, "g");
+	d = sc_mkdir(t, 0, a, "d");
+	assert_int_equal(mv(t, a, "f", b, "g", RENAME_WHITEOUT | RENAME_EXCHANGE), -EINVAL);
+	assert_int_equal(mv(t, a, "f", b, "g", RENAME_WHITEOUT | RENAME_NOREPLACE), -EEXIST);
+	assert_int_equal(mv(t, a, "f", b, "g", RENAME_WHITEOUT), 0);
+	assert_whiteout(t, a, "f");
+	SC_OK(t, sc_lookup(t, 1, b, "g", &id));
+	assert_true(id.ino == f.ino && id.ino != g.ino);
+	assert_int_equal(mv(t, a, "d", b, "d", RENAME_WHITEOUT | RENAME_NOREPLACE), 0);
+	assert_whiteout(t, a, "d");
+	SC_OK(t, sc_lookup(t, 1, b, "d", &id));
+	assert_int_equal(id.ino, d.ino);
+	assert_true(sc_stat(t, 1, a).st_nlink == 2 && sc_stat(t, 1, b).st_nlink == 3);
+	assert_int_equal(mv(t, b, "g", b, "h", RENAME_WHITEOUT), 0);
+	assert_whiteout(t, b, "g");
+	assert_int_equal(mv(t, b, "h", b, "g", 0), 0); /* over it */
+	SC_OK(t, vol_unlink(t->v[0], &sc_root, a, "f"));
+	SC_OK(t, vol_unlink(t->v[0], &sc_root, a, "d"));
+	SC_OK(t, vol_rmdir(t->v[0], &sc_root, root, "a"));
+}
+
+static void a_whiteout_stays_where_a_name_moved_away(void **s)
+{
+	(void)s;
+	sc_run(whiteout_body, NULL);
+}
+
 /* ---- attributes, xattrs, ACLs ---------------------------------------------------------------- */
 
 static void attrs_body(struct simcluster *t)
@@ -783,6 +829,7 @@ int main(void)
 	    cmocka_unit_test(unlinked_file_keeps_what_was_allocated_for_it),
 	    cmocka_unit_test(unused_inode_is_given_up_with_its_last_name),
 	    cmocka_unit_test(inode_of_many_pieces_is_left_to_the_orphan_worker),
+	    cmocka_unit_test(a_whiteout_stays_where_a_name_moved_away),
 	    cmocka_unit_test(attributes_are_set_as_asked),
 	    cmocka_unit_test(a_chown_to_nobody_else_sets_ctime),
 	    cmocka_unit_test(xattrs_of_all_sizes_come_back),
