@@ -336,7 +336,8 @@ static int without_pr(struct claim *c)
 	return fence_begin(h, c->why, c->why_len);
 }
 
-/* Decide how this host is fenced; after 0 it is registered, or its watchdog armed. */
+/* Decide how this host is fenced; after 0 it is registered where there is something to register at.
+ */
 static int begin_fence(struct claim *c)
 {
 	struct host *h = c->h;
@@ -405,6 +406,32 @@ static int enter(struct claim *c, unsigned slot)
 	if (r)
 		fence_end(c->h);
 	return r;
+}
+
+static int first_beat(struct claim *c)
+{
+	struct host *h = c->h;
+	int r = -EAGAIN;
+
+	for (unsigned i = 0; i < FIRST_BEATS && r == -EAGAIN; i++)
+		r = beat_once(h);
+	return r ? say(c, -EIO, "The first beat in slot %u on %s failed; check the device.",
+		       h->slot, h->env.dev->id.name)
+		 : 0;
+}
+
+/* The claim stands. */
+static int go_live(struct claim *c)
+{
+	struct host *h = c->h;
+	int r = first_beat(c);
+
+	if (!r)
+		r = fence_arm(h, c->why, c->why_len);
+	if (r)
+		return r;
+	r = host_start_threads(h);
+	return r ? say(c, r, "The host's threads cannot be started (error %d).", r) : 0;
 }
 
 /* The claim is not allowed to stand. */
@@ -511,7 +538,7 @@ static int enter_spare(struct claim *c)
 		if (!r)
 			r = stand_fence(c);
 		if (!r)
-			r = host_start_threads(h);
+			r = go_live(c);
 		return r ? withdraw(h, r) : 0;
 	}
 	return -EBUSY;
@@ -664,18 +691,6 @@ static int check_twin(struct claim *c)
 	return 0;
 }
 
-static int first_beat(struct claim *c)
-{
-	struct host *h = c->h;
-	int r = -EAGAIN;
-
-	for (unsigned i = 0; i < FIRST_BEATS && r == -EAGAIN; i++)
-		r = beat_once(h);
-	return r ? say(c, -EIO, "The first beat in slot %u on %s failed; check the device.",
-		       h->slot, h->env.dev->id.name)
-		 : 0;
-}
-
 static int take_and_check(struct claim *c, unsigned slot)
 {
 	struct host *h = c->h;
@@ -691,12 +706,7 @@ static int take_and_check(struct claim *c, unsigned slot)
 	if (!r)
 		r = stand_fence(c);
 	if (!r)
-		r = first_beat(c);
-	if (!r) {
-		r = host_start_threads(h);
-		if (r)
-			say(c, r, "The host's threads cannot be started (error %d).", r);
-	}
+		r = go_live(c);
 	if (r)
 		return withdraw(h, r);
 	log_info("host-mounted",

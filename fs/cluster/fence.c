@@ -240,33 +240,68 @@ bool fence_old_process(struct host *h, const struct host_info *hi)
  * It must fire before the others may call us dead, and have room for a beat that comes late: three
  * quarters of the lease.
  */
-static int arm(struct host *h, char *why, size_t why_len)
+static unsigned watchdog_want_s(const struct host *h)
 {
-	unsigned want_s = h->cfg.lease_ms * 3 / 4 / 1000, got_s = 0;
-	int r;
+	return h->cfg.lease_ms * 3 / 4 / 1000;
+}
 
-	if (h->wd_timeout_ns)
+static int check_watchdog_lease(const struct host *h, char *why, size_t why_len)
+{
+	unsigned want_s = watchdog_want_s(h);
+
+	if (want_s && want_s * 1000 >= 2 * h->cfg.beat_ms)
 		return 0;
-	if (!want_s || want_s * 1000 < 2 * h->cfg.beat_ms) {
-		snprintf(why, why_len,
-			 "A watchdog counts in seconds: a lease of %u ms with beats of %u ms is "
-			 "too short for it.",
-			 h->cfg.lease_ms, h->cfg.beat_ms);
-		return -EINVAL;
-	}
-	if (!h->wd)
-		h->wd = h->cfg.wd ? h->cfg.wd : (h->own_wd = watchdog_new(h->cfg.watchdog_path));
-	r = h->wd->start(h->wd, want_s, &got_s, why, why_len);
-	if (r)
-		return r;
+	snprintf(why, why_len,
+		 "A watchdog counts in seconds: a lease of %u ms with beats of %u ms is too short "
+		 "for it.",
+		 h->cfg.lease_ms, h->cfg.beat_ms);
+	return -EINVAL;
+}
+
+int fence_begin(struct host *h, char *why, size_t why_len)
+{
+	if (h->fence == LUNFS_FENCE_PR)
+		return pr_join(h, why, why_len);
+	return h->fence == LUNFS_FENCE_WATCHDOG ? check_watchdog_lease(h, why, why_len) : 0;
+}
+
+/* Armed for @got_s from now: does it fire in time? */
+static int armed_in_time(const struct host *h, unsigned got_s, char *why, size_t why_len)
+{
 	if (got_s * 1000ull + h->cfg.beat_ms > h->cfg.lease_ms) {
-		h->wd->stop(h->wd);
 		snprintf(
 		    why, why_len,
 		    "The watchdog cannot be set to %u s, only to %u s, which is too long for a "
 		    "lease of %u ms.",
-		    want_s, got_s, h->cfg.lease_ms);
+		    watchdog_want_s(h), got_s, h->cfg.lease_ms);
 		return -EINVAL;
+	}
+	if (host_now(h) + got_s * 1000 * MS_NS <= atomic_load(&h->lease_end_ns))
+		return 0;
+	snprintf(
+	    why, why_len,
+	    "Too much of a lease of %u ms had gone by when the watchdog was armed; mount again, "
+	    "and look at the device and its paths if that does not help.",
+	    h->cfg.lease_ms);
+	return -ETIMEDOUT;
+}
+
+int fence_arm(struct host *h, char *why, size_t why_len)
+{
+	unsigned got_s = 0;
+	int r;
+
+	if (h->fence != LUNFS_FENCE_WATCHDOG)
+		return 0;
+	if (!h->wd)
+		h->wd = h->cfg.wd ? h->cfg.wd : (h->own_wd = watchdog_new(h->cfg.watchdog_path));
+	r = h->wd->start(h->wd, watchdog_want_s(h), &got_s, why, why_len);
+	if (r)
+		return r;
+	r = armed_in_time(h, got_s, why, why_len);
+	if (r) {
+		h->wd->stop(h->wd);
+		return r;
 	}
 	h->wd_timeout_ns = got_s * 1000 * MS_NS;
 	log_info("watchdog-armed",
@@ -274,13 +309,6 @@ static int arm(struct host *h, char *why, size_t why_len)
 		 "disarmed by a clean unmount only.",
 		 h->cfg.name, got_s);
 	return 0;
-}
-
-int fence_begin(struct host *h, char *why, size_t why_len)
-{
-	if (h->fence == LUNFS_FENCE_PR)
-		return pr_join(h, why, why_len);
-	return h->fence == LUNFS_FENCE_WATCHDOG ? arm(h, why, why_len) : 0;
 }
 
 static void disarm(struct host *h)

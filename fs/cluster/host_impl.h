@@ -187,8 +187,13 @@ uint64_t watch_allowance_ns(const struct host_info *hi); /* lease and drift */
 void proc_identify(struct proc_id *out);
 /* An earlier process of this machine that is still there, though its incarnation is over. */
 bool fence_old_process(struct host *h, const struct host_info *hi);
-/* Before the claim, by h->fence: registered, armed. */
+/* Before the claim, by h->fence: registered. */
 int fence_begin(struct host *h, char *why, size_t why_len);
+/*
+ * A beat stands, and nothing was written yet that others must be kept from: from here on this
+ * machine is reset if no beat comes. Not before: an outage in the middle of a mount harms nobody.
+ */
+int fence_arm(struct host *h, char *why, size_t why_len);
 /* The slot is FREE, everything drained: registered and armed no more. */
 void fence_end(struct host *h);
 /* All threads have ended, the slot is left to the others: disarm what nothing needs any more. */

@@ -1022,6 +1022,7 @@ struct fake {
 	struct watchdog w; /* first */
 	struct clock *clk;
 	unsigned starts, stops, keepalives;
+	uint64_t opens_ns;	       /* so long takes it until it is armed */
 	uint64_t fires_ns, timeout_ns; /* 0: not armed */
 };
 
@@ -1034,6 +1035,7 @@ static int fake_start(struct watchdog *w, unsigned timeout_s, unsigned *actual_s
 	(void)why_len;
 	assert_int_equal(f->fires_ns, 0);
 	f->starts++;
+	clock_sleep_ns(f->clk, f->opens_ns);
 	*actual_s = timeout_s;
 	f->timeout_ns = timeout_s * 1000 * MS;
 	f->fires_ns = clock_now_ns(f->clk) + f->timeout_ns;
@@ -1139,7 +1141,7 @@ TEST(who_finds_its_place_lost_at_the_unmount_leaves_no_watchdog_armed)
 	unmake(&a);
 }
 
-TEST(a_claim_that_fails_leaves_no_watchdog_armed)
+TEST(an_outage_in_the_middle_of_a_mount_resets_nothing)
 {
 	struct member a = {0};
 	struct fake f;
@@ -1148,7 +1150,20 @@ TEST(a_claim_that_fails_leaves_no_watchdog_armed)
 	make(&a, w, "a");
 	no_beats(&a);
 	assert_int_not_equal(claim(&a), 0);
-	assert_int_equal(f.fires_ns, 0);
+	assert_int_equal(f.starts, 0);
+	unmake(&a);
+}
+
+TEST(a_watchdog_that_was_armed_too_late_to_fire_in_time_is_no_fence)
+{
+	struct member a = {0};
+	struct fake f;
+
+	watched(&a, &f, w);
+	f.opens_ns = (WD_LEASE / 2 + 1) * MS; /* and fires a second after that */
+	make(&a, w, "a");
+	assert_int_equal(claim(&a), -ETIMEDOUT);
+	assert_true(f.starts == 1 && f.stops == 1);
 	unmake(&a);
 }
 
@@ -1244,7 +1259,8 @@ int main(void)
 	    UNIT(a_host_that_cannot_beat_is_reset_before_it_is_recovered),
 	    UNIT(a_beat_that_took_too_long_does_not_put_off_the_watchdog),
 	    UNIT(who_finds_its_place_lost_at_the_unmount_leaves_no_watchdog_armed),
-	    UNIT(a_claim_that_fails_leaves_no_watchdog_armed),
+	    UNIT(an_outage_in_the_middle_of_a_mount_resets_nothing),
+	    UNIT(a_watchdog_that_was_armed_too_late_to_fire_in_time_is_no_fence),
 	    UNIT(a_lease_too_short_for_a_watchdog_is_refused),
 	    UNIT(a_host_whose_recovery_hangs_stops_beating_and_another_takes_over),
 	};
